@@ -1,0 +1,144 @@
+//! Where time enters.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What time it is: for waiting, and for what outlives the process.
+///
+/// ```
+/// use relent::clock::Clock;
+/// use std::time::Duration;
+///
+/// /// A clock of a simulation that runs a thousand times as fast.
+/// struct Fast<C>(C);
+///
+/// impl<C: Clock> Clock for Fast<C> {
+///     fn now(&self) -> Duration {
+///         self.0.now() * 1000
+///     }
+/// }
+/// ```
+pub trait Clock {
+    /// The time since some instant that stays the same while the clock lives.
+    ///
+    /// Should never run back. Where it does all the same, no wait becomes longer than the policy's `max`.
+    fn now(&self) -> Duration;
+
+    /// The time of day: for snapshots, never for waiting.
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for &C {
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        (**self).wall()
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        (**self).wall()
+    }
+}
+
+/// From where the clocks here count. Taken from the machine, so that no paused runtime is ever before it.
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The machine's own clock, which never runs back: [`std::time::Instant`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MonotonicClock;
+
+impl Clock for MonotonicClock {
+    fn now(&self) -> Duration {
+        // The origin first: reading it later than the time would lose the first reading.
+        let origin = *ORIGIN;
+        Instant::now().saturating_duration_since(origin)
+    }
+}
+
+/// Tokio's clock, which a test can pause and move: [`tokio::time::Instant`].
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TokioClock;
+
+#[cfg(feature = "tokio")]
+impl Clock for TokioClock {
+    fn now(&self) -> Duration {
+        let origin = *ORIGIN;
+        tokio::time::Instant::now()
+            .into_std()
+            .saturating_duration_since(origin)
+    }
+}
+
+/// A clock that stands still until it is moved, for tests. Clones are the same clock.
+///
+/// ```
+/// use relent::clock::{Clock, ManualClock};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// clock.advance(Duration::from_secs(90));
+/// assert_eq!(clock.now(), Duration::from_secs(90));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<Hands>);
+
+#[derive(Debug, Default)]
+struct Hands {
+    now: AtomicU64,
+    /// The time of day less `now`, in nanoseconds since 1970 that wrap around.
+    wall_ahead: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock that shows zero, and midnight of 1 January 1970.
+    #[must_use]
+    pub fn new() -> ManualClock {
+        ManualClock::default()
+    }
+
+    /// Moves the time, and the time of day, forward. Stops at `u64::MAX` nanoseconds.
+    pub fn advance(&self, by: Duration) {
+        let now = self.0.now.load(Relaxed);
+        self.0.now.store(now.saturating_add(nanos(by)), Relaxed);
+    }
+
+    /// Sets the time, back too, as no real monotonic clock would. The time of day moves with it.
+    pub fn set(&self, now: Duration) {
+        self.0.now.store(nanos(now), Relaxed);
+    }
+
+    /// Sets the time of day alone, as an administrator would. Before 1970 counts as 1970.
+    pub fn set_wall(&self, wall: SystemTime) {
+        let since_1970 = nanos(wall.duration_since(UNIX_EPOCH).unwrap_or_default());
+        self.0
+            .wall_ahead
+            .store(since_1970.wrapping_sub(self.0.now.load(Relaxed)), Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.now.load(Relaxed))
+    }
+
+    fn wall(&self) -> SystemTime {
+        let now = self.0.now.load(Relaxed);
+        UNIX_EPOCH + Duration::from_nanos(self.0.wall_ahead.load(Relaxed).wrapping_add(now))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,16 @@
+//! Retry and backoff that hold their promises.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "std")]
+pub mod clock;
+mod policy;
+pub mod random;
+mod state;
+
+pub use policy::{
+    Backoff, GiveUp, GiveUpReason, InvalidBackoff, Jitter, Preview, PreviewRow, Problem, Rounding,
+    Warning,
+};
+pub use state::{BackoffState, Decision, Failure, Schedule};

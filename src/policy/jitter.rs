@@ -1,0 +1,108 @@
+//! How a delay is spread around its interval.
+
+use super::interval::{DOWN, Scale, larger, product, proportion, smaller};
+
+/// How the delay is drawn from the interval *i*, so that clients that failed together do not return
+/// together.
+///
+/// Every draw is uniform over whole nanoseconds. No delay exceeds the policy's `max`: where a range
+/// would pass it, the range is cut there, so that no share of a herd piles up at exactly `max`. No
+/// delay is zero unless the interval is.
+///
+/// Apart from [`Decorrelated`](Jitter::Decorrelated), luck does not compound: the next interval
+/// grows from this one, not from the delay drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// *i*, exactly. A herd that fails together returns together.
+    None,
+    /// (0, *i*]: the widest spread, and the least load on a service that is trying to recover.
+    #[default]
+    Full,
+    /// [*i*/2, *i*]: never less than half the interval.
+    Equal,
+    /// [*i*·(1−f), *i*·(1+f)], cut at `max`; f is limited to 0..=1.
+    Proportional(f64),
+    /// [`initial`, *i*], and the draw becomes the interval from which the next one grows.
+    ///
+    /// The first delay of a streak is therefore `initial` exactly.
+    Decorrelated,
+}
+
+impl Jitter {
+    pub(crate) const fn normalized(self) -> Jitter {
+        match self {
+            Jitter::Proportional(f) => Jitter::Proportional(proportion(f)),
+            jitter => jitter,
+        }
+    }
+
+    /// The delays that `interval` may give.
+    #[inline]
+    pub(crate) const fn spread(self, interval: u64, scale: &Scale) -> Spread {
+        let (shortest, longest) = match self {
+            Jitter::None => (interval, interval),
+            Jitter::Full => (1, interval),
+            Jitter::Equal => (interval - interval / 2, interval),
+            Jitter::Proportional(f) => {
+                let width = product(interval, proportion(f), DOWN);
+                (
+                    interval - width,
+                    smaller(interval.saturating_add(width), scale.max),
+                )
+            }
+            Jitter::Decorrelated => (scale.initial, interval),
+        };
+        // At least 1 ns, and at most what is left: an interval from storage may be below initial,
+        // or zero.
+        Spread {
+            shortest: smaller(larger(shortest, 1), longest),
+            longest,
+        }
+    }
+}
+
+/// An inclusive range of delays in nanoseconds, before rounding.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) shortest: u64,
+    pub(crate) longest: u64,
+}
+
+impl Spread {
+    #[inline]
+    const fn width(self) -> u64 {
+        self.longest - self.shortest
+    }
+
+    /// The delay that `entropy` picks: all are equally likely, to within 2⁻⁶⁴ of one another's
+    /// share.
+    #[inline]
+    pub(crate) const fn draw(self, entropy: u64) -> u64 {
+        // The fixed-point product of a fraction in [0, 1) and the number of choices.
+        let choice = (entropy as u128 * (self.width() as u128 + 1)) >> u64::BITS;
+        self.shortest + choice as u64
+    }
+
+    /// The range as wide, but from `hint` on, and cut at `max`. A hint that `max` does not reach
+    /// gives the range as wide that ends at `max`: whoever were told to wait for ever must not
+    /// return together either.
+    ///
+    /// Never earlier than the range itself, for any one draw.
+    #[inline]
+    pub(crate) const fn not_before(self, hint: u64, max: u64) -> Spread {
+        if hint >= max {
+            Spread {
+                shortest: max - self.width(),
+                longest: max,
+            }
+        } else if hint > self.shortest {
+            Spread {
+                shortest: hint,
+                longest: smaller(hint.saturating_add(self.width()), max),
+            }
+        } else {
+            self
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Where entropy enters: seeds, and the numbers drawn from them.
+
+/// 64 bits that no other call, thread or process shares.
+#[cfg(feature = "std")]
+#[must_use]
+pub fn seed() -> u64 {
+    rand::random()
+}
+
+/// The `n`-th of the random numbers that `seed` stands for.
+///
+/// A function of its arguments: what draws by it keeps no generator, only a seed and a count, which
+/// it mostly has anyway. It is `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom
+/// number generators", 2014) entered at its `n`-th place, from a start that is itself mixed, so
+/// that seeds a few apart share nothing.
+///
+/// Good enough to spread load; not for secrets.
+#[inline]
+#[must_use]
+pub const fn draw(seed: u64, n: u64) -> u64 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    mix(mix(seed).wrapping_add(n.wrapping_add(1).wrapping_mul(GOLDEN)))
+}
+
+/// A bijection in which each bit of the result depends on all of `x`.
+#[inline]
+const fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,9 @@
+//! Where are we? A streak's state and the step that moves it on; the keyed tracker.
+
+mod backoff_state;
+mod decision;
+mod schedule;
+
+pub use backoff_state::BackoffState;
+pub use decision::{Decision, Failure};
+pub use schedule::Schedule;

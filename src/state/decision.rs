@@ -1,0 +1,128 @@
+//! The step: the one place where a policy, a state and a failure become a decision.
+
+use core::time::Duration;
+
+use super::BackoffState;
+use crate::policy::{Backoff, GiveUpReason, from_nanos, nanos};
+
+/// One more failure, as the step needs to know it.
+///
+/// ```
+/// use relent::Failure;
+/// use std::time::Duration;
+///
+/// let first = Failure::new(0x1234_5678_9abc_def0);
+/// let later = first.elapsed(Duration::from_secs(20)).retry_after(Duration::from_secs(5));
+/// # let _ = later;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// The time since the first failure of the streak; zero for the first.
+    pub elapsed: Duration,
+    /// A server's hint: do not come back sooner.
+    pub retry_after: Option<Duration>,
+    /// 64 uniform random bits: all the randomness there is.
+    pub entropy: u64,
+}
+
+impl Failure {
+    /// The first failure of a streak, without a hint.
+    #[must_use]
+    pub const fn new(entropy: u64) -> Failure {
+        Failure {
+            elapsed: Duration::ZERO,
+            retry_after: None,
+            entropy,
+        }
+    }
+
+    /// The same failure, `elapsed` after the first of its streak.
+    #[must_use]
+    pub const fn elapsed(mut self, elapsed: Duration) -> Failure {
+        self.elapsed = elapsed;
+        self
+    }
+
+    /// The same failure with a server's hint.
+    #[must_use]
+    pub const fn retry_after(mut self, hint: Duration) -> Failure {
+        self.retry_after = Some(hint);
+        self
+    }
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "a decision is there to be obeyed"]
+pub enum Decision {
+    /// Try again.
+    Retry {
+        /// The delay to wait before that.
+        after: Duration,
+    },
+    /// Stop.
+    GiveUp(GiveUpReason),
+}
+
+impl Decision {
+    /// The delay before the next attempt, unless this is the end.
+    #[must_use]
+    pub const fn delay(self) -> Option<Duration> {
+        match self {
+            Decision::Retry { after } => Some(after),
+            Decision::GiveUp(_) => None,
+        }
+    }
+}
+
+impl Backoff {
+    /// The step: counts one more failure in `state` and decides what to do about it.
+    ///
+    /// Every loop, tracker and store of this crate obeys this one function. It reads no clock,
+    /// draws no randomness and does no I/O: the same arguments give the same decision, at compile
+    /// time as at run time, on every platform.
+    ///
+    /// - The interval grows as [`interval_after`](Self::interval_after) says, and is kept in
+    ///   `state`.
+    /// - The delay is drawn from it as [`jitter`](Self::jitter) says, by `failure.entropy`.
+    /// - A hint moves the range from which the delay is drawn to begin at the hint, still as wide,
+    ///   and cut at `max`. A hint that reaches `max` moves it to end there. The delay is never
+    ///   sooner for a hint.
+    /// - In whole seconds, the draw is rounded up last.
+    /// - A limit may turn all that into [`Decision::GiveUp`]. The failure counts in `state` all the
+    ///   same.
+    ///
+    /// Giving up does not stick in `state`: whoever gave up should ask no further. The loops, the
+    /// tracker and the stores remember it.
+    ///
+    /// ```
+    /// use relent::{Backoff, BackoffState, Decision, Failure, GiveUpReason, Jitter};
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60))
+    ///     .jitter(Jitter::None)
+    ///     .give_up_after_failures(3);
+    ///
+    /// let mut state = BackoffState::default();
+    /// let failure = Failure::new(rand::random());
+    /// assert_eq!(POLICY.next(&mut state, failure), Decision::Retry { after: Duration::from_secs(1) });
+    /// assert_eq!(POLICY.next(&mut state, failure), Decision::Retry { after: Duration::from_secs(2) });
+    /// assert_eq!(POLICY.next(&mut state, failure), Decision::GiveUp(GiveUpReason::Failures));
+    /// assert_eq!(state.failures, 3);
+    /// ```
+    #[inline]
+    pub const fn next(&self, state: &mut BackoffState, failure: Failure) -> Decision {
+        let previous = match state.failures {
+            0 => None,
+            _ => Some(nanos(state.interval)),
+        };
+        let step = self.delay_after(previous, failure.retry_after, failure.entropy);
+        state.failures = state.failures.saturating_add(1);
+        state.interval = from_nanos(step.interval);
+        let after = from_nanos(step.delay);
+        match self.give_up.reason(state.failures, failure.elapsed, after) {
+            None => Decision::Retry { after },
+            Some(reason) => Decision::GiveUp(reason),
+        }
+    }
+}
