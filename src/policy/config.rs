@@ -38,24 +38,6 @@ pub(crate) mod duration {
     }
 }
 
-/// The same for a duration that may be missing.
-mod optional_duration {
-    use super::{Deserialize, Deserializer, Duration, Serialize, Serializer, Span};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        duration.map(Span).serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<Span>::deserialize(from)?.map(|span| span.0))
-    }
-}
-
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 struct Span(#[serde(with = "duration")] Duration);
@@ -144,7 +126,7 @@ impl Serialize for GiveUp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         Limits {
             after_failures: self.after_failures,
-            after_elapsed: self.after_elapsed,
+            after_elapsed: self.after_elapsed.map(Span),
         }
         .serialize(to)
     }
@@ -161,7 +143,7 @@ impl<'de> Deserialize<'de> for GiveUp {
             } = Limits::deserialize(from)?;
             Ok(GiveUp {
                 after_failures,
-                after_elapsed,
+                after_elapsed: after_elapsed.map(|span| span.0),
             })
         }
     }
@@ -171,8 +153,7 @@ impl<'de> Deserialize<'de> for GiveUp {
 #[serde(rename = "GiveUp")]
 struct Limits {
     after_failures: Option<u32>,
-    #[serde(with = "optional_duration")]
-    after_elapsed: Option<Duration>,
+    after_elapsed: Option<Span>,
 }
 
 /// What is written as a table of named fields, each of which may be missing.

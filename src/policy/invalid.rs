@@ -3,13 +3,13 @@
 use core::fmt;
 use core::time::Duration;
 
-use super::interval::{Scale, nanos, proportion};
+use super::interval::{Scale, nanos};
 use super::{Backoff, Jitter, Rounding};
 
 /// A policy that contradicts itself. Lists every [`Problem`], not only the first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InvalidBackoff {
-    problems: [Option<Problem>; 4],
+    backoff: Backoff,
 }
 
 /// One thing wrong with a policy. Its `Display` names the field, the value and the remedy.
@@ -43,22 +43,25 @@ pub enum Problem {
 
 impl InvalidBackoff {
     pub(crate) const fn of(backoff: &Backoff) -> Result<(), InvalidBackoff> {
-        let problems = [
-            exponent(backoff),
-            bounds(backoff),
-            growth(backoff),
-            jitter(backoff),
-        ];
-        match problems {
+        match problems(backoff) {
             [None, None, None, None] => Ok(()),
-            _ => Err(InvalidBackoff { problems }),
+            _ => Err(InvalidBackoff { backoff: *backoff }),
         }
     }
 
     /// All that is wrong, at least one thing.
     pub fn problems(&self) -> impl Iterator<Item = Problem> + use<> {
-        self.problems.into_iter().flatten()
+        problems(&self.backoff).into_iter().flatten()
     }
+}
+
+const fn problems(backoff: &Backoff) -> [Option<Problem>; 4] {
+    [
+        exponent(backoff),
+        bounds(backoff),
+        growth(backoff),
+        jitter(backoff),
+    ]
 }
 
 const fn exponent(backoff: &Backoff) -> Option<Problem> {
@@ -95,7 +98,7 @@ const fn growth(backoff: &Backoff) -> Option<Problem> {
 
 const fn jitter(backoff: &Backoff) -> Option<Problem> {
     match backoff.jitter {
-        Jitter::Proportional(f) if f != proportion(f) || f.is_nan() => {
+        Jitter::Proportional(f) if !(f >= 0.0 && f <= 1.0) => {
             Some(Problem::ProportionOutOfRange(f))
         }
         _ => None,

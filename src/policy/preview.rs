@@ -335,7 +335,7 @@ impl fmt::Display for Preview {
         }
         match self.end() {
             End::Never { steady_from } => {
-                writeln!(f, "the same from failure {steady_from} on; never gives up")?
+                writeln!(f, "the same from failure {steady_from} on; never gives up")?;
             }
             End::Later => writeln!(f, "and so on")?,
             End::GivesUp {
