@@ -43,14 +43,14 @@ proptest! {
         let max = backoff.normalized().max;
         let width = |hint: Option<Duration>| {
             let end = |entropy| delay(&backoff, state, Failure { retry_after: hint, ..Failure::new(entropy) });
-            end(u64::MAX) - end(0)
+            end(u64::MAX).saturating_sub(end(0))
         };
         // To the nanosecond, but for ranges beyond 2⁶³ ns, whose last places the largest entropy misses.
         let near = |a: Duration, b: Duration| a.abs_diff(b) <= Duration::from_nanos(1);
         if hint >= max {
             prop_assert!(near(width(Some(hint)), width(None)));
         } else {
-            prop_assert!(near(width(Some(hint)), width(None).min(max - hint)) || width(Some(hint)) == width(None));
+            prop_assert!(near(width(Some(hint)), width(None).min(max.saturating_sub(hint))) || width(Some(hint)) == width(None));
         }
     }
 
