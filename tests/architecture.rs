@@ -26,20 +26,32 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
     assert!(found.len() > 10, "reads the real sources");
     found
 }
 
 /// The code lines of a source: without comments, and without the examples in them.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"))
+    text.lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"))
 }
 
 /// `policy` for `src/policy.rs` and everything in `src/policy/`.
 fn part(path: &Path) -> String {
-    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-    let first = below.components().next().unwrap().as_os_str().to_string_lossy();
+    let below = path
+        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .unwrap();
+    let first = below
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
 
@@ -47,11 +59,15 @@ fn part(path: &Path) -> String {
 fn imports_point_one_way() {
     for (path, text) in sources() {
         let part = part(&path);
-        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == part) else { continue };
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == part) else {
+            continue;
+        };
         for line in code(&text) {
             for named in line.split("crate::").skip(1) {
-                let named: String =
-                    named.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let named: String = named
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 assert!(
                     named == part || allowed.contains(&named.as_str()),
                     "{} names crate::{named}, which {part} must not know",
@@ -79,7 +95,10 @@ fn only_in(allowed: &[&str], needles: &[&str]) {
 
 #[test]
 fn time_enters_in_one_place() {
-    only_in(&["clock"], &["Instant::now", "SystemTime::now", ".elapsed()"]);
+    only_in(
+        &["clock"],
+        &["Instant::now", "SystemTime::now", ".elapsed()"],
+    );
 }
 
 #[test]
@@ -89,7 +108,10 @@ fn entropy_enters_in_one_place() {
 
 #[test]
 fn only_loops_sleep() {
-    only_in(&["retry"], &["thread::sleep", "time::sleep", "Condvar", "park_timeout"]);
+    only_in(
+        &["retry"],
+        &["thread::sleep", "time::sleep", "Condvar", "park_timeout"],
+    );
 }
 
 #[test]
@@ -98,7 +120,9 @@ fn the_step_is_computed_in_one_place() {
         if ["policy"].contains(&part(&path).as_str()) {
             continue;
         }
-        let calls = code(&text).filter(|line| line.contains(".delay_after(")).count();
+        let calls = code(&text)
+            .filter(|line| line.contains(".delay_after("))
+            .count();
         let expected = usize::from(path.ends_with("state/decision.rs"));
         assert_eq!(calls, expected, "{}", path.display());
     }

@@ -178,5 +178,9 @@ pub(crate) const fn product(nanos: u64, factor: f64, half_up: bool) -> u64 {
             _ => u128::MAX,
         },
     };
-    if whole > u64::MAX as u128 { u64::MAX } else { whole as u64 }
+    if whole > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        whole as u64
+    }
 }
