@@ -2,7 +2,7 @@
 //!
 //! Repeat it with `taskset -c 1 cargo bench --bench step`. Every policy doubles from 100 ms up to 60 s, and every
 //! iterator is begun anew after 16 delays, so that all are measured over the same growth and plateau. Only ratios
-//! mean anything on a shared machine. Further peers stand in `benches/peers/`.
+//! mean anything on a shared machine. `full_…` draws full jitter where the crate has it, `steady_…` none. Further peers stand in `benches/peers/`.
 
 use std::time::Duration;
 
@@ -32,118 +32,110 @@ fn streaks<S, T>(bencher: Bencher<'_, '_>, begin: impl Fn() -> S, step: impl Fn(
     });
 }
 
-mod with_jitter {
-    use super::*;
-
-    /// The policy is known while compiling, as it mostly is; the state is not.
-    #[divan::bench]
-    fn relent_const_policy(bencher: Bencher<'_, '_>) {
-        streaks(bencher, BackoffState::default, |state, n| {
-            FULL.next(
-                black_box(state),
-                Failure::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-            )
-        });
-    }
-
-    /// The policy was read from a file.
-    #[divan::bench]
-    fn relent_runtime_policy(bencher: Bencher<'_, '_>) {
-        let policy = black_box(FULL);
-        streaks(bencher, BackoffState::default, |state, n| {
-            black_box(&policy).next(
-                black_box(state),
-                Failure::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-            )
-        });
-    }
-
-    #[divan::bench]
-    fn relent_schedule(bencher: Bencher<'_, '_>) {
-        streaks(
-            bencher,
-            || FULL.schedule_seeded(random::draw(1, 1)),
-            |waits, _| waits.next(),
-        );
-    }
-
-    #[divan::bench]
-    fn backon(bencher: Bencher<'_, '_>) {
-        use ::backon::BackoffBuilder;
-        let builder = ::backon::ExponentialBuilder::new()
-            .with_min_delay(INITIAL)
-            .with_max_delay(MAX)
-            .without_max_times()
-            .with_jitter();
-        streaks(bencher, || builder.build(), |waits, _| waits.next());
-    }
-
-    #[divan::bench]
-    fn backoff(bencher: Bencher<'_, '_>) {
-        use ::backoff::{ExponentialBackoffBuilder, backoff::Backoff};
-        let mut builder = ExponentialBackoffBuilder::new();
-        builder
-            .with_initial_interval(INITIAL)
-            .with_max_interval(MAX)
-            .with_multiplier(2.0)
-            .with_max_elapsed_time(None);
-        // It has no other way to begin anew than one that reads the clock; its users pay that once a streak.
-        let mut waits = builder.build();
-        let mut n = 0;
-        bencher.bench_local(|| {
-            n += 1;
-            if n % STREAK == 0 {
-                waits.reset();
-            }
-            waits.next_backoff()
-        });
-    }
-
-    #[divan::bench]
-    fn tokio_retry(bencher: Bencher<'_, '_>) {
-        use ::tokio_retry::strategy::{ExponentialBackoff, jitter};
-        let begin = || {
-            ExponentialBackoff::from_millis(2)
-                .factor(50)
-                .max_delay(MAX)
-                .map(jitter)
-        };
-        streaks(bencher, begin, |waits, _| waits.next());
-    }
-
-    #[divan::bench]
-    fn retry(bencher: Bencher<'_, '_>) {
-        use ::retry::delay::{Exponential, jitter};
-        let begin = || Exponential::from_millis(100).map(|delay| jitter(delay.min(MAX)));
-        streaks(bencher, begin, |waits, _| waits.next());
-    }
+/// The policy is known while compiling, as it mostly is; the state is not.
+#[divan::bench]
+fn full_relent_const_policy(bencher: Bencher<'_, '_>) {
+    streaks(bencher, BackoffState::default, |state, n| {
+        FULL.next(
+            black_box(state),
+            Failure::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        )
+    });
 }
 
-mod without_jitter {
-    use super::*;
+/// The policy was read from a file.
+#[divan::bench]
+fn full_relent_runtime_policy(bencher: Bencher<'_, '_>) {
+    let policy = black_box(FULL);
+    streaks(bencher, BackoffState::default, |state, n| {
+        black_box(&policy).next(
+            black_box(state),
+            Failure::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        )
+    });
+}
 
-    #[divan::bench]
-    fn relent_const_policy(bencher: Bencher<'_, '_>) {
-        streaks(bencher, BackoffState::default, |state, _| {
-            NONE.next(black_box(state), Failure::new(0))
-        });
-    }
+#[divan::bench]
+fn full_relent_schedule(bencher: Bencher<'_, '_>) {
+    streaks(
+        bencher,
+        || FULL.schedule_seeded(random::draw(1, 1)),
+        |waits, _| waits.next(),
+    );
+}
 
-    #[divan::bench]
-    fn relent_runtime_policy(bencher: Bencher<'_, '_>) {
-        let policy = black_box(NONE);
-        streaks(bencher, BackoffState::default, |state, _| {
-            black_box(&policy).next(black_box(state), Failure::new(0))
-        });
-    }
+#[divan::bench]
+fn full_backon(bencher: Bencher<'_, '_>) {
+    use backon::BackoffBuilder;
+    let builder = backon::ExponentialBuilder::new()
+        .with_min_delay(INITIAL)
+        .with_max_delay(MAX)
+        .without_max_times()
+        .with_jitter();
+    streaks(bencher, || builder.build(), |waits, _| waits.next());
+}
 
-    #[divan::bench]
-    fn backon(bencher: Bencher<'_, '_>) {
-        use ::backon::BackoffBuilder;
-        let builder = ::backon::ExponentialBuilder::new()
-            .with_min_delay(INITIAL)
-            .with_max_delay(MAX)
-            .without_max_times();
-        streaks(bencher, || builder.build(), |waits, _| waits.next());
-    }
+#[divan::bench]
+fn full_backoff(bencher: Bencher<'_, '_>) {
+    use backoff::{ExponentialBackoffBuilder, backoff::Backoff};
+    let mut builder = ExponentialBackoffBuilder::new();
+    builder
+        .with_initial_interval(INITIAL)
+        .with_max_interval(MAX)
+        .with_multiplier(2.0)
+        .with_max_elapsed_time(None);
+    // It has no other way to begin anew than one that reads the clock; its users pay that once a streak.
+    let mut waits = builder.build();
+    let mut n = 0;
+    bencher.bench_local(|| {
+        n += 1;
+        if n % STREAK == 0 {
+            waits.reset();
+        }
+        waits.next_backoff()
+    });
+}
+
+#[divan::bench]
+fn full_tokio_retry(bencher: Bencher<'_, '_>) {
+    use tokio_retry::strategy::{ExponentialBackoff, jitter};
+    let begin = || {
+        ExponentialBackoff::from_millis(2)
+            .factor(50)
+            .max_delay(MAX)
+            .map(jitter)
+    };
+    streaks(bencher, begin, |waits, _| waits.next());
+}
+
+#[divan::bench]
+fn full_retry(bencher: Bencher<'_, '_>) {
+    use retry::delay::{Exponential, jitter};
+    let begin = || Exponential::from_millis(100).map(|delay| jitter(delay.min(MAX)));
+    streaks(bencher, begin, |waits, _| waits.next());
+}
+
+#[divan::bench]
+fn steady_relent_const_policy(bencher: Bencher<'_, '_>) {
+    streaks(bencher, BackoffState::default, |state, _| {
+        NONE.next(black_box(state), Failure::new(0))
+    });
+}
+
+#[divan::bench]
+fn steady_relent_runtime_policy(bencher: Bencher<'_, '_>) {
+    let policy = black_box(NONE);
+    streaks(bencher, BackoffState::default, |state, _| {
+        black_box(&policy).next(black_box(state), Failure::new(0))
+    });
+}
+
+#[divan::bench]
+fn steady_backon(bencher: Bencher<'_, '_>) {
+    use backon::BackoffBuilder;
+    let builder = backon::ExponentialBuilder::new()
+        .with_min_delay(INITIAL)
+        .with_max_delay(MAX)
+        .without_max_times();
+    streaks(bencher, || builder.build(), |waits, _| waits.next());
 }
