@@ -1,8 +1,10 @@
-//! One step, that is the next delay of a growing streak: relent beside other crates' iterators, in the same run.
+//! One step, that is the next delay of a growing streak: relent beside other crates' iterators, in
+//! the same run.
 //!
-//! Repeat it with `taskset -c 1 cargo bench --bench step`. Every policy doubles from 100 ms up to 60 s, and every
-//! iterator is begun anew after 16 delays, so that all are measured over the same growth and plateau. Only ratios
-//! mean anything on a shared machine. `full_…` draws full jitter where the crate has it, `steady_…` none. Further peers stand in `benches/peers/`.
+//! Repeat it with `taskset -c 1 cargo bench --bench step`. Every policy doubles from 100 ms up to
+//! 60 s, and begins anew after 16 delays, so that all are measured over the same growth and plateau.
+//! Only ratios mean anything on a shared machine. `full_…` draws full jitter, or what the crate has
+//! of the kind; `steady_…` none. Further peers stand in `benches/peers/`.
 
 use std::time::Duration;
 
