@@ -34,10 +34,14 @@ pub mod clock;
 pub mod docs;
 mod policy;
 pub mod random;
+#[cfg(feature = "std")]
+pub mod retry;
 mod state;
 
 pub use policy::{
     Backoff, GiveUp, GiveUpReason, InvalidBackoff, Jitter, Preview, PreviewRow, Problem, Rounding,
     Warning,
 };
+#[cfg(feature = "std")]
+pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
 pub use state::{BackoffState, Decision, Failure, Schedule};
