@@ -13,4 +13,9 @@ pub use policy::{
     Backoff, GiveUp, GiveUpReason, InvalidBackoff, Jitter, Preview, PreviewRow, Problem, Rounding,
     Warning,
 };
+#[cfg(feature = "std")]
+pub use state::{
+    Attempt, BackoffTracker, BackoffTrackerBuilder, Readiness, Recovery, Snapshot, SnapshotKey,
+    Streak,
+};
 pub use state::{BackoffState, Decision, Failure, Schedule};
