@@ -8,10 +8,13 @@
 //! const POLICY: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30))
 //!     .give_up_after_failures(8);
 //!
-//! // The delays of one streak of failures, none above 30 s, and no two streaks alike.
-//! for delay in POLICY.schedule() {
-//!     assert!(delay <= Duration::from_secs(30));
-//! }
+//! let hosts = POLICY
+//!     .retry(|| std::fs::read_to_string("/etc/hosts"))
+//!     .when(|error| error.kind() != std::io::ErrorKind::NotFound)
+//!     .notify(|failed| eprintln!("{}; again in {:?}", failed.error, failed.delay))
+//!     .call()?;
+//! # let _ = hosts;
+//! # Ok::<(), std::io::Error>(())
 //! ```
 //!
 //! A retry anywhere is the same pure step: (policy, state, failure) → (state, wait this long | give
@@ -20,7 +23,11 @@
 //!
 //! | I have | I use |
 //! |---|---|
-//! | an iterator of delays to fill | [`Backoff::schedule`] |
+//! | a sleep loop | [`Backoff::retry`] |
+//! | an async call that fails at times | [`Backoff::retry_async`] |
+//! | a map from keys to failures | [`BackoffTracker`] |
+//! | many clients of one service | [`RetryBudget`] |
+//! | a crate that takes an iterator of delays | [`Backoff::schedule`] |
 //! | columns of my own | [`BackoffState`] and [`Backoff::next`] |
 //! | a policy written by a person | [`Backoff`] by serde, [`Backoff::validate`], [`Backoff::preview`] |
 //! | questions | [`docs`] |
@@ -44,4 +51,9 @@ pub use policy::{
 };
 #[cfg(feature = "std")]
 pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
+#[cfg(feature = "std")]
+pub use state::{
+    Attempt, BackoffTracker, BackoffTrackerBuilder, Readiness, Recovery, Snapshot, SnapshotKey,
+    Streak,
+};
 pub use state::{BackoffState, Decision, Failure, Schedule};
