@@ -2,5 +2,15 @@
 
 #![cfg(feature = "tokio")]
 
+#[path = "retry/budget.rs"]
+mod budget;
+#[path = "retry/cancel.rs"]
+mod cancel;
+#[path = "retry/colours.rs"]
+mod colours;
 #[path = "retry/forms.rs"]
 mod forms;
+#[path = "retry/peers.rs"]
+mod peers;
+#[path = "retry/rules.rs"]
+mod rules;
