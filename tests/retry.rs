@@ -8,8 +8,13 @@ mod budget;
 mod cancel;
 #[path = "retry/colours.rs"]
 mod colours;
+#[cfg(feature = "tracing")]
+#[path = "retry/events.rs"]
+mod events;
 #[path = "retry/forms.rs"]
 mod forms;
+#[path = "retry/future.rs"]
+mod future;
 #[path = "retry/peers.rs"]
 mod peers;
 #[path = "retry/rules.rs"]
