@@ -4,6 +4,9 @@
 /// begun before the clock did.
 const BEFORE_ZERO: u64 = 1 << 58;
 
+/// Where time ends, 146 years on: a wait that begins there still fits.
+const END: u64 = 1 << 62;
+
 /// Two threads that read the clock one after the other may arrive in the other order, a little
 /// apart: that is no step back, and is not worth another reading.
 const JITTER_OF_ARRIVAL: u64 = 1_000_000;
@@ -39,7 +42,7 @@ impl Timeline {
     /// one took. Only a reading begun now can tell: hand it to [`at_fresh`](Self::at_fresh).
     #[inline]
     pub(super) const fn at(&mut self, reading: u64) -> Option<u64> {
-        let time = reading.saturating_add(self.ahead);
+        let time = self.time(reading);
         if time >= self.seen {
             self.seen = time;
         } else if self.seen - time > JITTER_OF_ARRIVAL {
@@ -51,12 +54,17 @@ impl Timeline {
     /// The time at a reading that was begun after the time had been `seen`: if it is before that,
     /// the clock stepped back, and the time goes on from where it was.
     pub(super) fn at_fresh(&mut self, reading: u64, seen: u64) -> u64 {
-        let time = reading.saturating_add(self.ahead);
+        let time = self.time(reading);
         if time < seen {
             self.ahead = self.ahead.saturating_add(seen - time);
         }
         self.seen = self.seen.max(time);
         self.seen
+    }
+
+    const fn time(&self, reading: u64) -> u64 {
+        let time = reading.saturating_add(self.ahead);
+        if time < END { time } else { END }
     }
 }
 
@@ -107,9 +115,10 @@ mod tests {
     #[test]
     fn t5_absurd_readings_saturate() {
         let mut line = Timeline::new();
-        assert_eq!(line.at(u64::MAX), Some(u64::MAX));
+        assert_eq!(line.at(u64::MAX), Some(END));
         assert_eq!(line.at(0), None);
-        assert_eq!(line.at_fresh(0, u64::MAX), u64::MAX);
-        assert_eq!(line.at_fresh(u64::MAX, u64::MAX), u64::MAX);
+        assert_eq!(line.at_fresh(0, END), END);
+        assert_eq!(line.at(0), Some(END));
+        assert_eq!(line.at_fresh(u64::MAX, END), END);
     }
 }
