@@ -119,7 +119,7 @@ impl Backoff {
     }
 
     /// The step on plain numbers: after so many failures and an interval of so many nanoseconds.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn step(&self, failures: u32, interval: u64, failure: &Failure) -> Step {
         let previous = match failures {
             0 => None,
@@ -149,7 +149,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    #[inline]
+    #[inline(always)]
     const fn decision(&self) -> Decision {
         match self.gave_up {
             None => Decision::Retry {
