@@ -20,7 +20,7 @@ use hashbrown::DefaultHashBuilder;
 
 use super::{BackoffState, Decision, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
-use crate::policy::{Backoff, from_nanos, nanos};
+use crate::policy::{Backoff, from_nanos};
 
 pub use attempt::Attempt;
 pub use builder::BackoffTrackerBuilder;
@@ -31,6 +31,7 @@ use place::{Place, SHARDS};
 use presence::Presence;
 use room::Room;
 use shard::{CANDIDATES, Entry, Open, Shard};
+use timeline::Ahead;
 
 /// Which keys are failing, and when each may be tried again: for whoever calls many hosts,
 /// reconciles many objects, or serves many tenants.
@@ -85,6 +86,7 @@ pub struct BackoffTracker<K, C = MonotonicClock, S = DefaultHashBuilder> {
     seed: u64,
     retention: u64,
     clock: C,
+    ahead: Ahead,
     hasher: S,
     presence: Presence,
     shards: Box<[Shard<K>; SHARDS]>,
@@ -102,7 +104,7 @@ pub struct Streak {
     pub readiness: Readiness,
 }
 
-impl<K: Hash + Eq> BackoffTracker<K> {
+impl<K> BackoffTracker<K> {
     /// A tracker whose keys all follow `backoff`, on the machine's own clock.
     #[must_use]
     pub fn new(backoff: Backoff) -> Self {
@@ -313,9 +315,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
             retry_after,
             seed: self.seed ^ place.hash,
         };
-        let reading = nanos(self.clock.now());
+        let time = self.time();
         let mut table = self.shard(place).lock();
-        if let Some(now) = table.timeline.at(reading) {
+        if let Some(now) = table.seen.at(time) {
             if let Some(kept) = table.find_mut(place, key) {
                 if !kept.is_stale(now, self.retention) {
                     if counts(kept.progress()) {
@@ -420,13 +422,12 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let (mut kept, mut timeline) = {
+        let (mut kept, mut seen) = {
             let table = self.shard(place).lock();
-            (*table.find(place, key)?, table.timeline)
+            (*table.find(place, key)?, table.seen)
         };
         // Read only now, so that whoever asks for a key that is not there reads no clock.
-        let reading = nanos(self.clock.now());
-        let mut now = timeline.at(reading);
+        let mut now = seen.at(self.time());
         if now.is_none() {
             let (open, noted) = self.enter(place.shard());
             kept = *open.table.find(place, key)?;
@@ -454,12 +455,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let (entry, mut timeline) = {
+        let (entry, seen) = {
             let mut open = self.open(place.shard());
-            (open.remove(place, key)?, open.table.timeline)
+            (open.remove(place, key)?, open.table.seen)
         };
-        let reading = nanos(self.clock.now());
-        let now = timeline.at(reading).unwrap_or(timeline.seen());
+        let now = self.time().max(seen.get());
         let kept = entry.kept;
         (!kept.is_stale(now, self.retention)).then(|| Recovery {
             failures: kept.failures,
@@ -486,22 +486,27 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Opens a shard and tells its time. The clock is read before the lock is taken.
     #[inline]
     fn enter(&self, shard: usize) -> (Open<'_, K, S>, u64) {
-        let reading = nanos(self.clock.now());
+        let time = self.time();
         let mut open = self.open(shard);
-        if let Some(now) = open.table.timeline.at(reading) {
+        if let Some(now) = open.table.seen.at(time) {
             return (open, now);
         }
-        let seen = open.table.timeline.seen();
+        let seen = open.table.seen.get();
         drop(open);
-        self.enter_afresh(shard, seen)
+        self.enter_after(shard, seen)
     }
 
     #[cold]
-    fn enter_afresh(&self, shard: usize, seen: u64) -> (Open<'_, K, S>, u64) {
-        let reading = nanos(self.clock.now());
+    fn enter_after(&self, shard: usize, seen: u64) -> (Open<'_, K, S>, u64) {
+        let time = self.ahead.read_after(&self.clock, seen);
         let mut open = self.open(shard);
-        let now = open.table.timeline.at_fresh(reading, seen);
+        let now = open.table.seen.at_least(time);
         (open, now)
+    }
+
+    #[inline]
+    fn time(&self) -> u64 {
+        self.ahead.read(&self.clock)
     }
 }
 

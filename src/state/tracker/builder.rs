@@ -1,6 +1,6 @@
 //! A tracker's settings.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
 use std::marker::PhantomData;
 use std::time::Duration;
 use std::{array, fmt};
@@ -11,6 +11,7 @@ use super::BackoffTracker;
 use super::presence::Presence;
 use super::room::Room;
 use super::shard::Shard;
+use super::timeline::Ahead;
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, nanos};
 use crate::random;
@@ -118,15 +119,13 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
 
     /// The tracker. Allocates some 50 kB, whatever the bound.
     #[must_use]
-    pub fn build(self) -> BackoffTracker<K, C, S>
-    where
-        K: Hash + Eq,
-    {
+    pub fn build(self) -> BackoffTracker<K, C, S> {
         BackoffTracker {
             backoff: self.backoff,
             seed: self.seed.unwrap_or_else(random::seed),
             retention: nanos(self.retention),
             clock: self.clock,
+            ahead: Ahead::new(),
             hasher: self.hasher,
             presence: Presence::new(),
             shards: Box::new(array::from_fn(|_| Shard::new())),

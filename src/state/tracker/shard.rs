@@ -11,7 +11,7 @@ use super::kept::{Kept, Progress};
 use super::place::Place;
 use super::presence::{Presence, Usage};
 use super::room::Room;
-use super::timeline::Timeline;
+use super::timeline::Seen;
 
 /// A part of the keys. Apart from its neighbours in the cache: other threads lock them.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Shard<K>(Mutex<Table<K>>);
 #[derive(Debug)]
 pub(super) struct Table<K> {
     entries: HashTable<Entry<K>>,
-    pub(super) timeline: Timeline,
+    pub(super) seen: Seen,
     usage: Usage,
     /// The number of the latest streak.
     streaks: u32,
@@ -59,7 +59,7 @@ impl<K> Shard<K> {
     pub(super) fn new() -> Shard<K> {
         Shard(Mutex::new(Table {
             entries: HashTable::new(),
-            timeline: Timeline::new(),
+            seen: Seen::new(),
             usage: Usage::at(0),
             streaks: 0,
             moves: 0,
@@ -114,7 +114,8 @@ impl<K> Table<K> {
     }
 
     pub(super) fn within(&self, buckets: Range<usize>) -> impl Iterator<Item = &Entry<K>> {
-        buckets.filter_map(|bucket| self.entries.get_bucket(bucket))
+        let end = buckets.end.min(self.buckets());
+        (buckets.start..end).filter_map(|bucket| self.entries.get_bucket(bucket))
     }
 }
 
@@ -168,7 +169,7 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
         mut goes: impl FnMut(&Kept) -> bool,
     ) {
         let before = gone.len();
-        for bucket in buckets {
+        for bucket in buckets.start..buckets.end.min(self.table.buckets()) {
             match self.table.entries.get_bucket_entry(bucket) {
                 Ok(found) if goes(&found.get().kept) => {
                     let (entry, _) = found.remove();

@@ -121,10 +121,12 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         let mut from = 0;
         let mut moves = None;
         loop {
+            // Dropped after the lock is released.
+            let mut outdated = T::default();
             let (open, now) = self.enter(shard);
             let table = &open.table;
             if moves.is_some_and(|moves| moves != table.moves()) {
-                found = T::default();
+                std::mem::swap(&mut found, &mut outdated);
                 from = 0;
                 patience = patience.saturating_sub(1);
             }
