@@ -48,6 +48,7 @@ async fn large() -> Result<u64, u64> {
     Ok(42)
 }
 
+#[inline(always)]
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
