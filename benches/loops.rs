@@ -43,7 +43,7 @@ async fn operation_async() -> Result<u64, u64> {
 /// 257 bytes.
 async fn large() -> Result<u64, u64> {
     let kept = [0_u8; 256];
-    std::future::ready(()).await;
+    std::future::poll_fn(|_| Poll::Ready(())).await;
     black_box(&kept);
     Ok(42)
 }
