@@ -43,11 +43,12 @@ async fn operation_async() -> Result<u64, u64> {
 /// 257 bytes.
 async fn large() -> Result<u64, u64> {
     let kept = [0_u8; 256];
-    std::future::ready(()).await;
+    std::future::poll_fn(|_| Poll::Ready(())).await;
     black_box(&kept);
     Ok(42)
 }
 
+#[inline(always)]
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }

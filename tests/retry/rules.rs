@@ -275,3 +275,41 @@ fn a_clock_that_runs_back_is_one_that_stands() {
     assert_eq!(elapsed, [Duration::ZERO; 2]);
     assert_eq!(outcome.elapsed, Duration::ZERO);
 }
+
+#[test]
+fn success_allocates_nothing_and_failure_neither() {
+    let attempts = Cell::new(0);
+    let fails = |times| {
+        attempts.set(attempts.get() + 1);
+        if attempts.get() > times {
+            Ok(())
+        } else {
+            Err(())
+        }
+    };
+    // The thread's generator is made at its first use, not by us.
+    let _ = relent::random::seed();
+    for times in [0, 5] {
+        let allocated = allocation_counter::measure(|| {
+            attempts.set(0);
+            DOUBLING
+                .retry(|| fails(times))
+                .sleep(|_| {})
+                .call()
+                .unwrap();
+            attempts.set(0);
+            let ready = || std::future::ready(fails(times));
+            let timer = |_| std::future::ready(());
+            drive(DOUBLING.retry_async(ready).sleep(timer)).unwrap();
+            attempts.set(0);
+            drive(
+                DOUBLING
+                    .retry_async_mut(async || fails(times))
+                    .sleep(timer)
+                    .run(),
+            )
+            .unwrap();
+        });
+        assert_eq!(allocated.count_total, 0, "{times} failures");
+    }
+}
