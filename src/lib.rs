@@ -8,9 +8,11 @@ pub mod clock;
 mod policy;
 pub mod random;
 mod state;
+#[cfg(feature = "std")]
+pub mod store;
 
 pub use policy::{
     Backoff, GiveUp, GiveUpReason, InvalidBackoff, Jitter, Preview, PreviewRow, Problem, Rounding,
     Warning,
 };
-pub use state::{BackoffState, Decision, Failure, Schedule};
+pub use state::{BackoffState, Decision, Failure, Readiness, Recovery, Schedule};

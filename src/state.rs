@@ -2,8 +2,10 @@
 
 mod backoff_state;
 mod decision;
+mod readiness;
 mod schedule;
 
 pub use backoff_state::BackoffState;
 pub use decision::{Decision, Failure};
+pub use readiness::{Readiness, Recovery};
 pub use schedule::Schedule;

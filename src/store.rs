@@ -1,0 +1,32 @@
+//! Remember: durable backoff state and leases, per key.
+
+pub mod blocking;
+mod change;
+#[cfg(feature = "contract")]
+pub mod contract;
+mod desk;
+mod error;
+mod future;
+mod inline;
+mod key;
+mod lease;
+mod listing;
+mod memory;
+mod options;
+mod record;
+mod session;
+pub mod step;
+
+pub use change::{Change, Event, Settled, Write};
+pub use error::{Error, StartError, WorkError};
+pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work};
+pub use inline::Inline;
+#[cfg(feature = "tokio")]
+pub use inline::Unblock;
+pub use key::{InvalidKey, MAX_KEY, MAX_NAMESPACE};
+pub use lease::{Lease, LeaseLost, Refusal};
+pub use listing::{Cursor, Listed, Page, Which};
+pub use memory::MemoryStore;
+pub use options::Options;
+pub use record::Record;
+pub use session::{Expiry, Session};
