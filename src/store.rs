@@ -5,7 +5,11 @@ mod change;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod desk;
+#[cfg(feature = "file")]
+mod document;
 mod error;
+#[cfg(feature = "file")]
+mod file;
 mod future;
 mod inline;
 mod key;
@@ -16,9 +20,12 @@ mod options;
 mod record;
 mod session;
 pub mod step;
+mod unreadable;
 
 pub use change::{Change, Event, Settled, Write};
 pub use error::{Error, StartError, WorkError};
+#[cfg(feature = "file")]
+pub use file::{FileError, FileStore};
 pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work};
 pub use inline::Inline;
 #[cfg(feature = "tokio")]
@@ -30,3 +37,4 @@ pub use memory::MemoryStore;
 pub use options::Options;
 pub use record::Record;
 pub use session::{Expiry, Session};
+pub use unreadable::{Problem, Unreadable};

@@ -7,7 +7,11 @@ use crate::policy::GiveUpReason;
 
 /// The right to work on a key, until it runs out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Lease {
     /// The fencing token: greater than that of every earlier lease of the key, also of one whose
     /// record is long gone. Every write of the holder is checked against it; pass it on to whatever

@@ -1,6 +1,6 @@
 //! A store in memory: the reference that the others are held to.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::SystemTime;
 
@@ -39,10 +39,16 @@ pub struct MemoryStore<C = MonotonicClock> {
     kept: Mutex<Kept>,
 }
 
+/// All that a store in memory knows.
 #[derive(Debug, Default)]
-struct Kept {
-    records: HashMap<String, Record>,
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+pub(super) struct Kept {
     last_token: u64,
+    records: BTreeMap<String, Record>,
 }
 
 impl MemoryStore {
@@ -77,23 +83,51 @@ impl<C: Clock> MemoryStore<C> {
 }
 
 impl Kept {
-    fn update<R>(
+    /// Makes a change to a key. Returns whether there was anything to write, and the answer.
+    pub(super) fn update<R>(
         &mut self,
         key: &str,
         now: SystemTime,
         change: impl FnOnce(Option<&Record>, SystemTime) -> Change<R>,
-    ) -> Result<R, Infallible> {
+    ) -> (bool, R) {
         let change = change(self.records.get(key), now);
         let settled = change.settle(|| {
             self.last_token += 1;
             Ok::<_, Infallible>(self.last_token)
-        })?;
+        });
+        let Ok(settled) = settled;
+        let written = settled.write != Write::Keep;
         match settled.write {
             Write::Keep => {}
             Write::Put(record) => drop(self.records.insert(key.to_owned(), record)),
             Write::Delete => drop(self.records.remove(key)),
         }
-        Ok(settled.answer)
+        (written, settled.answer)
+    }
+
+    pub(super) fn update_all<R>(
+        &mut self,
+        keys: &[&str],
+        now: SystemTime,
+        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R>,
+    ) -> (bool, Vec<R>) {
+        let mut any = false;
+        let each = keys.iter().enumerate().map(|(n, key)| {
+            let (written, answer) = self.update(key, now, |record, now| change(n, record, now));
+            any |= written;
+            answer
+        });
+        let answers = each.collect();
+        (any, answers)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Record> {
+        self.records.get(key)
+    }
+
+    pub(super) fn page(&self, page: &Page, now: SystemTime) -> Vec<Listed> {
+        let records = self.records.iter();
+        page.of(records.map(|(key, record)| (key.as_str(), record)), now)
     }
 }
 
@@ -106,31 +140,26 @@ impl<C: Clock> Store for MemoryStore<C> {
         change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
     ) -> Result<R, Infallible> {
         let mut kept = self.kept.lock();
-        kept.update(key, self.clock.wall(), change)
+        Ok(kept.update(key, self.clock.wall(), change).1)
     }
 
     fn update_all<R>(
         &self,
         keys: &[&str],
-        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R>,
     ) -> Result<Vec<R>, Infallible> {
         let mut kept = self.kept.lock();
-        let now = self.clock.wall();
-        let each = keys.iter().enumerate();
-        each.map(|(n, key)| kept.update(key, now, |record, now| change(n, record, now)))
-            .collect()
+        Ok(kept.update_all(keys, self.clock.wall(), change).1)
     }
 
     fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Infallible> {
         let kept = self.kept.lock();
-        Ok((kept.records.get(key).cloned(), self.clock.wall()))
+        Ok((kept.get(key).cloned(), self.clock.wall()))
     }
 
     fn list(&self, page: &Page) -> Result<Vec<Listed>, Infallible> {
         let kept = self.kept.lock();
-        let records = kept.records.iter();
-        let records = records.map(|(key, record)| (key.as_str(), record));
-        Ok(page.of(records, self.clock.wall()))
+        Ok(kept.page(page, self.clock.wall()))
     }
 }
 

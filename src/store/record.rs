@@ -15,28 +15,25 @@ use crate::state::BackoffState;
 /// least the microsecond. They lie between 1970 and 2262, where 64 bits of nanoseconds end: what
 /// would be due later is due then.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "json::Flat", into = "json::Flat")
+)]
 pub struct Record {
     /// What the streak has come to. Healthy if the record is there for its lease alone.
-    #[cfg_attr(feature = "serde", serde(flatten, with = "json::state"))]
     pub state: BackoffState,
     /// When the streak began. Of no meaning while healthy.
-    #[cfg_attr(feature = "serde", serde(with = "json::time"))]
     pub first_failure: SystemTime,
     /// When the last failure was recorded, or, while healthy, when the lease was taken.
-    #[cfg_attr(feature = "serde", serde(with = "json::time"))]
     pub since: SystemTime,
     /// When the wait is over.
-    #[cfg_attr(feature = "serde", serde(with = "json::time"))]
     pub until: SystemTime,
     /// Why the key is not tried any more, if so.
-    #[cfg_attr(feature = "serde", serde(default))]
     pub gave_up: Option<GiveUpReason>,
     /// What went wrong last, in the words of whoever recorded it.
-    #[cfg_attr(feature = "serde", serde(default))]
     pub cause: String,
     /// Who works on it.
-    #[cfg_attr(feature = "serde", serde(default))]
     pub lease: Option<Lease>,
 }
 
