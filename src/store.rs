@@ -2,6 +2,8 @@
 
 pub mod blocking;
 mod change;
+#[cfg(feature = "sqlite")]
+mod columns;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod desk;
@@ -11,6 +13,7 @@ mod error;
 #[cfg(feature = "file")]
 mod file;
 mod future;
+mod history;
 mod inline;
 mod key;
 mod lease;
@@ -19,6 +22,8 @@ mod memory;
 mod options;
 mod record;
 mod session;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 pub mod step;
 mod unreadable;
 
@@ -27,6 +32,7 @@ pub use error::{Error, StartError, WorkError};
 #[cfg(feature = "file")]
 pub use file::{FileError, FileStore};
 pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work};
+pub use history::Entry;
 pub use inline::Inline;
 #[cfg(feature = "tokio")]
 pub use inline::Unblock;
@@ -37,4 +43,6 @@ pub use memory::MemoryStore;
 pub use options::Options;
 pub use record::Record;
 pub use session::{Expiry, Session};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteError, SqliteStore};
 pub use unreadable::{Problem, Unreadable};

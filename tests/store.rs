@@ -7,3 +7,6 @@ mod faces;
 mod file;
 #[path = "store/memory.rs"]
 mod memory;
+#[cfg(feature = "sqlite")]
+#[path = "store/sqlite.rs"]
+mod sqlite;

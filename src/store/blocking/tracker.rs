@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Store, Work};
+use super::{Store, Transactional, Work};
 use crate::policy::Backoff;
 use crate::state::{Decision, Readiness, Recovery};
 use crate::store::change::Change;
@@ -287,6 +287,44 @@ impl<S: Store> DurableTracker<S> {
         let answers = self.desk.store.update_all(&keys, change)?;
         self.desk.session.beaten(beat, answers);
         Ok(())
+    }
+}
+
+/// Within a transaction of the caller's: what these write is committed with the rest of it, or not
+/// at all.
+///
+/// # Errors
+///
+/// Each of these fails as its namesake. Roll back then.
+impl<S: Transactional> DurableTracker<S> {
+    /// As [`record_failure`](Self::record_failure), within the transaction that is open on
+    /// `connection`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub fn record_failure_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        let change = step::failure(self.desk.failed(cause));
+        let store = &self.desk.store;
+        store
+            .update_in(connection, checked(key)?, change)
+            .map_err(Error::Store)
+    }
+
+    /// As [`record_success`](Self::record_success), within the transaction that is open on
+    /// `connection`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub fn record_success_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+    ) -> Result<Option<Recovery>, Error<S::Error>> {
+        let store = &self.desk.store;
+        store
+            .update_in(connection, checked(key)?, step::success())
+            .map_err(Error::Store)
     }
 }
 
