@@ -54,7 +54,7 @@ pub(super) fn put(
         ":due": record.due().map_or(NEVER, columns::time),
         ":gave_up": record.gave_up.map(columns::reason),
         ":cause": record.cause,
-        ":token": lease.map(|lease| lease.token.cast_signed()),
+        ":token": lease.map(|lease| i64::try_from(lease.token).unwrap_or(i64::MAX)),
         ":holder": lease.map(|lease| &lease.holder),
         ":lease_since": lease.map(|lease| columns::time(lease.since)),
         ":lease_until": lease.map(|lease| columns::time(lease.until)),
@@ -77,9 +77,8 @@ pub(super) fn next_token(connection: &Connection) -> Result<u64, SqliteError> {
     let mut statement = connection.prepare_cached(
         "UPDATE relent_meta SET last_token = last_token + 1 RETURNING last_token",
     )?;
-    Ok(statement
-        .query_row([], |row| row.get::<_, i64>(0))?
-        .cast_unsigned())
+    let token: i64 = statement.query_row([], |row| row.get(0))?;
+    u64::try_from(token).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, token).into())
 }
 
 /// A part of the index, in order.
@@ -165,7 +164,7 @@ fn lease(row: &Row<'_>) -> Read<Option<Lease>> {
         return Ok(None);
     };
     Ok(Some(Lease {
-        token: token.cast_unsigned(),
+        token: known(u64::try_from(token).ok(), "token")?,
         holder: column(row, "holder")?,
         since: time(row, "lease_since")?,
         until: time(row, "lease_until")?,

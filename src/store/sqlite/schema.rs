@@ -43,6 +43,9 @@ const STEPS: [&str; 2] = [
      CREATE INDEX relent_history_at ON relent_history (namespace, at);",
 ];
 
+/// The version that they bring about.
+const VERSION: u32 = STEPS.len() as u32;
+
 /// Refuses what is not ours to write to. Writes nothing.
 pub(super) fn check(connection: &Connection, place: &str) -> Result<(), SqliteError> {
     version(connection, place)
@@ -51,20 +54,20 @@ pub(super) fn check(connection: &Connection, place: &str) -> Result<(), SqliteEr
 }
 
 pub(super) fn migrate(connection: &mut Connection, place: &str) -> Result<(), SqliteError> {
-    if version(connection, place)? == STEPS.len() {
+    if version(connection, place)? == VERSION {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = version(&transaction, place)?;
-    for step in STEPS.iter().skip(version) {
+    for step in STEPS.iter().skip(version as usize) {
         transaction.execute_batch(step)?;
     }
-    transaction.execute("UPDATE relent_meta SET version = ?1", [STEPS.len() as i64])?;
+    transaction.execute("UPDATE relent_meta SET version = ?1", [VERSION])?;
     Ok(transaction.commit()?)
 }
 
 /// The version of the tables; 0 if there are none.
-fn version(connection: &Connection, place: &str) -> Result<usize, SqliteError> {
+fn version(connection: &Connection, place: &str) -> Result<u32, SqliteError> {
     let refused = |problem| {
         let place = place.to_owned();
         SqliteError::Unreadable(Unreadable { place, problem })
@@ -87,11 +90,11 @@ fn version(connection: &Connection, place: &str) -> Result<usize, SqliteError> {
         .optional()
         .map_err(|error| refused(Problem::Foreign(format!("`relent_meta`: {error}"))))?;
     let version: i64 = version.unwrap_or_default();
-    match usize::try_from(version) {
-        Ok(version) if (1..=STEPS.len()).contains(&version) => Ok(version),
-        Ok(found) if found > STEPS.len() => Err(refused(Problem::Newer {
-            found: found as u64,
-            known: STEPS.len() as u64,
+    match u32::try_from(version) {
+        Ok(version @ 1..=VERSION) => Ok(version),
+        Ok(found) if found > VERSION => Err(refused(Problem::Newer {
+            found: found.into(),
+            known: VERSION.into(),
         })),
         _ => {
             let why = format!("`relent_meta` says version {version}");
