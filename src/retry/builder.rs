@@ -32,8 +32,8 @@ pin_project! {
     /// 7. The delay is waited. A delay of zero sets no timer; of many such attempts in a row, an
     ///    async loop lets other tasks run now and then.
     ///
-    /// A success at the first attempt costs nothing besides the operation: no clock is read, no
-    /// randomness drawn, nothing allocated.
+    /// A success at the first attempt costs nothing besides the operation and a look at the budget, if
+    /// there is one: no clock is read, no randomness drawn, nothing allocated.
     #[must_use = "nothing runs before `.call()`, `.await` or `.run()`"]
     pub struct Retry<Run, E, K = Hooks> {
         pub(super) attempts: Attempts<K>,
