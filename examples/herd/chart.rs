@@ -33,7 +33,7 @@ pub(crate) const PENS: [Pen; 5] = [
     Pen::new(RGBColor(0x00, 0x4c, 0x8c), 3, (9, 5)),
     Pen::new(RGBColor(0xd5, 0x5e, 0x00), 3, (2, 4)),
     Pen::new(RGBColor(0x2f, 0xa8, 0x74), 3, (16, 4)),
-    Pen::new(RGBColor(0x8f, 0xb8, 0xde), 3, SOLID),
+    Pen::new(RGBColor(0x8f, 0xb8, 0xde), 5, SOLID),
 ];
 
 impl Pen {
@@ -45,8 +45,8 @@ impl Pen {
         }
     }
 
-    /// A thin dashed line for a limit.
-    pub(crate) const LIMIT: Pen = Pen::new(INK, 1, (5, 4));
+    /// A thin line for a limit.
+    pub(crate) const LIMIT: Pen = Pen::new(INK, 1, (12, 6));
 
     fn stroke(self) -> ShapeStyle {
         self.color.stroke_width(self.width)

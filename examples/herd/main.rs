@@ -9,7 +9,6 @@
 //! [`Backoff::next`](relent::Backoff::next); the same seed gives the same figures.
 
 mod arrivals;
-mod budget;
 mod chart;
 mod contention;
 mod dice;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::budget::RetryBudget;
+use relent::RetryBudget;
+
 use super::dice::Dice;
 use super::policy::{Policy, Streak};
 use super::queue::{Nanos, Queue, SECOND};
@@ -38,8 +39,6 @@ pub(crate) enum Allowance {
 pub(crate) struct Outcome {
     /// For each span of ten seconds, the share of first tries begun in it that succeeded.
     pub(crate) first_tries: Vec<f64>,
-    /// Attempts over requests.
-    pub(crate) attempts: f64,
 }
 
 pub(crate) const CAPACITY: u32 = 300;
@@ -66,7 +65,6 @@ impl Overload {
         let budget = self.allowance.budget();
         let mut requests: Vec<Streak> = Vec::new();
         let mut spans = vec![(0_u32, 0_u32); (HORIZON / SPAN) as usize];
-        let mut attempts = 0_u64;
         let mut queue = Queue::new();
         queue.push(dice.gap(self.rate), Event::Request);
         while let Some((now, event)) = queue.pop() {
@@ -100,7 +98,6 @@ impl Overload {
                     (requests.len() as u32 - 1, true)
                 }
             };
-            attempts += 1;
             let answer = server.answers(now);
             let in_time = answer - now <= PATIENCE;
             if in_time {
@@ -119,7 +116,6 @@ impl Overload {
                 .iter()
                 .map(|&(tries, in_time)| f64::from(in_time) / f64::from(tries))
                 .collect(),
-            attempts: attempts as f64 / requests.len() as f64,
         }
     }
 }

@@ -20,22 +20,25 @@ pub(crate) fn outage(outage: &Outage, dir: &Path) -> Result {
 
 /// Arrivals over time, one panel a policy.
 fn arrivals(outage: &Outage, file: &Path) -> Result {
-    const SHOWN: f64 = 300.0;
+    const SHOWN: f64 = 250.0;
     let capacity = f64::from(outage.capacity);
+    let limit = [(0.0, capacity), (SHOWN, capacity)];
     let (floor, top) = (capacity / 100.0, capacity * 1e4);
-    let policies = [
-        lineup::JITTERS[0],
-        lineup::CLAMPED,
-        lineup::DUE_IN_WHOLE_SECONDS,
-        lineup::UNJITTERED,
+    let shown = [
+        (lineup::JITTERS[0], "Full jitter"),
+        (
+            lineup::CLAMPED,
+            "Mistake: ±20 % of a growing power of two, then clamped to max",
+        ),
+        (
+            lineup::DUE_IN_WHOLE_SECONDS,
+            "Mistake: full jitter, but due times rounded up to whole seconds",
+        ),
+        (lineup::UNJITTERED, "Mistake: no jitter"),
     ];
-    let page = chart::page(file, (860, 940))?;
-    for ((panel, policy), title) in page.split_evenly((4, 1)).iter().zip(policies).zip([
-        "Full jitter",
-        "Mistake: ±20 % of a growing power of two, then clamped to max",
-        "Mistake: full jitter, but due times rounded up to whole seconds",
-        "Mistake: no jitter",
-    ]) {
+    let page = chart::page(file, (860, 880))?;
+    for (row, panel) in page.split_evenly((4, 1)).iter().enumerate() {
+        let (policy, title) = shown[row];
         let aftermath = outage.run(&policy);
         let end = match aftermath.drained {
             Some(at) => format!(
@@ -73,9 +76,10 @@ fn arrivals(outage: &Outage, file: &Path) -> Result {
         )?;
         let peak = Pen::new(RGBColor(0xb0, 0x3a, 0x00), 1, (i32::MAX, 0));
         chart::line(&mut plot, &peaks, peak, "in its busiest 10 ms, x 100")?;
-        let limit = [(0.0, capacity), (SHOWN, capacity)];
         chart::line(&mut plot, &limit, Pen::LIMIT, "what the service can serve")?;
-        chart::legend(&mut plot, SeriesLabelPosition::UpperRight)?;
+        if row == 0 {
+            chart::legend(&mut plot, SeriesLabelPosition::UpperRight)?;
+        }
     }
     page.present()?;
     Ok(())
@@ -198,20 +202,22 @@ pub(crate) fn contention(seed: u64, dir: &Path) -> Result {
 pub(crate) fn overload(seed: u64, dir: &Path) -> Result {
     const RATE: f64 = 280.0;
     const SHOWN: f64 = 600.0;
-    let retries = lineup::backed_off(3);
+    // The widest and lightest first: lines that coincide show through each other.
     let shown = [
-        ("no retries", lineup::backed_off(0), Allowance::Unlimited),
-        (
-            "3 retries, budget of 10 % of successes",
-            retries,
-            Allowance::PerSuccess(0.1),
-        ),
+        ("3 retries, no budget", 3, Allowance::Unlimited, PENS[4]),
         (
             "3 retries, budget of 10 % of requests",
-            retries,
+            3,
             Allowance::PerRequest(0.1),
+            PENS[2],
         ),
-        ("3 retries, no budget", retries, Allowance::Unlimited),
+        ("no retries", 0, Allowance::Unlimited, PENS[0]),
+        (
+            "3 retries, budget of 10 % of successes",
+            3,
+            Allowance::PerSuccess(0.1),
+            PENS[1],
+        ),
     ];
     let file = dir.join("overload.svg");
     let page = chart::page(&file, (860, 400))?;
@@ -219,15 +225,15 @@ pub(crate) fn overload(seed: u64, dir: &Path) -> Result {
         "{RATE} new requests a second at a service of {}; it stops from 60 s to 70 s",
         overload::CAPACITY
     );
-    let mut plot = chart::plot(&page, &title, 0.0..SHOWN, 0.0..100.0)?;
+    let mut plot = chart::plot(&page, &title, 0.0..SHOWN, -4.0..104.0)?;
     chart::axes(&mut plot, "time (s)", "first tries that succeed (%)")?;
-    for ((name, policy, allowance), pen) in shown.into_iter().zip(PENS) {
+    for (name, retries, allowance, pen) in shown {
         let outcome = Overload {
             rate: RATE,
             allowance,
             seed,
         }
-        .run(&policy);
+        .run(&lineup::backed_off(retries));
         let points: Vec<(f64, f64)> = outcome
             .first_tries
             .iter()

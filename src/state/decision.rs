@@ -110,7 +110,7 @@ impl Backoff {
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::GiveUp(GiveUpReason::Failures));
     /// assert_eq!(state.failures, 3);
     /// ```
-    #[inline]
+    #[inline(always)]
     pub const fn next(&self, state: &mut BackoffState, failure: Failure) -> Decision {
         let previous = match state.failures {
             0 => None,

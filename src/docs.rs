@@ -1,0 +1,4 @@
+//! Long reading: how to choose a policy, how to come from another crate, how this one is built.
+
+#[doc = include_str!("docs/architecture.md")]
+pub mod architecture {}

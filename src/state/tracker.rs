@@ -1,0 +1,512 @@
+//! The keyed tracker: which keys are failing, and when each may be tried again.
+
+mod attempt;
+mod builder;
+mod kept;
+mod place;
+mod presence;
+mod room;
+mod shard;
+mod snapshot;
+mod survey;
+mod timeline;
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use hashbrown::DefaultHashBuilder;
+
+use super::{BackoffState, Decision};
+use crate::clock::{Clock, MonotonicClock};
+use crate::policy::{Backoff, GiveUpReason, from_nanos, nanos};
+
+pub use attempt::Attempt;
+pub use builder::BackoffTrackerBuilder;
+pub use snapshot::{Snapshot, SnapshotKey};
+
+use kept::{Cause, Kept, Progress};
+use place::Place;
+use presence::Presence;
+use room::Room;
+use shard::{Entry, Open, Shard};
+
+/// Which keys are failing, and when each may be tried again: for whoever calls many hosts,
+/// reconciles many objects, or serves many tenants.
+///
+/// Ask [`check`](Self::check) before an attempt, and tell how it went with
+/// [`record_failure`](Self::record_failure) or [`record_success`](Self::record_success). Keys are
+/// independent of each other, and each draws its own jitter. A key is tracked from its first failure
+/// to its next success.
+///
+/// All methods take `&self`: share the tracker by reference, in a `static` or in an `Arc`. A key
+/// that is not failing costs next to nothing: no lock, no clock, no allocation. Keys are passed by
+/// reference (`&str` for `String`) and only cloned when they first fail.
+///
+/// # What it forgets
+///
+/// Nothing that still matters, as long as there is room. A key is forgotten once it has been due, or
+/// given up, for the [retention](BackoffTrackerBuilder::retention): its next failure is a first one.
+/// At the [bound](BackoffTrackerBuilder::max_keys), a newcomer takes the place of the key of least
+/// worth among some: of one that is due if there is any, else of the one due soonest, and last of
+/// one that gave up. [`evicted`](Self::evicted) counts them.
+///
+/// # Your code and its locks
+///
+/// Each operation locks the part of the keys in which its key is, and only that. While a lock is
+/// held, keys are hashed, compared and cloned; nothing else of yours runs, neither the clock nor a
+/// closure nor a key's `drop`. So `Hash`, `Eq` and `Clone` of `K` must not call the tracker.
+///
+/// # Example
+///
+/// ```
+/// use relent::{Backoff, BackoffTracker, Decision, Jitter, Readiness};
+/// use std::time::Duration;
+///
+/// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60))
+///     .jitter(Jitter::None)
+///     .give_up_after_failures(3);
+///
+/// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
+/// assert_eq!(tracker.check("eu-1"), Readiness::Ready);
+///
+/// let decision = tracker.record_failure("eu-1");
+/// assert_eq!(decision, Decision::Retry { after: Duration::from_secs(1) });
+/// assert!(matches!(tracker.check("eu-1"), Readiness::Wait(left) if left <= Duration::from_secs(1)));
+/// assert_eq!(tracker.check("eu-2"), Readiness::Ready);
+///
+/// let recovery = tracker.record_success("eu-1").expect("it was failing");
+/// assert_eq!(recovery.failures, 1);
+/// assert_eq!(tracker.record_success("eu-1"), None);
+/// ```
+pub struct BackoffTracker<K, C = MonotonicClock, S = DefaultHashBuilder> {
+    backoff: Backoff,
+    seed: u64,
+    retention: u64,
+    clock: C,
+    hasher: S,
+    presence: Presence,
+    shards: Box<[Shard<K>]>,
+    room: Room,
+}
+
+/// Whether a key may be tried now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "a key that is not ready should be left alone"]
+pub enum Readiness {
+    /// Try it: it is not failing, or its wait is over.
+    Ready,
+    /// Come back after this long.
+    Wait(Duration),
+    /// Leave it: its policy gave up. Until a success, or until it is forgotten.
+    GaveUp(GiveUpReason),
+}
+
+impl Readiness {
+    /// Whether the key may be tried now.
+    #[must_use]
+    pub const fn is_ready(self) -> bool {
+        matches!(self, Readiness::Ready)
+    }
+}
+
+/// What a success ended. There is one where a failing key becomes healthy, and only there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Recovery {
+    /// How many failures in a row there had been.
+    pub failures: u32,
+    /// The time from the first of them until now.
+    pub outage: Duration,
+}
+
+/// How a failing key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Streak {
+    /// How many failures in a row, and the interval after the last.
+    pub state: BackoffState,
+    /// The time since the first of them.
+    pub elapsed: Duration,
+    /// Whether the key may be tried now.
+    pub readiness: Readiness,
+}
+
+impl<K: Hash + Eq> BackoffTracker<K> {
+    /// A tracker whose keys all follow `backoff`, on the machine's own clock.
+    #[must_use]
+    pub fn new(backoff: Backoff) -> Self {
+        BackoffTracker::builder(backoff).build()
+    }
+
+    /// A tracker with another clock, hasher, seed, bound or retention than the usual ones.
+    pub fn builder(backoff: Backoff) -> BackoffTrackerBuilder<K> {
+        BackoffTrackerBuilder::new(backoff)
+    }
+}
+
+/// What happened to a key, and whether to try it.
+impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
+    /// Counts a failure of `key`, and decides when to try it again, by the tracker's policy.
+    ///
+    /// Every call counts, also while the key is waiting. Where many attempts run at once, take an
+    /// [`attempt`](Self::attempt) for each: of those, one failure counts for all.
+    ///
+    /// Once the key gave up it stays so until a success: later failures count, and get the same
+    /// answer.
+    pub fn record_failure<Q>(&self, key: &Q) -> Decision
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.record_failure_with(key, &self.backoff, None)
+    }
+
+    /// The same by another policy, with a server's hint how long to stay away.
+    ///
+    /// The policy passed decides about this failure, whichever decided about those before: only
+    /// the count and the interval are kept. See [`Backoff::next`] for what a hint does.
+    pub fn record_failure_with<Q>(
+        &self,
+        key: &Q,
+        backoff: &Backoff,
+        retry_after: Option<Duration>,
+    ) -> Decision
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.fail(self.place(key), key, backoff, retry_after, |_| true)
+    }
+
+    /// Ends the failures of `key`: it is tracked no more.
+    ///
+    /// Tells what they had come to, if there were any: that is the place to log a recovery.
+    #[inline]
+    pub fn record_success<Q>(&self, key: &Q) -> Option<Recovery>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if self.room.taken() == 0 {
+            return None;
+        }
+        self.succeed(self.place(key), key)
+    }
+
+    /// Counts a failure of `key` if `result` is one, else ends its failures.
+    ///
+    /// ```
+    /// # use relent::{Backoff, BackoffTracker};
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(Backoff::DEFAULT);
+    /// let result: Result<u16, _> = "no number".parse();
+    /// if let Some(decision) = tracker.record("config", &result) {
+    ///     println!("failed, next attempt after {:?}", decision.delay());
+    /// }
+    /// ```
+    pub fn record<Q, T, E>(&self, key: &Q, result: &Result<T, E>) -> Option<Decision>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if result.is_err() {
+            return Some(self.record_failure(key));
+        }
+        self.record_success(key);
+        None
+    }
+
+    /// Whether `key` may be tried now.
+    ///
+    /// Takes nothing: all who ask while a key is ready are told so.
+    #[inline]
+    pub fn check<Q>(&self, key: &Q) -> Readiness
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if self.room.taken() == 0 {
+            return Readiness::Ready;
+        }
+        let place = self.place(key);
+        if !self.presence.may_hold(place) {
+            return Readiness::Ready;
+        }
+        match self.look(place, key) {
+            None => Readiness::Ready,
+            Some((kept, now)) => kept.readiness(now),
+        }
+    }
+
+    /// How `key` stands; `None` if it is not failing.
+    pub fn get<Q>(&self, key: &Q) -> Option<Streak>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let place = self.place(key);
+        if !self.presence.may_hold(place) {
+            return None;
+        }
+        let (kept, now) = self.look(place, key)?;
+        Some(kept.streak(now))
+    }
+
+    /// Begins an attempt at `key`, for an operation of which many may run at once.
+    ///
+    /// Of all attempts that began before the key's last failure was counted, only the first to fail
+    /// counts: a hundred requests that fail together are one failure of their host. See
+    /// [`Attempt`].
+    ///
+    /// # Errors
+    ///
+    /// The [`Readiness`] of a key that is waiting or gave up; never [`Readiness::Ready`].
+    ///
+    /// ```
+    /// # use relent::{Backoff, BackoffTracker};
+    /// # let fetch = |_: &str| Err::<(), _>("timeout");
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(Backoff::DEFAULT);
+    /// match tracker.attempt("example.org") {
+    ///     Err(not_now) => println!("{not_now:?}"),
+    ///     Ok(attempt) => match fetch("example.org") {
+    ///         Ok(()) => { attempt.succeed(); }
+    ///         Err(_) => { let _ = attempt.fail(); }
+    ///     },
+    /// }
+    /// ```
+    #[inline]
+    pub fn attempt<'a, Q>(&'a self, key: &'a Q) -> Result<Attempt<'a, Q, K, C, S>, Readiness>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        Attempt::begin(self, key)
+    }
+
+    /// Forgets `key`, as if it had never failed. True if it was failing.
+    pub fn forget<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.record_success(key).is_some()
+    }
+}
+
+/// What the tracker is.
+impl<K, C, S> BackoffTracker<K, C, S> {
+    /// The policy that all keys follow unless told otherwise.
+    pub fn backoff(&self) -> &Backoff {
+        &self.backoff
+    }
+
+    /// How many keys are tracked: waiting, due, or given up. Those to be forgotten count until they
+    /// are [purged](Self::purge).
+    pub fn len(&self) -> usize {
+        self.room.taken()
+    }
+
+    /// Whether no key is tracked.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many keys had to make room for others at the [bound](BackoffTrackerBuilder::max_keys),
+    /// ever. If it grows, keys are retried sooner than their policy says.
+    pub fn evicted(&self) -> u64 {
+        self.room.evicted()
+    }
+}
+
+impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
+    #[inline]
+    fn place<Q: Hash + ?Sized>(&self, key: &Q) -> Place {
+        Place::new(self.hasher.hash_one(key))
+    }
+
+    fn fail<Q>(
+        &self,
+        place: Place,
+        key: &Q,
+        backoff: &Backoff,
+        retry_after: Option<Duration>,
+        counts: impl Fn(Progress) -> bool,
+    ) -> Decision
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let cause = Cause {
+            backoff,
+            retry_after,
+            seed: self.seed ^ place.hash,
+        };
+        let shard = place.shard(self.shards.len());
+        // Cloned before the lock is taken, dropped after it is released.
+        let mut owned = (!self.presence.may_hold(place)).then(|| key.to_owned());
+        let mut gone = Vec::new();
+        loop {
+            let (mut open, now) = self.enter(shard);
+            let streak = open.table.next_streak();
+            if let Some(kept) = open.table.find_mut(place, key) {
+                if kept.is_stale(now, self.retention) {
+                    *kept = Kept::begin(streak, now);
+                } else if !counts(kept.progress()) {
+                    return kept.decision(now);
+                }
+                return kept.fail(&cause, now);
+            }
+            let Some(key) = owned.take() else {
+                drop(open);
+                owned = Some(key.to_owned());
+                continue;
+            };
+            let mut kept = Kept::begin(streak, now);
+            let decision = kept.fail(&cause, now);
+            match self.admit(&mut open, place, Entry { key, kept }, now, &mut gone) {
+                Ok(()) => return decision,
+                Err(entry) => {
+                    owned = Some(entry.key);
+                    drop(open);
+                    self.make_room(shard, &mut gone);
+                }
+            }
+        }
+    }
+
+    /// Puts in a key that is not there. Gives it back if there is neither room nor, in its own shard,
+    /// a key that could make room.
+    fn admit(
+        &self,
+        open: &mut Open<'_, K, S>,
+        place: Place,
+        entry: Entry<K>,
+        now: u64,
+        gone: &mut Vec<Entry<K>>,
+    ) -> Result<(), Entry<K>> {
+        open.sweep(gone, |kept| kept.is_stale(now, self.retention));
+        if !self.room.take() {
+            match open.evict(place, now) {
+                None => return Err(entry),
+                Some(evicted) => self.evict(evicted, now, gone),
+            }
+        }
+        open.insert(place, entry);
+        Ok(())
+    }
+
+    fn evict(&self, entry: Entry<K>, now: u64, gone: &mut Vec<Entry<K>>) {
+        if !entry.kept.is_stale(now, self.retention) {
+            self.room.count_eviction();
+        }
+        gone.push(entry);
+    }
+
+    /// Evicts a key of another shard.
+    fn make_room(&self, shard: usize, gone: &mut Vec<Entry<K>>) {
+        for other in 1..self.shards.len() {
+            let shard = place::wrap(shard + other, self.shards.len());
+            let (mut open, now) = self.enter(shard);
+            if let Some(evicted) = open.evict(Place::new(now), now) {
+                self.room.give_back(1);
+                self.evict(evicted, now, gone);
+                return;
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn look<Q>(&self, place: Place, key: &Q) -> Option<(Kept, u64)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let shard = place.shard(self.shards.len());
+        let (mut kept, mut timeline) = {
+            let table = self.shards[shard].lock();
+            (*table.find(place, key)?, table.timeline)
+        };
+        // Read only now, so that whoever asks for a key that is not there reads no clock.
+        let reading = nanos(self.clock.now());
+        let mut now = timeline.at(reading);
+        if now.is_none() {
+            let (open, noted) = self.enter(shard);
+            kept = *open.table.find(place, key)?;
+            now = Some(noted);
+        }
+        let now = now?;
+        (!kept.is_stale(now, self.retention)).then_some((kept, now))
+    }
+
+    #[inline]
+    fn succeed<Q>(&self, place: Place, key: &Q) -> Option<Recovery>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        if !self.presence.may_hold(place) {
+            return None;
+        }
+        self.recover(place, key)
+    }
+
+    #[inline(never)]
+    fn recover<Q>(&self, place: Place, key: &Q) -> Option<Recovery>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let (entry, mut timeline) = {
+            let mut open = self.open(place.shard(self.shards.len()));
+            (open.remove(place, key)?, open.table.timeline)
+        };
+        let reading = nanos(self.clock.now());
+        let now = timeline.at(reading).unwrap_or(timeline.seen());
+        let kept = entry.kept;
+        (!kept.is_stale(now, self.retention)).then(|| Recovery {
+            failures: kept.failures,
+            outage: from_nanos(now.saturating_sub(kept.first_failure)),
+        })
+    }
+
+    #[inline]
+    fn open(&self, shard: usize) -> Open<'_, K, S> {
+        Open {
+            table: self.shards[shard].lock(),
+            shard,
+            presence: &self.presence,
+            room: &self.room,
+            hasher: &self.hasher,
+        }
+    }
+
+    /// Opens a shard and tells its time. The clock is read before the lock is taken.
+    #[inline]
+    fn enter(&self, shard: usize) -> (Open<'_, K, S>, u64) {
+        let reading = nanos(self.clock.now());
+        let mut open = self.open(shard);
+        if let Some(now) = open.table.timeline.at(reading) {
+            return (open, now);
+        }
+        let seen = open.table.timeline.seen();
+        drop(open);
+        self.enter_afresh(shard, seen)
+    }
+
+    #[cold]
+    fn enter_afresh(&self, shard: usize, seen: u64) -> (Open<'_, K, S>, u64) {
+        let reading = nanos(self.clock.now());
+        let mut open = self.open(shard);
+        let now = open.table.timeline.at_fresh(reading, seen);
+        (open, now)
+    }
+}
+
+impl<K, C, S> fmt::Debug for BackoffTracker<K, C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackoffTracker")
+            .field("backoff", &self.backoff)
+            .field("len", &self.len())
+            .field("evicted", &self.evicted())
+            .finish_non_exhaustive()
+    }
+}
