@@ -10,6 +10,8 @@
 mod chart;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use plotters::prelude::*;
@@ -50,8 +52,17 @@ struct Arguments {
     picture: PathBuf,
 }
 
-fn main() -> Result {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result {
     let policy = arguments.policy()?;
     print!("{}", policy.preview());
     if let Some(dir) = arguments.picture.parent() {
@@ -67,7 +78,9 @@ impl Arguments {
     /// Flags are read as the configuration that they stand for: one set of rules, one set of errors.
     fn policy(&self) -> Result<Backoff> {
         let mut policy = match &self.policy {
-            Some(file) => std::fs::read_to_string(file)?.parse()?,
+            Some(file) => std::fs::read_to_string(file)
+                .map_err(|error| format!("{}: {error}", file.display()))?
+                .parse()?,
             None => Table::new(),
         };
         let mut set = |field: &str, value: Option<Value>| {
@@ -104,49 +117,60 @@ fn jitter(text: &str) -> Value {
     }
 }
 
-/// The shortest, mean and longest delay of each failure, and below when attempts begin. Nothing to
-/// draw if nothing is retried.
+/// The range of the delay after each failure, and below it when attempts begin. Nothing to draw if
+/// nothing is retried.
 fn draw(policy: &Backoff, file: &Path) -> Result<bool> {
     let rows: Vec<PreviewRow> = policy.preview().rows().collect();
-    let Some(last) = rows.last() else {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
         return Ok(false);
     };
     let failures = 0.5..f64::from(last.failures) + 0.5;
-    let longest = rows.iter().map(|row| row.longest.as_secs_f64());
-    let longest = longest.fold(f64::MIN_POSITIVE, f64::max);
-    // Steps, so that each failure is as wide as it is long: the value holds for that failure alone.
-    let steps = |value: fn(&PreviewRow) -> std::time::Duration| -> Vec<(f64, f64)> {
+    // What jitter takes to nearly nothing is drawn at the floor: the scale is logarithmic.
+    let floor = first.longest.as_secs_f64().max(1e-8) / 10.0;
+    let delays = floor
+        ..3.0
+            * seconds(
+                rows.iter().map(|row| row.longest).max().unwrap_or_default(),
+                floor,
+            );
+    let sums = floor..3.0 * seconds(last.elapsed, floor);
+    // A value holds for the whole width of its failure.
+    let steps = |value: fn(&PreviewRow) -> Duration| -> Vec<(f64, f64)> {
         rows.iter()
             .flat_map(|row| {
-                let (at, seconds) = (f64::from(row.failures), value(row).as_secs_f64());
-                [(at - 0.5, seconds), (at + 0.5, seconds)]
+                let (at, value) = (f64::from(row.failures), seconds(value(row), floor));
+                [(at - 0.5, value), (at + 0.5, value)]
             })
             .collect()
     };
-    let page = chart::page(file, (860, 620))?;
-    let (above, below) = page.split_vertically(330);
+    let (longest, shortest) = (steps(|row| row.longest), steps(|row| row.shortest));
+    let page = chart::page(file, (860, 640))?;
+    let (above, below) = page.split_vertically(340);
 
     let title = "Delay after each failure";
-    let mut delays = chart::plot(&above, title, failures.clone(), 0.0..1.15 * longest)?;
-    chart::axes(&mut delays, "failure", "delay (s)")?;
-    let band = RGBColor(0xd6, 0xe4, 0xf2);
-    let shortest = steps(|row| row.shortest);
-    chart::area(&mut delays, &steps(|row| row.longest), 0.0, band, "longest")?;
-    chart::area(&mut delays, &shortest, 0.0, WHITE, "shortest")?;
-    chart::line(&mut delays, &steps(|row| row.mean), PENS[1], "mean")?;
-    chart::legend(&mut delays, SeriesLabelPosition::UpperLeft)?;
+    let mut plot = chart::plot(&above, title, failures.clone(), delays.log_scale())?;
+    let range: Vec<_> = longest
+        .iter()
+        .chain(shortest.iter().rev())
+        .copied()
+        .collect();
+    plot.draw_series([Polygon::new(range, RGBColor(0xe0, 0xea, 0xf4).filled())])?;
+    chart::axes(&mut plot, "failure", "delay (s)")?;
+    chart::line(&mut plot, &longest, PENS[0], "longest")?;
+    chart::line(&mut plot, &steps(|row| row.mean), PENS[1], "mean")?;
+    chart::line(&mut plot, &shortest, PENS[2], "shortest")?;
+    chart::legend(&mut plot, SeriesLabelPosition::UpperLeft)?;
 
-    let elapsed = last.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
     let title = "When the next attempt begins, if delays are neither lucky nor unlucky";
-    let mut sums = chart::plot(&below, title, failures, 0.0..1.1 * elapsed)?;
-    chart::axes(&mut sums, "failure", "time since the first failure (s)")?;
-    chart::line(
-        &mut sums,
-        &steps(|row| row.elapsed),
-        PENS[0],
-        "mean delays, cumulated",
-    )?;
-    chart::legend(&mut sums, SeriesLabelPosition::UpperLeft)?;
+    let mut plot = chart::plot(&below, title, failures, sums.log_scale())?;
+    chart::axes(&mut plot, "failure", "time since the first failure (s)")?;
+    let sums = steps(|row| row.elapsed);
+    chart::line(&mut plot, &sums, PENS[1], "mean delays, cumulated")?;
+    chart::legend(&mut plot, SeriesLabelPosition::UpperLeft)?;
     page.present()?;
     Ok(true)
+}
+
+fn seconds(duration: Duration, at_least: f64) -> f64 {
+    duration.as_secs_f64().max(at_least)
 }

@@ -164,6 +164,6 @@ fn number(value: &f64) -> String {
     match *value {
         value if value >= 1e6 => format!("{} M", value / 1e6),
         value if value >= 1e4 => format!("{} k", value / 1e3),
-        value => format!("{}", (value * 1000.0).round() / 1000.0),
+        value => format!("{}", (value * 1e9).round() / 1e9),
     }
 }
