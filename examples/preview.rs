@@ -118,22 +118,23 @@ fn jitter(text: &str) -> Value {
 }
 
 /// The range of the delay after each failure, and below it when attempts begin. Nothing to draw if
-/// nothing is retried.
+/// nothing is retried or ever waited for.
 fn draw(policy: &Backoff, file: &Path) -> Result<bool> {
     let rows: Vec<PreviewRow> = policy.preview().rows().collect();
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
         return Ok(false);
     };
-    let failures = 0.5..f64::from(last.failures) + 0.5;
-    // What jitter takes to nearly nothing is drawn at the floor: the scale is logarithmic.
+    let most = rows.iter().map(|row| row.longest).max().unwrap_or_default();
+    if most.is_zero() {
+        return Ok(false);
+    }
+    // Fewer than eight would be counted in fractions.
+    let failures = 0.5..f64::from(last.failures.max(8)) + 0.5;
+    // What jitter takes to nearly nothing is drawn at the floor: the scale is logarithmic. Above
+    // there is room for the legend.
     let floor = first.longest.as_secs_f64().max(1e-8) / 10.0;
-    let delays = floor
-        ..3.0
-            * seconds(
-                rows.iter().map(|row| row.longest).max().unwrap_or_default(),
-                floor,
-            );
-    let sums = floor..3.0 * seconds(last.elapsed, floor);
+    let delays = floor..30.0 * seconds(most, floor);
+    let sums = floor..10.0 * seconds(last.elapsed, floor);
     // A value holds for the whole width of its failure.
     let steps = |value: fn(&PreviewRow) -> Duration| -> Vec<(f64, f64)> {
         rows.iter()

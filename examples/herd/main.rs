@@ -214,7 +214,12 @@ fn print_overload(seed: u64) {
         "retries", "when", "budget", "recovers"
     );
     let print = |retries: u32, policy: &Policy, allowance: Allowance| {
-        let rate = Overload::highest_recovering(policy, allowance, seed);
+        let overload = Overload {
+            allowance,
+            seed,
+            ..Overload::STANDARD
+        };
+        let rate = overload.highest_recovering(policy);
         println!(
             "{retries:<8} {:10} {:24} {rate:>8} / s",
             policy.name,

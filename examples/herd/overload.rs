@@ -20,6 +20,8 @@ pub(crate) struct Overload {
     /// New requests a second.
     pub(crate) rate: f64,
     pub(crate) allowance: Allowance,
+    /// When the run ends.
+    pub(crate) horizon: Nanos,
     pub(crate) seed: u64,
 }
 
@@ -45,7 +47,6 @@ pub(crate) const CAPACITY: u32 = 300;
 const PATIENCE: Nanos = SECOND;
 const STOPS: Nanos = 60 * SECOND;
 const RESUMES: Nanos = 70 * SECOND;
-const HORIZON: Nanos = 2000 * SECOND;
 const SPAN: Nanos = 10 * SECOND;
 /// Retries that a full budget holds.
 const SAVINGS: u32 = 100;
@@ -59,16 +60,24 @@ enum Event {
 }
 
 impl Overload {
+    /// 280 requests a second for 2000 s, without a budget.
+    pub(crate) const STANDARD: Overload = Overload {
+        rate: 280.0,
+        allowance: Allowance::Unlimited,
+        horizon: 2000 * SECOND,
+        seed: 1,
+    };
+
     pub(crate) fn run(&self, policy: &Policy) -> Outcome {
         let mut dice = Dice::new(self.seed);
         let mut server = Server::default();
         let budget = self.allowance.budget();
         let mut requests: Vec<Streak> = Vec::new();
-        let mut spans = vec![(0_u32, 0_u32); (HORIZON / SPAN) as usize];
+        let mut spans = vec![(0_u32, 0_u32); (self.horizon / SPAN) as usize];
         let mut queue = Queue::new();
         queue.push(dice.gap(self.rate), Event::Request);
         while let Some((now, event)) = queue.pop() {
-            if now >= HORIZON {
+            if now >= self.horizon {
                 break;
             }
             let (request, first) = match event {
@@ -122,15 +131,11 @@ impl Overload {
 
 impl Overload {
     /// The highest rate, a multiple of 5 a second, at which the service recovers.
-    pub(crate) fn highest_recovering(policy: &Policy, allowance: Allowance, seed: u64) -> u32 {
+    pub(crate) fn highest_recovering(&self, policy: &Policy) -> u32 {
         const STEP: u32 = 5;
         let recovers = |step: u32| {
             let rate = f64::from(step * STEP);
-            let overload = Overload {
-                rate,
-                allowance,
-                seed,
-            };
+            let overload = Overload { rate, ..*self };
             overload.run(policy).recovered()
         };
         // Bisection: recovers at `low`, not at `high`, where requests alone are too many.

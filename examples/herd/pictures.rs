@@ -200,7 +200,6 @@ pub(crate) fn contention(seed: u64, dir: &Path) -> Result {
 
 /// `overload.svg`: whether a service recovers from a stop of ten seconds.
 pub(crate) fn overload(seed: u64, dir: &Path) -> Result {
-    const RATE: f64 = 280.0;
     const SHOWN: f64 = 600.0;
     // The widest and lightest first: lines that coincide show through each other.
     let shown = [
@@ -222,16 +221,17 @@ pub(crate) fn overload(seed: u64, dir: &Path) -> Result {
     let file = dir.join("overload.svg");
     let page = chart::page(&file, (860, 400))?;
     let title = format!(
-        "{RATE} new requests a second at a service of {}; it stops from 60 s to 70 s",
+        "{} new requests a second at a service of {}; it stops from 60 s to 70 s",
+        Overload::STANDARD.rate,
         overload::CAPACITY
     );
     let mut plot = chart::plot(&page, &title, 0.0..SHOWN, -4.0..104.0)?;
     chart::axes(&mut plot, "time (s)", "first tries that succeed (%)")?;
     for (name, retries, allowance, pen) in shown {
         let outcome = Overload {
-            rate: RATE,
             allowance,
             seed,
+            ..Overload::STANDARD
         }
         .run(&lineup::backed_off(retries));
         let points: Vec<(f64, f64)> = outcome
