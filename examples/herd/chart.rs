@@ -98,8 +98,8 @@ where
         .axis_style(INK)
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
-        .x_label_formatter(&number)
-        .y_label_formatter(&number)
+        .x_label_formatter(&|value| number(*value))
+        .y_label_formatter(&|value| number(*value))
         .draw()?;
     Ok(())
 }
@@ -160,8 +160,8 @@ where
 }
 
 /// `1500000` as `1.5 M`.
-fn number(value: &f64) -> String {
-    match *value {
+fn number(value: f64) -> String {
+    match value {
         value if value >= 1e6 => format!("{} M", value / 1e6),
         value if value >= 1e4 => format!("{} k", value / 1e3),
         value => format!("{}", (value * 1e9).round() / 1e9),

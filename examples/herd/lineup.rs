@@ -70,7 +70,7 @@ pub(crate) const CONTENTION: Backoff =
     Backoff::exponential(Duration::from_millis(10), Duration::from_secs(2));
 
 /// The policies of contending clients.
-pub(crate) const CONTENDING: [Policy; 7] = [
+pub(crate) const CONTENDING: [Policy; 8] = [
     Policy::new("no backoff", Backoff::fixed(Duration::ZERO)),
     Policy::new("none", CONTENTION.jitter(Jitter::None)),
     Policy::new("equal", CONTENTION.jitter(Jitter::Equal)),
@@ -80,6 +80,13 @@ pub(crate) const CONTENDING: [Policy; 7] = [
         CONTENTION.jitter(Jitter::Decorrelated).exponent(3.0),
     ),
     Policy::new("decorrelated, x2", CONTENTION.jitter(Jitter::Decorrelated)),
+    Policy::new(
+        "decorrelated, x3, from 5 ms",
+        CONTENTION
+            .initial(Duration::from_millis(5))
+            .jitter(Jitter::Decorrelated)
+            .exponent(3.0),
+    ),
     Policy::clamps_decorrelated(
         "decorrelated, as published",
         Duration::from_millis(5),

@@ -31,7 +31,7 @@ pub(crate) struct Aftermath {
     pub(crate) attempts: u64,
     pub(crate) served: u32,
     pub(crate) gave_up: u32,
-    /// When the last client was served, if none is left waiting.
+    /// When the last client was served, if any was and none is left waiting.
     pub(crate) drained: Option<Nanos>,
     /// All waits, and those no shorter than `max`.
     waits: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Aftermath {
 /// How a herd drains.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Drain {
-    /// When the last client was served; `None` if some were still waiting at the horizon.
+    /// When the last client was served; `None` if none was, or some still wait at the horizon.
     pub(crate) seconds: Option<f64>,
     /// The same over the [ideal](Outage::ideal).
     pub(crate) ratio: Option<f64>,
@@ -149,7 +149,7 @@ impl Outage {
                 }
             }
         }
-        aftermath.drained = Some(last_served);
+        aftermath.drained = (aftermath.served > 0).then_some(last_served);
         aftermath
     }
 }

@@ -127,9 +127,7 @@ impl Overload {
                 .collect(),
         }
     }
-}
 
-impl Overload {
     /// The highest rate, a multiple of 5 a second, at which the service recovers.
     pub(crate) fn highest_recovering(&self, policy: &Policy) -> u32 {
         const STEP: u32 = 5;

@@ -96,7 +96,7 @@ fn drain(outage: &Outage, file: &Path) -> Result {
         .map(|&policy| (policy, false))
         .chain(lineup::MISTAKES.iter().map(|&policy| (policy, true)))
         .collect();
-    let bottom = 40 + BAR * policies.len() as i32;
+    let bottom = 40 + BAR * i32::try_from(policies.len())?;
     let page = chart::page(file, (860, bottom as u32 + 60))?;
     let x = |ratio: f64| LEFT + (ratio.log10() * DECADE) as i32;
     let text = |text: String, at: (i32, i32), size: u32| Text::new(text, at, chart::font(size));
@@ -113,8 +113,8 @@ fn drain(outage: &Outage, file: &Path) -> Result {
     }
     let axis = "drain time ÷ ideal (log scale); dark = a classic mistake".to_owned();
     page.draw(&text(axis, (LEFT, bottom + 28), 13))?;
-    for (row, (policy, mistake)) in policies.iter().enumerate() {
-        let top = 40 + BAR * row as i32;
+    for (row, (policy, mistake)) in (0..).zip(&policies) {
+        let top = 40 + BAR * row;
         let drain = outage.drain(policy, 1);
         let longest = outage.horizon as f64 / outage.ideal() as f64;
         let end = x(drain.ratio.unwrap_or(longest));
