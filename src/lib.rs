@@ -52,8 +52,5 @@ pub use policy::{
 #[cfg(feature = "std")]
 pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
 #[cfg(feature = "std")]
-pub use state::{
-    Attempt, BackoffTracker, BackoffTrackerBuilder, Readiness, Recovery, Snapshot, SnapshotKey,
-    Streak,
-};
-pub use state::{BackoffState, Decision, Failure, Schedule};
+pub use state::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};
+pub use state::{BackoffState, Decision, Failure, Readiness, Recovery, Schedule};

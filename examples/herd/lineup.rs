@@ -70,7 +70,7 @@ pub(crate) const CONTENTION: Backoff =
     Backoff::exponential(Duration::from_millis(10), Duration::from_secs(2));
 
 /// The policies of contending clients.
-pub(crate) const CONTENDING: [Policy; 8] = [
+pub(crate) const CONTENDING: [Policy; 9] = [
     Policy::new("no backoff", Backoff::fixed(Duration::ZERO)),
     Policy::new("none", CONTENTION.jitter(Jitter::None)),
     Policy::new("equal", CONTENTION.jitter(Jitter::Equal)),
@@ -87,8 +87,13 @@ pub(crate) const CONTENDING: [Policy; 8] = [
             .jitter(Jitter::Decorrelated)
             .exponent(3.0),
     ),
-    Policy::clamps_decorrelated(
+    Policy::published_decorrelated(
         "decorrelated, as published",
+        Duration::from_millis(5),
+        Duration::from_secs(2),
+    ),
+    Policy::cut_decorrelated(
+        "as published, cut at max",
         Duration::from_millis(5),
         Duration::from_secs(2),
     ),

@@ -111,9 +111,10 @@ fn print_outage(outage: &Outage, runs: u32) {
         spread: SECOND,
         ..*outage
     };
-    let groups: [(&Outage, &str, &[Policy]); 5] = [
+    let groups: [(&Outage, &str, &[Policy]); 6] = [
         (outage, "all at once", &lineup::JITTERS),
         (outage, "all at once", &lineup::WHOLE_SECONDS),
+        (&spread, "over 1 s", &lineup::JITTERS[..1]),
         (&spread, "over 1 s", &lineup::WHOLE_SECONDS),
         (outage, "all at once", &lineup::MISTAKES),
         (&spread, "over 1 s", &lineup::MISTAKES),

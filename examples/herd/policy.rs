@@ -28,8 +28,9 @@ enum Habit {
     DueInWholeSeconds,
     /// The same, and then waits for a random part of a second more.
     Dithers,
-    /// Decorrelated jitter as first published: `min(max, U(base, 3 × previous))`.
-    ClampsDecorrelated { base: Nanos },
+    /// Decorrelated jitter as first published, `min(max, U(base, 3 × previous))`, except that the
+    /// range may be cut at `ceiling`.
+    PublishedDecorrelated { base: Nanos, ceiling: Nanos },
 }
 
 impl Policy {
@@ -66,14 +67,27 @@ impl Policy {
     }
 
     /// The published form of decorrelated jitter, whose draws pile up at `max`.
-    pub(crate) const fn clamps_decorrelated(
+    pub(crate) const fn published_decorrelated(
         name: &'static str,
         base: Duration,
         max: Duration,
     ) -> Policy {
-        let base_nanos = base.as_nanos() as Nanos;
-        Policy::new(name, Backoff::exponential(base, max))
-            .with(Habit::ClampsDecorrelated { base: base_nanos })
+        Policy::new(name, Backoff::exponential(base, max)).with(Habit::PublishedDecorrelated {
+            base: base.as_nanos() as Nanos,
+            ceiling: Nanos::MAX,
+        })
+    }
+
+    /// The same, but with its range cut at `max`.
+    pub(crate) const fn cut_decorrelated(
+        name: &'static str,
+        base: Duration,
+        max: Duration,
+    ) -> Policy {
+        Policy::new(name, Backoff::exponential(base, max)).with(Habit::PublishedDecorrelated {
+            base: base.as_nanos() as Nanos,
+            ceiling: max.as_nanos() as Nanos,
+        })
     }
 
     const fn with(mut self, habit: Habit) -> Policy {
@@ -117,8 +131,8 @@ impl Streak {
                 let part = fraction(entropy.wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 (now + after).next_multiple_of(SECOND) + (part * SECOND as f64) as Nanos
             }
-            Habit::ClampsDecorrelated { base } => {
-                let above = 3 * nanos(previous).max(base) - base;
+            Habit::PublishedDecorrelated { base, ceiling } => {
+                let above = (3 * nanos(previous).max(base)).min(ceiling) - base;
                 let drawn = (base + (above as f64 * fraction(entropy)) as Nanos).min(policy.max);
                 self.state.interval = Duration::from_nanos(drawn);
                 now + drawn
