@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use backoff::backoff::Backoff as _;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use relent::{Backoff, BackoffTracker};
+use relent::{Backoff, BackoffTracker, Jitter};
 
 use crate::measure::{Contestant, contest};
 use crate::page;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const POLICY: Backoff = Backoff::exponential(HOUR, HOUR);
+/// As that of `backoff` below: a streak of any length waits for hours, give or take a half.
+const POLICY: Backoff = Backoff::fixed(HOUR).jitter(Jitter::Proportional(0.5));
 
 pub fn section() -> String {
     let mut tables = Vec::new();

@@ -31,11 +31,12 @@ pub struct Figure {
 }
 
 /// Rounds, in each of which every contestant runs one batch.
-const ROUNDS: usize = 101;
-const WARM_UP: usize = 5;
+const ROUNDS: usize = 401;
+const WARM_UP: usize = 20;
 
-/// A batch is at least so long, so that reading the clock (some 40 ns) is nothing.
-const BATCH: Duration = Duration::from_millis(2);
+/// A batch is at least so long: that reading the clock, some 40 ns, is nothing; and not longer, that
+/// most batches run to their end before the machine turns to something else.
+const BATCH: Duration = Duration::from_micros(200);
 
 /// Runs all contestants in turn, in another order in each round, so that whatever slows the machine
 /// down meets each alike, and each follows each.

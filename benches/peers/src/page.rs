@@ -38,12 +38,12 @@ pub fn figures(unit: &str, figures: &[Figure]) -> String {
 }
 
 /// A table of which the first row is the head. The first column is text, the others are numbers.
-pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn table(rows: &[impl AsRef<[String]>]) -> String {
     let mut text = String::new();
-    for (n, row) in rows.iter().enumerate() {
+    for (n, row) in rows.iter().map(AsRef::as_ref).enumerate() {
         let _ = writeln!(text, "| {} |", row.join(" | "));
         if n == 0 {
-            let _ = writeln!(text, "|---|{}", "--:|".repeat(N - 1));
+            let _ = writeln!(text, "|---|{}", "--:|".repeat(row.len() - 1));
         }
     }
     text
