@@ -8,7 +8,8 @@ use backon::BackoffBuilder as _;
 use google_cloud_gax::backoff_policy::BackoffPolicy as _;
 use google_cloud_gax::polling_backoff_policy::PollingBackoffPolicy as _;
 use retry_policies::{RetryDecision, RetryPolicy as _};
-use tower::retry::backoff::{Backoff as _, MakeBackoff as _};
+use tower::retry::backoff::{Backoff as _, ExponentialBackoffMaker, MakeBackoff as _};
+use tower::util::rng::HasherRng;
 
 use tokio::runtime::Runtime;
 
@@ -187,7 +188,12 @@ pub fn rows() -> Vec<Row> {
             Err(finding) => finding,
         }),
     })
-    .chain([Row {
+    .chain([first_delays(), two_streaks()])
+    .collect()
+}
+
+fn first_delays() -> Row {
+    Row {
         input: "first delay of 2 000 streaks, 1 s with jitter".to_string(),
         right: "delays that differ".to_string(),
         trials: all(|make| {
@@ -201,8 +207,33 @@ pub fn rows() -> Vec<Row> {
                 Err(finding) => finding,
             }
         }),
-    }])
-    .collect()
+    }
+}
+
+/// Every streak of a crate has a generator of its own, or shares one with the whole thread. Tower's
+/// are made by one maker, as they are in its services.
+fn two_streaks() -> Row {
+    let same = |one: &[Duration], two: &[Duration]| {
+        judged((one == two).then(|| format!("both {}", listed(one))))
+    };
+    let mut trials = all(move |make| match (make(JITTERED, 5), make(JITTERED, 5)) {
+        (Ok(one), Ok(two)) => same(&one, &two),
+        (Err(finding), _) | (_, Err(finding)) => finding,
+    });
+    trials.retain(|(name, _)| *name != "tower");
+    let tower: Trial = Box::new(move |_| match tower_maker(JITTERED) {
+        Ok(mut maker) => same(
+            &tower_delays(maker.make_backoff(), 5),
+            &tower_delays(maker.make_backoff(), 5),
+        ),
+        Err(finding) => finding,
+    });
+    trials.push(("tower", tower));
+    Row {
+        input: "two streaks of one policy, with jitter".to_string(),
+        right: "different delays".to_string(),
+        trials,
+    }
 }
 
 /// The same trial of each crate.
@@ -400,20 +431,23 @@ fn retry_policies(policy: Policy, delays: u32) -> Made {
 }
 
 fn tower(policy: Policy, delays: u32) -> Made {
+    let mut maker = tower_maker(policy)?;
+    Ok(tower_delays(maker.make_backoff(), delays))
+}
+
+fn tower_maker(policy: Policy) -> Result<ExponentialBackoffMaker, Finding> {
     if policy.factor.to_bits() != 2.0_f64.to_bits() {
         return Err(Finding::Unwritable);
     }
     let jitter = if policy.jitter { 0.99 } else { 0.0 };
-    let rng = tower::util::rng::HasherRng::default();
-    let maker = tower::retry::backoff::ExponentialBackoffMaker::new(
-        policy.initial,
-        policy.max,
-        jitter,
-        rng,
-    );
-    let mut waits = maker
-        .map_err(|error| Finding::Refused(error.to_string()))?
-        .make_backoff();
+    ExponentialBackoffMaker::new(policy.initial, policy.max, jitter, HasherRng::default())
+        .map_err(|error| Finding::Refused(error.to_string()))
+}
+
+fn tower_delays(
+    mut waits: tower::retry::backoff::ExponentialBackoff,
+    delays: u32,
+) -> Vec<Duration> {
     let delay = |_| {
         let (delay, next) = reading(|| {
             let mut next = waits.clone();
@@ -424,7 +458,7 @@ fn tower(policy: Policy, delays: u32) -> Made {
         waits = next;
         delay
     };
-    Ok((0..delays).map(delay).collect())
+    (0..delays).map(delay).collect()
 }
 
 /// Reads a delay off a point in time, without an interruption in between.
