@@ -2,3 +2,9 @@
 
 #[doc = include_str!("docs/architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("docs/comparison.md")]
+pub mod comparison {}
+
+#[doc = include_str!("docs/migration.md")]
+pub mod migration {}
