@@ -21,7 +21,7 @@ fn main() -> Result<(), Error> {
     let server = server::start()?;
     println!("A server on {server} is having a bad day.\n");
     read_the_policy();
-    blocking_loop(server)?;
+    blocking_loop(server);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -105,7 +105,7 @@ impl From<reqwest::Error> for Failure {
 
 /// 2. The blocking loop: three failures, one of them with a hint, then the answer. And an error that no
 ///    patience cures.
-fn blocking_loop(server: SocketAddr) -> Result<(), Error> {
+fn blocking_loop(server: SocketAddr) {
     println!("2. A blocking loop, where a sleep loop was\n");
     let client = reqwest::blocking::Client::new();
     let get = |path: &str| -> Result<String, Failure> {
@@ -134,7 +134,6 @@ fn blocking_loop(server: SocketAddr) -> Result<(), Error> {
             Err(error) => println!("   {path}: {error} at attempt {attempts}: not retried\n"),
         }
     }
-    Ok(())
 }
 
 /// 3. The async loop: the server accepts and then says nothing. A limit for each attempt turns that
@@ -150,7 +149,7 @@ async fn async_loop(server: SocketAddr) -> Result<(), Error> {
             println!(
                 "   /stalls: {}; again in {:.0?}",
                 failed.error, failed.delay
-            )
+            );
         })
         .outcome()
         .await;

@@ -44,6 +44,8 @@ pub mod random;
 #[cfg(feature = "std")]
 pub mod retry;
 mod state;
+#[cfg(feature = "std")]
+pub mod store;
 
 pub use policy::{
     Backoff, GiveUp, GiveUpReason, InvalidBackoff, Jitter, Preview, PreviewRow, Problem, Rounding,
@@ -52,8 +54,5 @@ pub use policy::{
 #[cfg(feature = "std")]
 pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
 #[cfg(feature = "std")]
-pub use state::{
-    Attempt, BackoffTracker, BackoffTrackerBuilder, Readiness, Recovery, Snapshot, SnapshotKey,
-    Streak,
-};
-pub use state::{BackoffState, Decision, Failure, Schedule};
+pub use state::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};
+pub use state::{BackoffState, Decision, Failure, Readiness, Recovery, Schedule};

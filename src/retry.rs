@@ -28,7 +28,7 @@ pub use builder::Retry;
 pub use cancel::CancelToken;
 pub use future::{Async, AsyncHooks, OutcomeFuture};
 pub use future_mut::AsyncMut;
-pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Unset};
+pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Seed, Unset};
 pub use operation::{Operation, OperationMut, Timed, TimedAttempt};
 pub use outcome::{Outcome, StopReason};
 #[cfg(not(feature = "tokio"))]

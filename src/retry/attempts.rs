@@ -1,5 +1,6 @@
 //! The loop without the loop: what to do after each attempt. Sleeps nowhere, runs nothing.
 
+use std::num::NonZeroU32;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
@@ -8,19 +9,25 @@ use crate::policy::{Backoff, Packed, from_nanos, nanos};
 use crate::random;
 use crate::state::{BackoffState, Decision, Failure};
 
-/// Where a loop is: its policy, its streak and its hooks. All times in nanoseconds.
+/// Where a loop is: its policy, its streak and its hooks.
 ///
-/// Small, since every future holds one; and nothing in it costs anything before the first failure.
+/// Small, since every future holds one, and cheap to begin: until something fails there is no
+/// streak, and nothing to write but that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempts<K> {
     policy: Packed,
+    streak: Option<Streak>,
+    pub(super) hooks: K,
+}
+
+/// What has failed so far. All times in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Streak {
+    failures: NonZeroU32,
     interval: u64,
-    first_failure: u64,
+    began: u64,
     waited: u64,
     seed: u64,
-    seeded: bool,
-    failures: u32,
-    pub(super) hooks: K,
 }
 
 /// What to do before the next attempt.
@@ -40,7 +47,7 @@ const YIELD_EVERY: u32 = 32;
 
 struct Stop {
     reason: StopReason,
-    elapsed: u64,
+    elapsed: Duration,
 }
 
 impl<K> Attempts<K> {
@@ -48,40 +55,26 @@ impl<K> Attempts<K> {
     pub(super) const fn new(policy: &Backoff, hooks: K) -> Attempts<K> {
         Attempts {
             policy: Packed::new(policy),
-            interval: 0,
-            first_failure: 0,
-            waited: 0,
-            seed: 0,
-            seeded: false,
-            failures: 0,
+            streak: None,
             hooks,
         }
-    }
-
-    #[inline]
-    pub(super) fn seed(mut self, seed: u64) -> Attempts<K> {
-        self.seed = seed;
-        self.seeded = true;
-        self
     }
 
     #[inline]
     pub(super) fn with<L>(self, change: impl FnOnce(K) -> L) -> Attempts<L> {
         Attempts {
             policy: self.policy,
-            interval: self.interval,
-            first_failure: self.first_failure,
-            waited: self.waited,
-            seed: self.seed,
-            seeded: self.seeded,
-            failures: self.failures,
+            streak: self.streak,
             hooks: change(self.hooks),
         }
     }
 
     /// How many attempts have failed.
     pub(super) const fn failures(&self) -> u32 {
-        self.failures
+        match &self.streak {
+            None => 0,
+            Some(streak) => streak.failures.get(),
+        }
     }
 
     /// What to do after an attempt with this result: rest and try again, or end.
@@ -104,52 +97,62 @@ impl<K> Attempts<K> {
         }
     }
 
-    /// The end, if the rest was cut short.
-    pub(super) fn cancelled<T, E>(&mut self, error: E, rest: Rest) -> Outcome<T, E>
-    where
-        K: Consult<E>,
-    {
-        if let Rest::Sleep(delay) = rest {
-            self.waited = self.waited.saturating_sub(nanos(delay));
-        }
-        let stop = Stop {
-            reason: StopReason::Cancelled,
-            elapsed: self.elapsed(),
-        };
-        self.stopped(error, &stop)
-    }
-
+    /// The end after a success.
     #[inline]
-    fn succeeded<T, E>(&mut self, value: T) -> Outcome<T, E>
+    pub(super) fn succeeded<T, E>(&self, value: T) -> Outcome<T, E>
     where
         K: Consult<E>,
     {
         if let Some(budget) = self.hooks.budget() {
             budget.deposit();
         }
-        let elapsed = if self.failures == 0 {
-            0
-        } else {
-            let elapsed = self.elapsed();
-            event::recovered(self.failures, elapsed);
-            elapsed
-        };
-        Outcome {
-            result: Ok(value),
-            attempts: self.failures.saturating_add(1),
-            waited: from_nanos(self.waited),
-            elapsed: from_nanos(elapsed),
-            stop: StopReason::Succeeded,
+        match &self.streak {
+            None => Outcome {
+                result: Ok(value),
+                attempts: 1,
+                waited: Duration::ZERO,
+                elapsed: Duration::ZERO,
+                stop: StopReason::Succeeded,
+            },
+            Some(streak) => {
+                let elapsed = streak.elapsed(self.hooks.now());
+                event::recovered(streak.failures.get(), elapsed);
+                Outcome {
+                    result: Ok(value),
+                    attempts: streak.failures.saturating_add(1).get(),
+                    waited: from_nanos(streak.waited),
+                    elapsed,
+                    stop: StopReason::Succeeded,
+                }
+            }
         }
     }
 
+    /// The end, if the rest was cut short.
+    pub(super) fn cancelled<T, E>(&mut self, error: E, rest: Rest) -> Outcome<T, E>
+    where
+        K: Consult<E>,
+    {
+        let now = self.hooks.now();
+        let mut elapsed = Duration::ZERO;
+        if let Some(streak) = &mut self.streak {
+            elapsed = streak.elapsed(now);
+            if let Rest::Sleep(delay) = rest {
+                streak.waited = streak.waited.saturating_sub(nanos(delay));
+            }
+        }
+        let reason = StopReason::Cancelled;
+        self.stopped(error, &Stop { reason, elapsed })
+    }
+
     fn stopped<T, E>(&self, error: E, stop: &Stop) -> Outcome<T, E> {
-        event::gave_up(self.failures, stop.elapsed, stop.reason);
+        let failures = self.failures();
+        event::gave_up(failures, stop.elapsed, stop.reason);
         Outcome {
             result: Err(error),
-            attempts: self.failures,
-            waited: from_nanos(self.waited),
-            elapsed: from_nanos(stop.elapsed),
+            attempts: failures,
+            waited: from_nanos(self.streak.map_or(0, |streak| streak.waited)),
+            elapsed: stop.elapsed,
             stop: stop.reason,
         }
     }
@@ -160,77 +163,91 @@ impl<K> Attempts<K> {
     where
         K: Consult<E>,
     {
-        if self.failures == 0 {
-            self.first_failure = nanos(Consult::<E>::now(&self.hooks));
-            if !self.seeded {
-                self.seed = random::seed();
-                self.seeded = true;
+        let now = self.hooks.now();
+        let streak = self.streak.insert(match self.streak {
+            None => Streak::begin(now, self.hooks.seed()),
+            Some(streak) => streak.one_more(),
+        });
+        let failures = streak.failures.get();
+        let elapsed = streak.elapsed(now);
+
+        let mut retry_after = None;
+        let decision = if self.hooks.retryable(error) {
+            retry_after = self.hooks.hint(error);
+            match streak.next(&self.policy.unpack(), elapsed, retry_after) {
+                Decision::GiveUp(reason) => Err(StopReason::GaveUp(reason)),
+                Decision::Retry { after } => match self.hooks.budget() {
+                    Some(budget) if !budget.withdraw() => Err(StopReason::Budget),
+                    _ => Ok(after),
+                },
             }
-        }
-        let elapsed = self.elapsed();
-        let (decision, retry_after) = self.decide(error, elapsed);
-        event::failed(self.failures, elapsed, decision);
+        } else {
+            Err(StopReason::NotRetryable)
+        };
+        event::failed(failures, elapsed, decision);
+
         let delay = decision.map_err(|reason| Stop { reason, elapsed })?;
-        self.waited = self.waited.saturating_add(nanos(delay));
+        streak.waited = streak.waited.saturating_add(nanos(delay));
         self.hooks.tell(&Failed {
             error,
-            failures: self.failures,
+            failures,
             delay,
-            elapsed: from_nanos(elapsed),
+            elapsed,
             retry_after,
         });
         Ok(if !delay.is_zero() {
             Rest::Sleep(delay)
-        } else if self.failures % YIELD_EVERY == 0 {
+        } else if failures % YIELD_EVERY == 0 {
             Rest::Yield
         } else {
             Rest::None
         })
     }
+}
 
-    /// The step, between the error's own objection and the budget's.
-    #[inline]
-    fn decide<E>(
-        &mut self,
-        error: &E,
-        elapsed: u64,
-    ) -> (Result<Duration, StopReason>, Option<Duration>)
-    where
-        K: Consult<E>,
-    {
-        if !self.hooks.retryable(error) {
-            self.failures = self.failures.saturating_add(1);
-            return (Err(StopReason::NotRetryable), None);
+impl Streak {
+    /// The first failure.
+    fn begin(now: Duration, seed: u64) -> Streak {
+        Streak {
+            failures: NonZeroU32::MIN,
+            interval: 0,
+            began: nanos(now),
+            waited: 0,
+            seed,
         }
-        let retry_after = self.hooks.hint(error);
-        let failure = Failure {
-            elapsed: from_nanos(elapsed),
-            retry_after,
-            entropy: random::draw(self.seed, u64::from(self.failures)),
-        };
-        let mut state = BackoffState {
-            failures: self.failures,
-            interval: from_nanos(self.interval),
-        };
-        let decision = self.policy.unpack().next(&mut state, failure);
-        self.failures = state.failures;
-        self.interval = nanos(state.interval);
-        let verdict = match decision {
-            Decision::GiveUp(reason) => Err(StopReason::GaveUp(reason)),
-            Decision::Retry { after } => match self.hooks.budget() {
-                Some(budget) if !budget.withdraw() => Err(StopReason::Budget),
-                _ => Ok(after),
-            },
-        };
-        (verdict, retry_after)
+    }
+
+    /// Another failure.
+    fn one_more(mut self) -> Streak {
+        self.failures = self.failures.saturating_add(1);
+        self
     }
 
     /// Since the first failure. A clock that ran back has not moved.
-    fn elapsed<E>(&self) -> u64
-    where
-        K: Consult<E>,
-    {
-        nanos(self.hooks.now()).saturating_sub(self.first_failure)
+    fn elapsed(&self, now: Duration) -> Duration {
+        from_nanos(nanos(now).saturating_sub(self.began))
+    }
+
+    /// The step.
+    fn next(
+        &mut self,
+        policy: &Backoff,
+        elapsed: Duration,
+        retry_after: Option<Duration>,
+    ) -> Decision {
+        let before = self.failures.get() - 1;
+        let mut state = BackoffState {
+            failures: before,
+            interval: from_nanos(self.interval),
+        };
+        let failure = Failure {
+            elapsed,
+            retry_after,
+            entropy: random::draw(self.seed, u64::from(before)),
+        };
+        let decision = policy.next(&mut state, failure);
+        self.interval = nanos(state.interval);
+        decision
     }
 }
 
@@ -241,33 +258,34 @@ mod event {
 
     use crate::retry::StopReason;
 
-    pub(super) fn failed(failures: u32, elapsed: u64, decision: Result<Duration, StopReason>) {
-        let elapsed_ms = elapsed / NANOS_PER_MS;
-        match decision {
-            Ok(delay) => {
-                let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                tracing::debug!(
-                    failures,
-                    delay_ms,
-                    elapsed_ms,
-                    "attempt failed, will be retried"
-                );
-            }
-            Err(_) => tracing::debug!(failures, elapsed_ms, "attempt failed"),
+    pub(super) fn failed(failures: u32, elapsed: Duration, decision: Result<Duration, StopReason>) {
+        let elapsed_ms = millis(elapsed);
+        if let Ok(delay) = decision {
+            let delay_ms = millis(delay);
+            tracing::debug!(
+                failures,
+                delay_ms,
+                elapsed_ms,
+                "attempt failed, will be retried"
+            );
+        } else {
+            tracing::debug!(failures, elapsed_ms, "attempt failed");
         }
     }
 
-    pub(super) fn recovered(failures: u32, elapsed: u64) {
-        let elapsed_ms = elapsed / NANOS_PER_MS;
+    pub(super) fn recovered(failures: u32, elapsed: Duration) {
+        let elapsed_ms = millis(elapsed);
         tracing::info!(failures, elapsed_ms, reason = %StopReason::Succeeded, "recovered");
     }
 
-    pub(super) fn gave_up(failures: u32, elapsed: u64, reason: StopReason) {
-        let elapsed_ms = elapsed / NANOS_PER_MS;
+    pub(super) fn gave_up(failures: u32, elapsed: Duration, reason: StopReason) {
+        let elapsed_ms = millis(elapsed);
         tracing::warn!(failures, elapsed_ms, %reason, "gave up");
     }
 
-    const NANOS_PER_MS: u64 = 1_000_000;
+    fn millis(duration: Duration) -> u64 {
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(not(feature = "tracing"))]
@@ -277,9 +295,9 @@ mod event {
     use crate::retry::StopReason;
 
     #[inline]
-    pub(super) fn failed(_: u32, _: u64, _: Result<Duration, StopReason>) {}
+    pub(super) fn failed(_: u32, _: Duration, _: Result<Duration, StopReason>) {}
     #[inline]
-    pub(super) fn recovered(_: u32, _: u64) {}
+    pub(super) fn recovered(_: u32, _: Duration) {}
     #[inline]
-    pub(super) fn gave_up(_: u32, _: u64, _: StopReason) {}
+    pub(super) fn gave_up(_: u32, _: Duration, _: StopReason) {}
 }

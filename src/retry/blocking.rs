@@ -5,7 +5,7 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::thread;
 use std::time::Duration;
 
-use super::attempts::Rest;
+use super::attempts::{Attempts, Rest};
 use super::{CancelToken, Consult, Hooks, Outcome, Retry};
 use crate::policy::Backoff;
 
@@ -66,27 +66,45 @@ where
     /// Runs the loop, and tells what came of it besides the result.
     #[inline]
     pub fn outcome(self) -> Outcome<T, E> {
-        let Retry {
-            mut attempts,
-            run: Blocking {
-                mut operation,
-                mut pause,
-            },
-            ..
-        } = self;
-        loop {
-            match attempts.judge(operation()) {
-                Break(outcome) => return outcome,
-                Continue((error, rest)) => {
-                    if let Rest::Sleep(delay) = rest {
-                        pause.pause(delay);
-                    }
-                    if pause.is_cancelled() {
-                        return attempts.cancelled(error, rest);
-                    }
+        let Retry { attempts, run, .. } = self;
+        let Blocking {
+            mut operation,
+            pause,
+        } = run;
+        // Apart from the loop, and before anything is in memory: most never need more.
+        match operation() {
+            Ok(value) => attempts.succeeded(value),
+            failed => go_on(attempts, operation, pause, failed),
+        }
+    }
+}
+
+/// The loop, after an attempt with this result.
+#[cold]
+fn go_on<F, T, E, P, K>(
+    mut attempts: Attempts<K>,
+    mut operation: F,
+    mut pause: P,
+    mut result: Result<T, E>,
+) -> Outcome<T, E>
+where
+    F: FnMut() -> Result<T, E>,
+    P: Pause,
+    K: Consult<E>,
+{
+    loop {
+        match attempts.judge(result) {
+            Break(outcome) => return outcome,
+            Continue((error, rest)) => {
+                if let Rest::Sleep(delay) = rest {
+                    pause.pause(delay);
+                }
+                if pause.is_cancelled() {
+                    return attempts.cancelled(error, rest);
                 }
             }
         }
+        result = operation();
     }
 }
 

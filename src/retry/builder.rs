@@ -53,16 +53,6 @@ impl<Run, E, K> Retry<Run, E, K> {
         }
     }
 
-    /// The same loop with the jitter that `seed` stands for, that of
-    /// [`schedule_seeded`](Backoff::schedule_seeded): for tests, and for replaying what happened.
-    ///
-    /// Without it every loop draws its own seed, at its first failure.
-    #[inline]
-    pub fn seed(mut self, seed: u64) -> Retry<Run, E, K> {
-        self.attempts = self.attempts.seed(seed);
-        self
-    }
-
     #[inline]
     fn with<L>(self, change: impl FnOnce(K) -> L) -> Retry<Run, E, L> {
         Retry {
@@ -83,7 +73,7 @@ impl<Run, E, K> Retry<Run, E, K> {
 }
 
 /// Options of every loop. Each replaces the one set before it.
-impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
+impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
     /// Retries only the errors of which `retryable` is true; any other ends the loop at once.
     ///
     /// Without it every error is retried.
@@ -99,7 +89,7 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
     /// assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
     /// ```
     #[inline]
-    pub fn when<F>(self, retryable: F) -> Retry<Run, E, Hooks<F, H, N, B, C>>
+    pub fn when<F>(self, retryable: F) -> Retry<Run, E, Hooks<F, H, N, B, C, S>>
     where
         F: FnMut(&E) -> bool,
     {
@@ -109,6 +99,7 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
             notify: k.notify,
             budget: k.budget,
             clock: k.clock,
+            seed: k.seed,
         })
     }
 
@@ -116,7 +107,7 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
     /// policy's `max`, and spread as the policy is: those who were told together must not return
     /// together. It bypasses no limit.
     #[inline]
-    pub fn retry_after<F>(self, hint: F) -> Retry<Run, E, Hooks<W, F, N, B, C>>
+    pub fn retry_after<F>(self, hint: F) -> Retry<Run, E, Hooks<W, F, N, B, C, S>>
     where
         F: FnMut(&E) -> Option<Duration>,
     {
@@ -126,6 +117,7 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
             notify: k.notify,
             budget: k.budget,
             clock: k.clock,
+            seed: k.seed,
         })
     }
 
@@ -133,7 +125,7 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
     ///
     /// Not of the last one: that is the loop's result.
     #[inline]
-    pub fn notify<F>(self, notify: F) -> Retry<Run, E, Hooks<W, H, F, B, C>>
+    pub fn notify<F>(self, notify: F) -> Retry<Run, E, Hooks<W, H, F, B, C, S>>
     where
         F: FnMut(&Failed<'_, E>),
     {
@@ -143,6 +135,7 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
             notify,
             budget: k.budget,
             clock: k.clock,
+            seed: k.seed,
         })
     }
 
@@ -150,7 +143,7 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
     ///
     /// Takes whatever lends one: `&RetryBudget`, an `Arc` of it, a `&'static`.
     #[inline]
-    pub fn budget<L>(self, budget: L) -> Retry<Run, E, Hooks<W, H, N, L, C>>
+    pub fn budget<L>(self, budget: L) -> Retry<Run, E, Hooks<W, H, N, L, C, S>>
     where
         L: Borrow<RetryBudget>,
     {
@@ -160,6 +153,7 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
             notify: k.notify,
             budget,
             clock: k.clock,
+            seed: k.seed,
         })
     }
 
@@ -167,13 +161,30 @@ impl<Run, E, W, H, N, B, C> Retry<Run, E, Hooks<W, H, N, B, C>> {
     ///
     /// The clock does not move the waits: see `.sleep(..)`.
     #[inline]
-    pub fn clock<D: Clock>(self, clock: D) -> Retry<Run, E, Hooks<W, H, N, B, D>> {
+    pub fn clock<D: Clock>(self, clock: D) -> Retry<Run, E, Hooks<W, H, N, B, D, S>> {
         self.with(|k| Hooks {
             when: k.when,
             retry_after: k.retry_after,
             notify: k.notify,
             budget: k.budget,
             clock,
+            seed: k.seed,
+        })
+    }
+
+    /// Draws the jitter that `seed` stands for, the same as
+    /// [`schedule_seeded`](Backoff::schedule_seeded): for tests, and for replaying what happened.
+    ///
+    /// Without it every loop draws its own seed, at its first failure.
+    #[inline]
+    pub fn seed(self, seed: u64) -> Retry<Run, E, Hooks<W, H, N, B, C, u64>> {
+        self.with(|k| Hooks {
+            when: k.when,
+            retry_after: k.retry_after,
+            notify: k.notify,
+            budget: k.budget,
+            clock: k.clock,
+            seed,
         })
     }
 }

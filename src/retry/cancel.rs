@@ -1,7 +1,7 @@
 //! How one thread ends another's wait.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -49,18 +49,10 @@ impl CancelToken {
         *self.0.cancelled.lock()
     }
 
-    /// Waits for `delay`, or until cancelled; a delay that no clock can show waits for that alone.
+    /// Waits for `delay`, or until cancelled; a delay beyond what clocks can show, for that alone.
     pub(super) fn wait(&self, delay: Duration) {
         let mut cancelled = self.0.cancelled.lock();
-        match Instant::now().checked_add(delay) {
-            None => self
-                .0
-                .changed
-                .wait_while(&mut cancelled, |cancelled| !*cancelled),
-            Some(until) => {
-                let changed = &self.0.changed;
-                while !*cancelled && !changed.wait_until(&mut cancelled, until).timed_out() {}
-            }
-        }
+        let Signal { changed, .. } = &*self.0;
+        changed.wait_while_for(&mut cancelled, |cancelled| !*cancelled, delay);
     }
 }

@@ -159,11 +159,12 @@ where
         let this = self.project();
         let mut run = this.run.project();
         loop {
+            // Apart from the match: the compiler then goes from here straight to the attempt.
+            if matches!(*run.state, State::Idle) {
+                let attempt = run.operation.start(run.timer);
+                run.state.set(State::Attempt { attempt });
+            }
             match run.state.as_mut().project() {
-                StateProjection::Idle => {
-                    let attempt = run.operation.start(run.timer);
-                    run.state.set(State::Attempt { attempt });
-                }
                 StateProjection::Attempt { attempt } => {
                     let output = ready!(attempt.poll(cx));
                     // What a panic in a hook leaves behind is never polled again.
@@ -186,7 +187,7 @@ where
                     ready!(wait.poll(cx));
                     run.state.set(State::Idle);
                 }
-                StateProjection::Done => return Poll::Pending,
+                StateProjection::Idle | StateProjection::Done => return Poll::Pending,
             }
         }
     }

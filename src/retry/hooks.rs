@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::RetryBudget;
 use crate::clock::{Clock, MonotonicClock};
+use crate::random;
 
 /// A failed attempt that will be retried, as `.notify(..)` is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,17 +83,38 @@ impl Limit for Unset {
     }
 }
 
+/// A seed, or [`Unset`]: a fresh one for each loop that fails.
+pub trait Seed {
+    /// The seed.
+    fn seed(&self) -> u64;
+}
+
+impl Seed for u64 {
+    #[inline]
+    fn seed(&self) -> u64 {
+        *self
+    }
+}
+
+impl Seed for Unset {
+    #[inline]
+    fn seed(&self) -> u64 {
+        random::seed()
+    }
+}
+
 /// The options that every loop has, as [`Retry`](super::Retry) sets them.
 #[derive(Clone, Copy, Default)]
-pub struct Hooks<W = Unset, H = Unset, N = Unset, B = Unset, C = MonotonicClock> {
+pub struct Hooks<W = Unset, H = Unset, N = Unset, B = Unset, C = MonotonicClock, S = Unset> {
     pub(super) when: W,
     pub(super) retry_after: H,
     pub(super) notify: N,
     pub(super) budget: B,
     pub(super) clock: C,
+    pub(super) seed: S,
 }
 
-/// Five bounds by one name: what a loop asks and tells about errors of type `E`.
+/// Six bounds by one name: what a loop asks and tells about errors of type `E`.
 ///
 /// Only [`Hooks`] implements it.
 pub trait Consult<E>: sealed::Sealed {
@@ -106,15 +128,18 @@ pub trait Consult<E>: sealed::Sealed {
     fn budget(&self) -> Option<&RetryBudget>;
     #[doc(hidden)]
     fn now(&self) -> Duration;
+    #[doc(hidden)]
+    fn seed(&self) -> u64;
 }
 
-impl<E, W, H, N, B, C> Consult<E> for Hooks<W, H, N, B, C>
+impl<E, W, H, N, B, C, S> Consult<E> for Hooks<W, H, N, B, C, S>
 where
     W: Hook<E, bool>,
     H: Hook<E, Option<Duration>>,
     N: for<'a> Hook<Failed<'a, E>, ()>,
     B: Limit,
     C: Clock,
+    S: Seed,
 {
     #[inline]
     fn retryable(&mut self, error: &E) -> bool {
@@ -140,15 +165,20 @@ where
     fn now(&self) -> Duration {
         self.clock.now()
     }
+
+    #[inline]
+    fn seed(&self) -> u64 {
+        self.seed.seed()
+    }
 }
 
 mod sealed {
     pub trait Sealed {}
-    impl<W, H, N, B, C> Sealed for super::Hooks<W, H, N, B, C> {}
+    impl<W, H, N, B, C, S> Sealed for super::Hooks<W, H, N, B, C, S> {}
 }
 
 /// Closures have nothing to show.
-impl<W, H, N, B, C> fmt::Debug for Hooks<W, H, N, B, C> {
+impl<W, H, N, B, C, S> fmt::Debug for Hooks<W, H, N, B, C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks").finish_non_exhaustive()
     }

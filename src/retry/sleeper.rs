@@ -19,9 +19,9 @@ use std::time::Duration;
 ///
 /// It is asked only for delays above zero, and each sleep is dropped before the next attempt.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no timer to sleep by",
-    note = "enable the feature `tokio` of `relent` to sleep by tokio's timer",
-    note = "or give another one to the loop: `.sleep(|delay| ..)` takes a closure that returns a future"
+    message = "`{Self}` is no timer for a loop to wait by",
+    note = "enable the feature `tokio` of `relent` to wait by tokio's timer",
+    note = "or give the loop another one: `.sleep(|delay| ..)` takes a closure that returns a future"
 )]
 pub trait Sleeper {
     /// One wait.
@@ -60,9 +60,26 @@ impl Sleeper for TokioSleeper {
 }
 
 /// No timer: without the feature `tokio` a loop must be given one by `.sleep(..)`.
+///
+/// No `T` makes a timer of it; with two ways to be a [`Sleeper`], neither of
+/// which holds, the compiler names that trait, and its remedy, instead of `FnMut`.
 #[cfg(not(feature = "tokio"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct NoSleeper;
+pub struct NoSleeper<T = ()>(std::marker::PhantomData<T>);
+
+#[cfg(not(feature = "tokio"))]
+impl<T: missing::Timer> Sleeper for NoSleeper<T> {
+    type Sleep = std::future::Pending<()>;
+
+    fn sleep(&mut self, _: Duration) -> Self::Sleep {
+        std::future::pending()
+    }
+}
+
+#[cfg(not(feature = "tokio"))]
+mod missing {
+    pub trait Timer {}
+}
 
 /// What an async loop waits by, and tells the time by, unless told otherwise.
 #[cfg(feature = "tokio")]

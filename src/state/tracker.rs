@@ -18,19 +18,20 @@ use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::{BackoffState, Decision};
+use super::{BackoffState, Decision, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
-use crate::policy::{Backoff, GiveUpReason, from_nanos, nanos};
+use crate::policy::{Backoff, from_nanos};
 
 pub use attempt::Attempt;
 pub use builder::BackoffTrackerBuilder;
 pub use snapshot::{Snapshot, SnapshotKey};
 
 use kept::{Cause, Kept, Progress};
-use place::Place;
+use place::{Place, SHARDS};
 use presence::Presence;
 use room::Room;
-use shard::{Entry, Open, Shard};
+use shard::{CANDIDATES, Entry, Open, Shard};
+use timeline::Ahead;
 
 /// Which keys are failing, and when each may be tried again: for whoever calls many hosts,
 /// reconciles many objects, or serves many tenants.
@@ -85,39 +86,11 @@ pub struct BackoffTracker<K, C = MonotonicClock, S = DefaultHashBuilder> {
     seed: u64,
     retention: u64,
     clock: C,
+    ahead: Ahead,
     hasher: S,
     presence: Presence,
-    shards: Box<[Shard<K>]>,
+    shards: Box<[Shard<K>; SHARDS]>,
     room: Room,
-}
-
-/// Whether a key may be tried now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use = "a key that is not ready should be left alone"]
-pub enum Readiness {
-    /// Try it: it is not failing, or its wait is over.
-    Ready,
-    /// Come back after this long.
-    Wait(Duration),
-    /// Leave it: its policy gave up. Until a success, or until it is forgotten.
-    GaveUp(GiveUpReason),
-}
-
-impl Readiness {
-    /// Whether the key may be tried now.
-    #[must_use]
-    pub const fn is_ready(self) -> bool {
-        matches!(self, Readiness::Ready)
-    }
-}
-
-/// What a success ended. There is one where a failing key becomes healthy, and only there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Recovery {
-    /// How many failures in a row there had been.
-    pub failures: u32,
-    /// The time from the first of them until now.
-    pub outage: Duration,
 }
 
 /// How a failing key stands.
@@ -131,7 +104,7 @@ pub struct Streak {
     pub readiness: Readiness,
 }
 
-impl<K: Hash + Eq> BackoffTracker<K> {
+impl<K> BackoffTracker<K> {
     /// A tracker whose keys all follow `backoff`, on the machine's own clock.
     #[must_use]
     pub fn new(backoff: Backoff) -> Self {
@@ -181,7 +154,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Ends the failures of `key`: it is tracked no more.
     ///
     /// Tells what they had come to, if there were any: that is the place to log a recovery.
-    #[inline]
+    #[inline(always)]
     pub fn record_success<Q>(&self, key: &Q) -> Option<Recovery>
     where
         K: Borrow<Q>,
@@ -218,7 +191,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Whether `key` may be tried now.
     ///
     /// Takes nothing: all who ask while a key is ready are told so.
-    #[inline]
+    #[inline(always)]
     pub fn check<Q>(&self, key: &Q) -> Readiness
     where
         K: Borrow<Q>,
@@ -318,11 +291,13 @@ impl<K, C, S> BackoffTracker<K, C, S> {
 }
 
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
-    #[inline]
+    #[inline(always)]
     fn place<Q: Hash + ?Sized>(&self, key: &Q) -> Place {
         Place::new(self.hasher.hash_one(key))
     }
 
+    /// Counts a failure, if it `counts` for a streak that has come so far.
+    #[inline]
     fn fail<Q>(
         &self,
         place: Place,
@@ -340,41 +315,65 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
             retry_after,
             seed: self.seed ^ place.hash,
         };
-        let shard = place.shard(self.shards.len());
-        // Cloned before the lock is taken, dropped after it is released.
-        let mut owned = (!self.presence.may_hold(place)).then(|| key.to_owned());
-        let mut gone = Vec::new();
-        loop {
-            let (mut open, now) = self.enter(shard);
-            let streak = open.table.next_streak();
-            if let Some(kept) = open.table.find_mut(place, key) {
-                if kept.is_stale(now, self.retention) {
-                    *kept = Kept::begin(streak, now);
-                } else if !counts(kept.progress()) {
+        let time = self.time();
+        let mut table = self.shard(place).lock();
+        if let Some(now) = table.seen.at(time) {
+            if let Some(kept) = table.find_mut(place, key) {
+                if !kept.is_stale(now, self.retention) {
+                    if counts(kept.progress()) {
+                        return kept.fail(&cause, now);
+                    }
                     return kept.decision(now);
-                }
-                return kept.fail(&cause, now);
-            }
-            let Some(key) = owned.take() else {
-                drop(open);
-                owned = Some(key.to_owned());
-                continue;
-            };
-            let mut kept = Kept::begin(streak, now);
-            let decision = kept.fail(&cause, now);
-            match self.admit(&mut open, place, Entry { key, kept }, now, &mut gone) {
-                Ok(()) => return decision,
-                Err(entry) => {
-                    owned = Some(entry.key);
-                    drop(open);
-                    self.make_room(shard, &mut gone);
                 }
             }
         }
+        drop(table);
+        self.fail_first(place, key, &cause, counts)
     }
 
-    /// Puts in a key that is not there. Gives it back if there is neither room nor, in its own shard,
-    /// a key that could make room.
+    /// Counts what is a first failure, as far as can be told without the lock.
+    #[inline(never)]
+    fn fail_first<Q>(
+        &self,
+        place: Place,
+        key: &Q,
+        cause: &Cause<'_>,
+        counts: impl Fn(Progress) -> bool,
+    ) -> Decision
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let shard = place.shard();
+        let mut owned = key.to_owned();
+        // Dropped after the lock is released.
+        let mut gone = Vec::new();
+        loop {
+            let (mut open, now) = self.enter(shard);
+            let mut first = Kept::begin(open.table.next_streak(), now);
+            if let Some(kept) = open.table.find_mut(place, key) {
+                if kept.is_stale(now, self.retention) {
+                    *kept = first;
+                } else if !counts(kept.progress()) {
+                    return kept.decision(now);
+                }
+                return kept.fail(cause, now);
+            }
+            let decision = first.fail(cause, now);
+            let entry = Entry {
+                key: owned,
+                kept: first,
+            };
+            match self.admit(&mut open, place, entry, now, &mut gone) {
+                Ok(()) => return decision,
+                Err(entry) => owned = entry.key,
+            }
+            drop(open);
+            self.make_room(place);
+        }
+    }
+
+    /// Puts in a key that is not there, or gives it back because there is no room.
     fn admit(
         &self,
         open: &mut Open<'_, K, S>,
@@ -385,30 +384,33 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     ) -> Result<(), Entry<K>> {
         open.sweep(gone, |kept| kept.is_stale(now, self.retention));
         if !self.room.take() {
-            match open.evict(place, now) {
-                None => return Err(entry),
-                Some(evicted) => self.evict(evicted, now, gone),
-            }
+            return Err(entry);
         }
         open.insert(place, entry);
         Ok(())
     }
 
-    fn evict(&self, entry: Entry<K>, now: u64, gone: &mut Vec<Entry<K>>) {
-        if !entry.kept.is_stale(now, self.retention) {
-            self.room.count_eviction();
+    /// Takes out a key to make room for one that comes to `place`, unless there is room by now.
+    #[cold]
+    fn make_room(&self, place: Place) {
+        let mut candidates = Vec::with_capacity(CANDIDATES);
+        // Mostly the first shard has enough of them. Where there are few keys, more have to do.
+        for next in 0..SHARDS {
+            let (open, now) = self.enter((place.shard() + next) % SHARDS);
+            open.candidates(place, now, &mut candidates);
+            if candidates.len() == CANDIDATES {
+                break;
+            }
         }
-        gone.push(entry);
-    }
-
-    /// Evicts a key of another shard.
-    fn make_room(&self, shard: usize, gone: &mut Vec<Entry<K>>) {
-        for other in 1..self.shards.len() {
-            let shard = place::wrap(shard + other, self.shards.len());
-            let (mut open, now) = self.enter(shard);
-            if let Some(evicted) = open.evict(Place::new(now), now) {
-                self.room.give_back(1);
-                self.evict(evicted, now, gone);
+        candidates.sort_unstable_by_key(|candidate| candidate.worth);
+        for candidate in candidates {
+            let (mut open, now) = self.enter(candidate.shard);
+            let gone = open.remove_candidate(&candidate);
+            drop(open);
+            if let Some(Entry { kept, .. }) = gone {
+                if !kept.is_stale(now, self.retention) {
+                    self.room.count_eviction();
+                }
                 return;
             }
         }
@@ -420,16 +422,14 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let shard = place.shard(self.shards.len());
-        let (mut kept, mut timeline) = {
-            let table = self.shards[shard].lock();
-            (*table.find(place, key)?, table.timeline)
+        let (mut kept, mut seen) = {
+            let table = self.shard(place).lock();
+            (*table.find(place, key)?, table.seen)
         };
         // Read only now, so that whoever asks for a key that is not there reads no clock.
-        let reading = nanos(self.clock.now());
-        let mut now = timeline.at(reading);
+        let mut now = seen.at(self.time());
         if now.is_none() {
-            let (open, noted) = self.enter(shard);
+            let (open, noted) = self.enter(place.shard());
             kept = *open.table.find(place, key)?;
             now = Some(noted);
         }
@@ -437,7 +437,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         (!kept.is_stale(now, self.retention)).then_some((kept, now))
     }
 
-    #[inline]
+    #[inline(always)]
     fn succeed<Q>(&self, place: Place, key: &Q) -> Option<Recovery>
     where
         K: Borrow<Q>,
@@ -455,17 +455,21 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let (entry, mut timeline) = {
-            let mut open = self.open(place.shard(self.shards.len()));
-            (open.remove(place, key)?, open.table.timeline)
+        let (entry, seen) = {
+            let mut open = self.open(place.shard());
+            (open.remove(place, key)?, open.table.seen)
         };
-        let reading = nanos(self.clock.now());
-        let now = timeline.at(reading).unwrap_or(timeline.seen());
+        let now = self.time().max(seen.get());
         let kept = entry.kept;
         (!kept.is_stale(now, self.retention)).then(|| Recovery {
             failures: kept.failures,
             outage: from_nanos(now.saturating_sub(kept.first_failure)),
         })
+    }
+
+    #[inline]
+    fn shard(&self, place: Place) -> &Shard<K> {
+        &self.shards[place.shard()]
     }
 
     #[inline]
@@ -482,22 +486,27 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Opens a shard and tells its time. The clock is read before the lock is taken.
     #[inline]
     fn enter(&self, shard: usize) -> (Open<'_, K, S>, u64) {
-        let reading = nanos(self.clock.now());
+        let time = self.time();
         let mut open = self.open(shard);
-        if let Some(now) = open.table.timeline.at(reading) {
+        if let Some(now) = open.table.seen.at(time) {
             return (open, now);
         }
-        let seen = open.table.timeline.seen();
+        let seen = open.table.seen.get();
         drop(open);
-        self.enter_afresh(shard, seen)
+        self.enter_after(shard, seen)
     }
 
     #[cold]
-    fn enter_afresh(&self, shard: usize, seen: u64) -> (Open<'_, K, S>, u64) {
-        let reading = nanos(self.clock.now());
+    fn enter_after(&self, shard: usize, seen: u64) -> (Open<'_, K, S>, u64) {
+        let time = self.ahead.read_after(&self.clock, seen);
         let mut open = self.open(shard);
-        let now = open.table.timeline.at_fresh(reading, seen);
+        let now = open.table.seen.at_least(time);
         (open, now)
+    }
+
+    #[inline]
+    fn time(&self) -> u64 {
+        self.ahead.read(&self.clock)
     }
 }
 

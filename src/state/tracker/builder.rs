@@ -1,17 +1,17 @@
 //! A tracker's settings.
 
-use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
 use std::marker::PhantomData;
 use std::time::Duration;
+use std::{array, fmt};
 
 use hashbrown::DefaultHashBuilder;
 
 use super::BackoffTracker;
-use super::place::MAX_SHARDS;
 use super::presence::Presence;
 use super::room::Room;
 use super::shard::Shard;
+use super::timeline::Ahead;
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, nanos};
 use crate::random;
@@ -42,9 +42,6 @@ pub struct BackoffTrackerBuilder<K, C = MonotonicClock, S = DefaultHashBuilder> 
     max_keys: usize,
     retention: Duration,
 }
-
-/// How many keys a shard should have at the bound, at least: so that one is found to make room.
-const KEYS_PER_SHARD: usize = 16;
 
 impl<K> BackoffTrackerBuilder<K> {
     /// Room for 2²⁰ keys: more than most programs have peers, and some 50 MB beside the keys.
@@ -122,23 +119,17 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
 
     /// The tracker. Allocates some 50 kB, whatever the bound.
     #[must_use]
-    pub fn build(self) -> BackoffTracker<K, C, S>
-    where
-        K: Hash + Eq,
-    {
-        let max_keys = self.max_keys.max(1);
-        let shards = (max_keys / KEYS_PER_SHARD)
-            .clamp(1, MAX_SHARDS)
-            .next_power_of_two();
+    pub fn build(self) -> BackoffTracker<K, C, S> {
         BackoffTracker {
             backoff: self.backoff,
             seed: self.seed.unwrap_or_else(random::seed),
             retention: nanos(self.retention),
             clock: self.clock,
+            ahead: Ahead::new(),
             hasher: self.hasher,
-            presence: Presence::new(shards),
-            shards: (0..shards).map(|_| Shard::new()).collect(),
-            room: Room::new(max_keys),
+            presence: Presence::new(),
+            shards: Box::new(array::from_fn(|_| Shard::new())),
+            room: Room::new(self.max_keys.max(1)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Readiness, Streak};
-use crate::policy::{Backoff, GiveUpReason, from_nanos, nanos};
+use crate::policy::{Backoff, GiveUpReason, from_nanos};
 use crate::random;
 use crate::state::{BackoffState, Decision, Failure};
 
@@ -59,19 +59,19 @@ impl Kept {
             retry_after: cause.retry_after,
             entropy: random::draw(cause.seed, draw),
         };
-        let mut state = self.state();
-        let decision = cause.backoff.next(&mut state, failure);
-        self.failures = state.failures;
-        self.interval = nanos(state.interval);
-        self.until = now;
-        if let Some(reason) = self.gave_up() {
+        let step = cause.backoff.step(self.failures, self.interval, &failure);
+        self.failures = step.failures;
+        self.interval = step.interval;
+        let gave_up = self.gave_up().or(step.gave_up);
+        if let Some(reason) = gave_up {
+            self.until = now;
+            self.give_up(reason);
             return Decision::GiveUp(reason);
         }
-        match decision {
-            Decision::Retry { after } => self.until = now.saturating_add(nanos(after)),
-            Decision::GiveUp(reason) => self.give_up(reason),
+        self.until = now.saturating_add(step.delay);
+        Decision::Retry {
+            after: from_nanos(step.delay),
         }
-        decision
     }
 
     pub(super) const fn state(&self) -> BackoffState {
@@ -142,14 +142,14 @@ impl Kept {
         }
     }
 
-    /// How dear the key is where one has to go: first those due, then those due soonest, last those
-    /// that gave up and would otherwise be tried again.
+    /// How dear the key is where one has to go: the least those that have been due for longest,
+    /// then those due soonest; the most those that gave up, and would be tried again.
     pub(super) const fn worth(&self, now: u64) -> (u8, u64) {
-        let kind = match self.gave_up() {
-            None if self.until <= now => 0,
-            None => 1,
-            Some(_) => 2,
-        };
-        (kind, self.until)
+        let age = u64::MAX - now.saturating_sub(self.until);
+        match self.gave_up() {
+            None if self.until <= now => (0, age),
+            None => (1, self.until - now),
+            Some(_) => (2, age),
+        }
     }
 }

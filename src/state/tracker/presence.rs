@@ -4,12 +4,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::place::Place;
+use super::place::{NEAR_BYTES, Place, SHARDS};
 
 /// A counting filter that is read without a lock: most keys are healthy, and learn it here.
 ///
 /// A key has a slot, and the slot counts the keys that are tracked in it: none means that the key is
-/// not tracked. Each shard has its own slots, which only change under the shard's lock; so plain
+/// not tracked. Each shard has its own slots, which change only under the shard's lock; so plain
 /// loads and stores do, and whoever knows of an insertion (it happened before) sees its slot
 /// counted.
 ///
@@ -19,47 +19,33 @@ use super::place::Place;
 /// can't tell how many any more and stays, until the shard counts anew.
 #[derive(Debug)]
 pub(super) struct Presence {
-    near: Box<[Near]>,
-    far: [OnceLock<Box<[OnceLock<Counts>]>>; LEVELS - 1],
+    /// At which level each shard is.
+    levels: [AtomicU8; SHARDS],
+    near: Box<[AtomicU8; SHARDS * NEAR_BYTES]>,
+    far: [OnceLock<Box<Far>>; LEVELS - 1],
 }
 
-type Counts = Box<[AtomicU8]>;
-
-/// What a look-up reads of a shard, in one cache line as long as there are few keys.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Near {
-    level: AtomicU8,
-    counts: [AtomicU8; NEAR_BYTES],
-}
+/// The slots of each shard that has been at this level.
+type Far = [OnceLock<Box<[AtomicU8]>>; SHARDS];
 
 const LEVELS: usize = 5;
-const NEAR_BYTES: usize = 56;
-const FAR_BYTES: [usize; LEVELS - 1] = [512, 4 << 10, 32 << 10, 256 << 10];
-
 const SLOTS_PER_BYTE: usize = 4;
 const FULL: u8 = 3;
 
-/// The slots that a shard uses at `level`.
-const fn slots(level: usize) -> usize {
-    let bytes = match level {
-        0 => NEAR_BYTES,
-        _ => FAR_BYTES[level - 1],
-    };
-    bytes * SLOTS_PER_BYTE
+/// How many bytes of slots a shard has at `level`.
+const fn bytes(level: usize) -> usize {
+    NEAR_BYTES << (3 * level)
 }
 
 /// How many keys a shard may have at `level` before it should move on. The fewer of the slots are
-/// taken, the fewer healthy keys need to ask further: an eighth of them in the level that is used
-/// where all is well, a quarter in the others.
+/// taken, the fewer healthy keys need to ask further: an eighth of the slots at the level that
+/// serves where almost all is well, a quarter at the others.
 const fn room(level: usize) -> usize {
-    match level {
-        0 => slots(0) / 8,
-        _ => slots(level) / 4,
-    }
+    let slots = bytes(level) * SLOTS_PER_BYTE;
+    if level == 0 { slots / 8 } else { slots / 4 }
 }
 
-/// How a shard's slots are doing, kept under its lock.
+/// How a shard's slots are used, kept under its lock.
 #[derive(Debug)]
 pub(super) struct Usage {
     level: usize,
@@ -68,18 +54,15 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    pub(super) const fn new() -> Usage {
-        Usage::at(0)
-    }
-
-    const fn at(level: usize) -> Usage {
+    pub(super) const fn at(level: usize) -> Usage {
         Usage {
             level,
-            spare: slots(level) / 16,
+            spare: bytes(level) * SLOTS_PER_BYTE / 16,
         }
     }
 
-    /// The level to which a shard with so many keys should move, if it should.
+    /// The level at which a shard with so many keys should count anew, if it should.
+    #[inline]
     pub(super) const fn wants(&self, keys: usize) -> Option<usize> {
         if keys > room(self.level) && self.level + 1 < LEVELS {
             Some(self.level + 1)
@@ -94,52 +77,76 @@ impl Usage {
 }
 
 impl Presence {
-    pub(super) fn new(shards: usize) -> Presence {
+    pub(super) fn new() -> Presence {
         Presence {
-            near: (0..shards).map(|_| Near::new()).collect(),
+            levels: [const { AtomicU8::new(0) }; SHARDS],
+            near: Box::new([const { AtomicU8::new(0) }; SHARDS * NEAR_BYTES]),
             far: [const { OnceLock::new() }; LEVELS - 1],
         }
     }
 
     /// Whether the key at `place` may be tracked. If not, it is not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn may_hold(&self, place: Place) -> bool {
-        let shard = place.shard(self.near.len());
-        let Some(near) = self.near.get(shard) else {
-            return true;
-        };
         // Pairs with the release in `move_to`: the slots of the level are counted.
-        let counts = self.counts(near, shard, near.level.load(Acquire));
-        let (byte, shift) = position(place, counts.len());
-        counts
-            .get(byte)
-            .is_none_or(|counts| counts.load(Relaxed) >> shift & FULL != 0)
+        if self.levels[place.shard()].load(Acquire) != 0 {
+            return self.may_hold_far(place);
+        }
+        let (byte, bit) = place.near();
+        self.near[byte].load(Relaxed) >> bit & FULL != 0
     }
 
-    /// Counts a key in. Only under the lock of its shard, like all that follows.
+    #[inline]
+    fn may_hold_far(&self, place: Place) -> bool {
+        let level = self.levels[place.shard()].load(Acquire);
+        let Some(slots) = self.far(level.into(), place.shard()) else {
+            return true;
+        };
+        let (byte, bit) = place.far(slots.len());
+        slots
+            .get(byte)
+            .is_none_or(|slots| slots.load(Relaxed) >> bit & FULL != 0)
+    }
+
+    /// Counts a key in. Under the lock of its shard, like all that follows.
     #[inline]
     pub(super) fn add(&self, place: Place, usage: &mut Usage) {
-        self.change(place, |count| {
+        self.change(place, usage.level, |count| {
             if count + 1 == FULL {
                 usage.spare = usage.spare.saturating_sub(1);
             }
-            if count == FULL { FULL } else { count + 1 }
+            FULL.min(count + 1)
         });
     }
 
     /// Counts a key out.
     #[inline]
-    pub(super) fn remove(&self, place: Place) {
-        self.change(place, |count| {
-            if count == FULL {
-                FULL
-            } else {
-                count.saturating_sub(1)
-            }
+    pub(super) fn remove(&self, place: Place, usage: &Usage) {
+        self.change(place, usage.level, |count| match count {
+            FULL => FULL,
+            _ => count.saturating_sub(1),
         });
     }
 
-    /// Moves a shard to another level, or counts it anew: `keys` are all that it has.
+    #[inline]
+    fn change(&self, place: Place, level: usize, change: impl FnOnce(u8) -> u8) {
+        let (slots, bit) = match self.far(level, place.shard()) {
+            None => {
+                let (byte, bit) = place.near();
+                (&self.near[byte], bit)
+            }
+            Some(slots) => {
+                let (byte, bit) = place.far(slots.len());
+                (&slots[byte], bit)
+            }
+        };
+        let all = slots.load(Relaxed);
+        let count = change(all >> bit & FULL);
+        slots.store(all & !(FULL << bit) | count << bit, Relaxed);
+    }
+
+    /// Counts a shard anew, at this level or another: `keys` are all that it has.
+    #[cold]
     pub(super) fn move_to(
         &self,
         level: usize,
@@ -147,79 +154,124 @@ impl Presence {
         usage: &mut Usage,
         keys: impl Iterator<Item = Place>,
     ) {
-        let Some(near) = self.near.get(shard) else {
-            return;
+        let near = shard * NEAR_BYTES;
+        let slots = match level.checked_sub(1) {
+            None => &self.near[near..near + NEAR_BYTES],
+            Some(far) => {
+                let far =
+                    self.far[far].get_or_init(|| Box::new([const { OnceLock::new() }; SHARDS]));
+                far[shard].get_or_init(|| (0..bytes(level)).map(|_| AtomicU8::new(0)).collect())
+            }
         };
-        if let Some(far) = level.checked_sub(1).and_then(|far| self.far.get(far)) {
-            let far = far.get_or_init(|| self.near.iter().map(|_| OnceLock::new()).collect());
-            if let Some(counts) = far.get(shard) {
-                counts.get_or_init(|| {
-                    let bytes = slots(level) / SLOTS_PER_BYTE;
-                    (0..bytes).map(|_| AtomicU8::new(0)).collect()
-                });
-            }
-        }
-        let counts = self.counts(near, shard, level as u8);
-        let mut fresh = vec![0; counts.len()];
+        let mut counted = vec![0; slots.len()];
         for place in keys {
-            let (byte, shift) = position(place, fresh.len());
-            if let Some(byte) = fresh.get_mut(byte) {
-                if *byte >> shift & FULL != FULL {
-                    *byte += 1 << shift;
-                }
+            let (byte, bit) = match level {
+                0 => (place.near().0 - near, place.near().1),
+                _ => place.far(slots.len()),
+            };
+            if counted[byte] >> bit & FULL != FULL {
+                counted[byte] += 1 << bit;
             }
         }
-        // Never by way of zero: a reader who found the shard at this level long ago may be looking.
-        for (count, fresh) in counts.iter().zip(fresh) {
-            count.store(fresh, Relaxed);
+        // Never by way of zero: a reader who found the shard at this level before may still be
+        // looking, for a key that has been there all the time.
+        for (slots, counted) in slots.iter().zip(counted) {
+            slots.store(counted, Relaxed);
         }
-        near.level.store(level as u8, Release);
+        self.levels[shard].store(level as u8, Release);
         *usage = Usage::at(level);
     }
 
+    /// The slots of a shard at a level; none at the nearest.
     #[inline]
-    fn counts<'a>(&'a self, near: &'a Near, shard: usize, level: u8) -> &'a [AtomicU8] {
-        match level {
-            0 => &near.counts,
-            _ => self.far_counts(shard, level),
-        }
-    }
-
-    #[inline]
-    fn far_counts(&self, shard: usize, level: u8) -> &[AtomicU8] {
-        let far = self.far.get(usize::from(level) - 1).and_then(OnceLock::get);
-        let counts = far.and_then(|far| far.get(shard)).and_then(OnceLock::get);
-        counts.map_or(&[], |counts| counts)
-    }
-
-    #[inline]
-    fn change(&self, place: Place, change: impl FnOnce(u8) -> u8) {
-        let shard = place.shard(self.near.len());
-        let Some(near) = self.near.get(shard) else {
-            return;
-        };
-        let counts = self.counts(near, shard, near.level.load(Relaxed));
-        let (byte, shift) = position(place, counts.len());
-        if let Some(counts) = counts.get(byte) {
-            let all = counts.load(Relaxed);
-            let count = change(all >> shift & FULL);
-            counts.store(all & !(FULL << shift) | count << shift, Relaxed);
-        }
+    fn far(&self, level: usize, shard: usize) -> Option<&[AtomicU8]> {
+        let far = self.far.get(level.wrapping_sub(1))?.get()?;
+        far[shard].get().map(|slots| &**slots)
     }
 }
 
-impl Near {
-    fn new() -> Near {
-        Near {
-            level: AtomicU8::new(0),
-            counts: [const { AtomicU8::new(0) }; NEAR_BYTES],
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::{LEVELS, Place, Presence, Usage, bytes, room};
 
-/// The byte of a key's slot among `bytes`, and the slot's first bit therein.
-#[inline]
-fn position(place: Place, bytes: usize) -> (usize, u32) {
-    let slot = place.slot(bytes * SLOTS_PER_BYTE);
-    (slot / SLOTS_PER_BYTE, (slot % SLOTS_PER_BYTE) as u32 * 2)
+    fn places(from: u64, to: u64) -> impl Iterator<Item = Place> {
+        (from..to).map(|n| Place::new(crate::random::draw(7, n)))
+    }
+
+    fn in_shard(shard: usize, keys: usize) -> Vec<Place> {
+        let there = places(0, u64::MAX).filter(|place| place.shard() == shard);
+        there.take(keys).collect()
+    }
+
+    #[track_caller]
+    fn assert_all(presence: &Presence, held: &[Place]) {
+        assert!(held.iter().all(|place| presence.may_hold(*place)));
+    }
+
+    #[test]
+    fn who_was_counted_in_is_found_at_every_level_up_and_down() {
+        let presence = Presence::new();
+        let mut usage = Usage::at(0);
+        let keys = in_shard(3, 6000);
+        let mut levels = vec![];
+        for n in 0..keys.len() {
+            presence.add(keys[n], &mut usage);
+            if let Some(level) = usage.wants(n + 1) {
+                presence.move_to(level, 3, &mut usage, keys[..=n].iter().copied());
+                levels.push(level);
+                assert_all(&presence, &keys[..=n]);
+            }
+        }
+        levels.dedup();
+        assert!(levels.ends_with(&[3]), "{levels:?}");
+        for n in (0..keys.len()).rev() {
+            presence.remove(keys[n], &usage);
+            if let Some(level) = usage.wants(n) {
+                presence.move_to(level, 3, &mut usage, keys[..n].iter().copied());
+                assert_all(&presence, &keys[..n]);
+            }
+        }
+        assert_eq!(usage.level, 0);
+        assert!(!keys.iter().any(|place| presence.may_hold(*place)));
+    }
+
+    #[test]
+    fn few_strangers_are_taken_for_keys_however_long_keys_come_and_go() {
+        let presence = Presence::new();
+        let mut usage = Usage::at(0);
+        let keys = in_shard(9, 4000);
+        let most = room(1);
+        for (n, key) in keys.iter().enumerate() {
+            presence.add(*key, &mut usage);
+            let first = (n + 1).saturating_sub(most);
+            if first > 0 {
+                presence.remove(keys[first - 1], &usage);
+            }
+            let there = &keys[first..=n];
+            if let Some(level) = usage.wants(there.len()) {
+                presence.move_to(level, 9, &mut usage, there.iter().copied());
+            }
+        }
+        assert_eq!(usage.level, 1);
+        assert_all(&presence, &keys[keys.len() - most..]);
+        let strangers: Vec<_> = places(1 << 40, (1 << 40) + 100_000)
+            .filter(|place| place.shard() == 9)
+            .collect();
+        let taken = strangers
+            .iter()
+            .filter(|place| presence.may_hold(**place))
+            .count();
+        // A quarter of the slots would be 22 %, and what is stuck comes on top.
+        assert!(
+            taken * 100 < strangers.len() * 33,
+            "{taken} of {}",
+            strangers.len()
+        );
+    }
+
+    #[test]
+    fn levels_hold_what_a_shard_can_have() {
+        assert!(room(LEVELS - 1) * super::SHARDS > 50_000_000);
+        assert!((0..LEVELS).all(|level| bytes(level).is_power_of_two()));
+    }
 }

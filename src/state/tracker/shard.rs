@@ -7,11 +7,11 @@ use std::ops::Range;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::kept::Kept;
+use super::kept::{Kept, Progress};
 use super::place::Place;
 use super::presence::{Presence, Usage};
 use super::room::Room;
-use super::timeline::Timeline;
+use super::timeline::Seen;
 
 /// A part of the keys. Apart from its neighbours in the cache: other threads lock them.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Shard<K>(Mutex<Table<K>>);
 #[derive(Debug)]
 pub(super) struct Table<K> {
     entries: HashTable<Entry<K>>,
-    pub(super) timeline: Timeline,
+    pub(super) seen: Seen,
     usage: Usage,
     /// The number of the latest streak.
     streaks: u32,
@@ -44,14 +44,23 @@ pub(super) struct Entry<K> {
 const SWEEP: usize = 4;
 
 /// Among how many keys the one to evict is chosen.
-const CANDIDATES: usize = 16;
+pub(super) const CANDIDATES: usize = 16;
+
+/// A key that may have to make room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) worth: (u8, u64),
+    pub(super) shard: usize,
+    hash: u64,
+    progress: Progress,
+}
 
 impl<K> Shard<K> {
     pub(super) fn new() -> Shard<K> {
         Shard(Mutex::new(Table {
             entries: HashTable::new(),
-            timeline: Timeline::new(),
-            usage: Usage::new(),
+            seen: Seen::new(),
+            usage: Usage::at(0),
             streaks: 0,
             moves: 0,
             swept: 0,
@@ -105,7 +114,8 @@ impl<K> Table<K> {
     }
 
     pub(super) fn within(&self, buckets: Range<usize>) -> impl Iterator<Item = &Entry<K>> {
-        buckets.filter_map(|bucket| self.entries.get_bucket(bucket))
+        let end = buckets.end.min(self.buckets());
+        (buckets.start..end).filter_map(|bucket| self.entries.get_bucket(bucket))
     }
 }
 
@@ -147,9 +157,7 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
             .entries
             .find_entry(place.hash, |entry| entry.key.borrow() == key);
         let (entry, _) = found.ok()?.remove();
-        self.presence.remove(place);
-        self.room.give_back(1);
-        self.refit();
+        self.removed(place);
         Some(entry)
     }
 
@@ -161,12 +169,12 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
         mut goes: impl FnMut(&Kept) -> bool,
     ) {
         let before = gone.len();
-        for bucket in buckets {
+        for bucket in buckets.start..buckets.end.min(self.table.buckets()) {
             match self.table.entries.get_bucket_entry(bucket) {
                 Ok(found) if goes(&found.get().kept) => {
                     let (entry, _) = found.remove();
-                    self.presence
-                        .remove(Place::new(self.hasher.hash_one(&entry.key)));
+                    let place = Place::new(self.hasher.hash_one(&entry.key));
+                    self.presence.remove(place, &self.table.usage);
                     gone.push(entry);
                 }
                 _ => {}
@@ -188,20 +196,43 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
         self.remove_within(from..from + SWEEP, gone, goes);
     }
 
-    /// Takes out the key of least worth among some that `place` picks, and leaves its room taken.
-    /// `None` if there is no key.
-    pub(super) fn evict(&mut self, place: Place, now: u64) -> Option<Entry<K>> {
+    /// Adds keys that might make room, from where `place` says on, until there are enough of them.
+    pub(super) fn candidates(&self, place: Place, now: u64, found: &mut Vec<Candidate>) {
         let buckets = self.table.buckets();
-        let from = place.hash as usize % buckets.max(1);
-        let occupied = (from..buckets).chain(0..from).filter_map(|bucket| {
-            let entry = self.table.entries.get_bucket(bucket)?;
-            Some((entry.kept.worth(now), bucket))
-        });
-        let (_, bucket) = occupied.take(CANDIDATES).min()?;
-        let (entry, _) = self.table.entries.get_bucket_entry(bucket).ok()?.remove();
-        self.presence
-            .remove(Place::new(self.hasher.hash_one(&entry.key)));
+        let from = place.hash as usize & buckets.saturating_sub(1);
+        let entries = self
+            .table
+            .within(from..buckets)
+            .chain(self.table.within(0..from));
+        found.extend(
+            entries
+                .take(CANDIDATES - found.len())
+                .map(|entry| Candidate {
+                    worth: entry.kept.worth(now),
+                    shard: self.shard,
+                    hash: self.hasher.hash_one(&entry.key),
+                    progress: entry.kept.progress(),
+                }),
+        );
+    }
+
+    /// Takes out a candidate of this shard, unless it has changed.
+    pub(super) fn remove_candidate(&mut self, candidate: &Candidate) -> Option<Entry<K>> {
+        let same = |entry: &Entry<K>| entry.kept.progress() == candidate.progress;
+        let (entry, _) = self
+            .table
+            .entries
+            .find_entry(candidate.hash, same)
+            .ok()?
+            .remove();
+        self.removed(Place::new(candidate.hash));
         Some(entry)
+    }
+
+    fn removed(&mut self, place: Place) {
+        self.presence.remove(place, &self.table.usage);
+        self.room.give_back(1);
+        self.refit();
     }
 
     /// Lets the presence and the table follow the number of keys, up and down.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::BackoffTracker;
 use super::kept::Kept;
+use super::place::SHARDS;
 use super::shard::Entry;
 use crate::clock::Clock;
 use crate::policy::{GiveUpReason, from_nanos, nanos};
@@ -71,7 +72,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     {
         let mut taken_at = self.clock.wall();
         let mut keys = Vec::with_capacity(self.len());
-        for shard in self.shards() {
+        for shard in 0..SHARDS {
             taken_at = self.clock.wall();
             let copy = |copies: &mut Vec<_>, Entry { key, kept }: &Entry<K>, now| {
                 if !kept.is_stale(now, self.retention) {
@@ -115,10 +116,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         } in snapshot.keys
         {
             let place = self.place(&key);
-            let shard = place.shard(self.shards.len());
             let mut key = Some(key);
             while let Some(unplaced) = key.take() {
-                let (mut open, now) = self.enter(shard);
+                let (mut open, now) = self.enter(place.shard());
                 let mut kept = Kept::begin(open.table.next_streak(), now);
                 kept.failures = failures;
                 kept.interval = nanos(interval);
@@ -141,7 +141,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
                         if let Err(entry) = self.admit(&mut open, place, entry, now, &mut gone) {
                             key = Some(entry.key);
                             drop(open);
-                            self.make_room(shard, &mut gone);
+                            self.make_room(place);
                         }
                     }
                 }

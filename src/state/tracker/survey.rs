@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
+use super::place::SHARDS;
 use super::shard::Entry;
 use super::{BackoffTracker, Streak};
 use crate::clock::Clock;
@@ -24,7 +25,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         let count = |waiting: &mut usize, entry: &Entry<K>, now| {
             *waiting += usize::from(entry.kept.is_waiting(now));
         };
-        self.shards().map(|shard| self.survey(shard, count)).sum()
+        (0..SHARDS).map(|shard| self.survey(shard, count)).sum()
     }
 
     /// How long until the next of the waiting keys is due; `None` if no key is waiting.
@@ -37,7 +38,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
                 *soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
             }
         };
-        self.shards()
+        (0..SHARDS)
             .filter_map(|shard| self.survey(shard, soonest))
             .min()
     }
@@ -59,7 +60,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     where
         K: Clone,
     {
-        for shard in self.shards() {
+        for shard in 0..SHARDS {
             let copy = |copies: &mut Vec<_>, entry: &Entry<K>, now| {
                 if !entry.kept.is_stale(now, self.retention) {
                     copies.push((entry.clone(), now));
@@ -90,7 +91,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// drops those that are forgotten.
     pub fn purge(&self) -> usize {
         let mut purged = 0;
-        for shard in self.shards() {
+        for shard in 0..SHARDS {
             let mut from = 0;
             loop {
                 let mut gone = Vec::with_capacity(STRETCH);
@@ -109,10 +110,6 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         purged
     }
 
-    pub(super) fn shards(&self) -> std::ops::Range<usize> {
-        0..self.shards.len()
-    }
-
     /// What `look` makes of all keys of a shard. Each key that is there throughout is seen once.
     pub(super) fn survey<T: Default>(
         &self,
@@ -124,10 +121,12 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         let mut from = 0;
         let mut moves = None;
         loop {
+            // Dropped after the lock is released.
+            let mut outdated = T::default();
             let (open, now) = self.enter(shard);
             let table = &open.table;
             if moves.is_some_and(|moves| moves != table.moves()) {
-                found = T::default();
+                std::mem::swap(&mut found, &mut outdated);
                 from = 0;
                 patience = patience.saturating_sub(1);
             }

@@ -1,115 +1,157 @@
-//! A time that never runs back, made of the readings of a clock that might.
+//! A time in nanoseconds that never runs back, made of the readings of a clock that might.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use crate::clock::Clock;
+use crate::policy::nanos;
 
 /// What lies before a clock's zero: 9 years, so that a streak restored from a snapshot may have
 /// begun before the clock did.
 const BEFORE_ZERO: u64 = 1 << 58;
 
-/// Two threads that read the clock one after the other may arrive in the other order, a little
-/// apart: that is no step back, and is not worth another reading.
-const JITTER_OF_ARRIVAL: u64 = 1_000_000;
+/// Where time ends, 146 years on: a wait that begins there still fits.
+const END: u64 = 1 << 62;
 
-/// A time in nanoseconds that never runs back, kept under a shard's lock.
-///
-/// Where the clock steps back, the time goes on from where it was: what is waiting waits no longer
-/// for it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timeline {
-    /// The latest time there was.
-    seen: u64,
-    /// The time less the clock's reading.
-    ahead: u64,
+/// How far the time is ahead of the clock: grows where the clock steps back, so that the time goes
+/// on from where it was, and what is waiting waits no longer for it.
+#[derive(Debug)]
+pub(super) struct Ahead(AtomicU64);
+
+impl Ahead {
+    pub(super) const fn new() -> Ahead {
+        Ahead(AtomicU64::new(BEFORE_ZERO))
+    }
+
+    /// The time by `clock`.
+    #[inline]
+    pub(super) fn read(&self, clock: &impl Clock) -> u64 {
+        // First this, then the clock: what was read before a step must not be taken for what was
+        // read after it.
+        let ahead = self.0.load(Acquire);
+        later(nanos(clock.now()), ahead)
+    }
+
+    /// The time by `clock`, after the time had been `seen`: if it shows less, it stepped back.
+    pub(super) fn read_after(&self, clock: &impl Clock, seen: u64) -> u64 {
+        loop {
+            let ahead = self.0.load(Acquire);
+            let time = later(nanos(clock.now()), ahead);
+            if time >= seen {
+                return time;
+            }
+            // Another thread may have seen the same step: then read again.
+            let further = ahead.saturating_add(seen - time);
+            let noted = self.0.compare_exchange(ahead, further, AcqRel, Relaxed);
+            if noted.is_ok() {
+                return seen;
+            }
+        }
+    }
 }
 
-impl Timeline {
-    pub(super) const fn new() -> Timeline {
-        Timeline {
-            seen: BEFORE_ZERO,
-            ahead: BEFORE_ZERO,
-        }
+fn later(reading: u64, ahead: u64) -> u64 {
+    reading.saturating_add(ahead).min(END)
+}
+
+/// The latest time that was seen in a shard, kept under its lock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen(u64);
+
+impl Seen {
+    pub(super) const fn new() -> Seen {
+        Seen(BEFORE_ZERO)
     }
 
-    /// The latest time there was.
-    pub(super) const fn seen(&self) -> u64 {
-        self.seen
+    pub(super) const fn get(self) -> u64 {
+        self.0
     }
 
-    /// The time at a reading of the clock; `None` if the reading is older than what was seen.
+    /// The time to go by, if `time` was read just now; `None` if it is older than what was seen.
     ///
-    /// Then either the clock stepped back, or it took this reading longer to arrive than a later
-    /// one took. Only a reading begun now can tell: hand it to [`at_fresh`](Self::at_fresh).
+    /// Then either the clock stepped back, or it took this reading longer to arrive than a later one.
+    /// Only a reading begun now can tell: [`Ahead::read_after`].
     #[inline]
-    pub(super) const fn at(&mut self, reading: u64) -> Option<u64> {
-        let time = reading.saturating_add(self.ahead);
-        if time >= self.seen {
-            self.seen = time;
-        } else if self.seen - time > JITTER_OF_ARRIVAL {
+    pub(super) const fn at(&mut self, time: u64) -> Option<u64> {
+        if time < self.0 {
             return None;
         }
-        Some(self.seen)
+        self.0 = time;
+        Some(time)
     }
 
-    /// The time at a reading that was begun after the time had been `seen`: if it is before that,
-    /// the clock stepped back, and the time goes on from where it was.
-    pub(super) fn at_fresh(&mut self, reading: u64, seen: u64) -> u64 {
-        let time = reading.saturating_add(self.ahead);
-        if time < seen {
-            self.ahead = self.ahead.saturating_add(seen - time);
-        }
-        self.seen = self.seen.max(time);
-        self.seen
+    /// The time to go by, if `time` is no older than what was seen a moment ago.
+    pub(super) fn at_least(&mut self, time: u64) -> u64 {
+        self.0 = self.0.max(time);
+        self.0
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BEFORE_ZERO, Timeline};
+    use std::time::Duration;
 
-    const HOUR: u64 = 3_600_000_000_000;
+    use super::{Ahead, BEFORE_ZERO, END, Seen};
+    use crate::clock::ManualClock;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// What the time is after it was seen on each of some readings, in hours.
     #[track_caller]
-    fn at(line: &mut Timeline, reading: u64) -> Option<u64> {
-        line.at(reading).map(|time| time - BEFORE_ZERO)
+    fn assert_hours(readings: &[u32], expected: &[u64]) {
+        let (clock, ahead, mut seen) = (ManualClock::new(), Ahead::new(), Seen::new());
+        let hours: Vec<_> = readings
+            .iter()
+            .map(|hours| {
+                clock.set(HOUR * *hours);
+                let time = seen.at(ahead.read(&clock)).unwrap_or_else(|| {
+                    let fresh = ahead.read_after(&clock, seen.get());
+                    seen.at_least(fresh)
+                });
+                (time - BEFORE_ZERO) / HOUR.as_nanos() as u64
+            })
+            .collect();
+        assert_eq!(hours, expected);
     }
 
     #[test]
-    fn t5_a_step_back_lets_time_go_on() {
-        let mut line = Timeline::new();
-        assert_eq!(at(&mut line, 5 * HOUR), Some(5 * HOUR));
-        assert_eq!(at(&mut line, HOUR), None);
-        let seen = line.seen();
-        assert_eq!(line.at_fresh(HOUR, seen) - BEFORE_ZERO, 5 * HOUR);
-        assert_eq!(at(&mut line, HOUR + 7), Some(5 * HOUR + 7));
-        assert_eq!(at(&mut line, 2 * HOUR), Some(6 * HOUR));
+    fn t5_after_a_step_back_time_goes_on() {
+        assert_hours(&[5, 6, 1, 2, 4], &[5, 6, 6, 7, 9]);
+        assert_hours(&[9, 0, 0, 1, 0, 1], &[9, 9, 9, 10, 10, 11]);
     }
 
     #[test]
-    fn t5_a_late_reading_is_no_step_back() {
-        let mut line = Timeline::new();
-        assert_eq!(at(&mut line, HOUR), Some(HOUR));
-        // A little late: the time stands still.
-        assert_eq!(at(&mut line, HOUR - 500), Some(HOUR));
-        // Very late: the fresh reading shows that the clock is well.
-        assert_eq!(at(&mut line, HOUR / 2), None);
-        let seen = line.seen();
-        assert_eq!(line.at_fresh(HOUR + 3, seen) - BEFORE_ZERO, HOUR + 3);
-        assert_eq!(at(&mut line, HOUR + 4), Some(HOUR + 4));
+    fn t5_a_late_arrival_is_no_step_back() {
+        let (clock, ahead, mut seen) = (ManualClock::new(), Ahead::new(), Seen::new());
+        clock.set(HOUR);
+        let early = ahead.read(&clock);
+        clock.advance(Duration::from_nanos(500));
+        let late = ahead.read(&clock);
+        assert_eq!(seen.at(late), Some(late));
+        assert_eq!(seen.at(early), None);
+        assert_eq!(ahead.read_after(&clock, seen.get()), late);
+        assert_eq!(ahead.read(&clock), late);
     }
 
     #[test]
-    fn t5_two_threads_note_one_step_once() {
-        let mut line = Timeline::new();
-        assert_eq!(at(&mut line, 5 * HOUR), Some(5 * HOUR));
-        let seen = line.seen();
-        assert_eq!(line.at_fresh(HOUR, seen) - BEFORE_ZERO, 5 * HOUR);
-        assert_eq!(line.at_fresh(HOUR + 9, seen) - BEFORE_ZERO, 5 * HOUR + 9);
+    fn t5_one_step_counts_once_however_many_shards_see_it() {
+        let (clock, ahead) = (ManualClock::new(), Ahead::new());
+        clock.set(HOUR * 5);
+        let seen = ahead.read(&clock);
+        clock.set(HOUR);
+        assert_eq!(ahead.read_after(&clock, seen), seen);
+        assert_eq!(ahead.read_after(&clock, seen - 7), seen);
+        assert_eq!(ahead.read_after(&clock, seen), seen);
     }
 
     #[test]
-    fn t5_absurd_readings_saturate() {
-        let mut line = Timeline::new();
-        assert_eq!(line.at(u64::MAX), Some(u64::MAX));
-        assert_eq!(line.at(0), None);
-        assert_eq!(line.at_fresh(0, u64::MAX), u64::MAX);
-        assert_eq!(line.at_fresh(u64::MAX, u64::MAX), u64::MAX);
+    fn t5_time_ends_without_overflow() {
+        let (clock, ahead) = (ManualClock::new(), Ahead::new());
+        clock.set(Duration::MAX);
+        assert_eq!(ahead.read(&clock), END);
+        clock.set(Duration::ZERO);
+        assert_eq!(ahead.read_after(&clock, END), END);
+        clock.set(Duration::MAX);
+        assert_eq!(ahead.read(&clock), END);
     }
 }

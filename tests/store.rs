@@ -1,0 +1,12 @@
+//! One contract, every store, in every face.
+
+#[path = "store/faces.rs"]
+mod faces;
+#[cfg(feature = "file")]
+#[path = "store/file.rs"]
+mod file;
+#[path = "store/memory.rs"]
+mod memory;
+#[cfg(feature = "sqlite")]
+#[path = "store/sqlite.rs"]
+mod sqlite;
