@@ -9,3 +9,9 @@ pub mod choosing {}
 
 #[doc = include_str!("docs/architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("docs/comparison.md")]
+pub mod comparison {}
+
+#[doc = include_str!("docs/migration.md")]
+pub mod migration {}
