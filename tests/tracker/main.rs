@@ -1,6 +1,7 @@
 //! The keyed tracker: rules T, and what G and J mean for many keys.
 
 mod clocks;
+mod memory;
 mod model;
 mod rules;
 mod snapshots;
