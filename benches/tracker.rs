@@ -24,14 +24,18 @@ use backoff::backoff::Backoff as _;
 use relent::clock::{Clock, ManualClock, MonotonicClock};
 use relent::{Backoff, BackoffTracker};
 
-const POLICY: Backoff = Backoff::exponential(Duration::from_secs(3600), Duration::from_secs(36_000));
+const POLICY: Backoff =
+    Backoff::exponential(Duration::from_secs(3600), Duration::from_secs(36_000));
 const HEALTHY: u64 = 1 << 40;
 
 type Ours = BackoffTracker<u64, ManualClock>;
 type Theirs = Mutex<HashMap<u64, ExponentialBackoff>>;
 
 fn ours(failing: u64) -> Ours {
-    let tracker = BackoffTracker::builder(POLICY).clock(ManualClock::new()).max_keys(1 << 23).build();
+    let tracker = BackoffTracker::builder(POLICY)
+        .clock(ManualClock::new())
+        .max_keys(1 << 23)
+        .build();
     for key in 0..failing {
         let _ = tracker.record_failure(&key);
     }
@@ -39,7 +43,12 @@ fn ours(failing: u64) -> Ours {
 }
 
 fn fail(theirs: &Theirs, key: u64) -> Option<Duration> {
-    theirs.lock().unwrap().entry(key).or_default().next_backoff()
+    theirs
+        .lock()
+        .unwrap()
+        .entry(key)
+        .or_default()
+        .next_backoff()
 }
 
 fn theirs(failing: u64) -> Theirs {
@@ -51,7 +60,7 @@ fn theirs(failing: u64) -> Theirs {
 }
 
 /// Nanoseconds an operation of each thread, in the best of some rounds.
-fn time(threads: u64, operation: impl Fn(u64) + Sync) -> f64 {
+fn time<T>(threads: u64, operation: impl Fn(u64) -> T + Sync) -> f64 {
     const ROUNDS: usize = 9;
     const EACH: u64 = 300_000;
     let best = (0..ROUNDS).map(|_| {
@@ -61,18 +70,28 @@ fn time(threads: u64, operation: impl Fn(u64) + Sync) -> f64 {
                 together.wait();
                 let begun = Instant::now();
                 for n in 0..EACH {
-                    operation(thread * EACH + n);
+                    black_box(operation(thread * EACH + n));
                 }
                 begun.elapsed().as_nanos() as f64 / EACH as f64
             };
-            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || round(thread))).collect();
-            others.into_iter().map(|other| other.join().unwrap()).fold(round(0), f64::max)
+            let others: Vec<_> = (1..threads)
+                .map(|thread| scope.spawn(move || round(thread)))
+                .collect();
+            others
+                .into_iter()
+                .map(|other| other.join().unwrap())
+                .fold(round(0), f64::max)
         })
     });
     best.fold(f64::MAX, f64::min)
 }
 
-fn row(what: &str, failing: u64, ours: impl Fn(u64) + Sync, theirs: impl Fn(u64) + Sync) {
+fn row<T, U>(
+    what: &str,
+    failing: u64,
+    ours: impl Fn(u64) -> T + Sync,
+    theirs: impl Fn(u64) -> U + Sync,
+) {
     let [one, two] = [1, 2].map(|threads| time(threads, &ours));
     let [their_one, their_two] = [1, 2].map(|threads| time(threads, &theirs));
     println!(
@@ -82,20 +101,28 @@ fn row(what: &str, failing: u64, ours: impl Fn(u64) + Sync, theirs: impl Fn(u64)
 }
 
 fn operations() {
-    println!("{:16} {:>9} {:>9} {:>9} {:>9} {:>9}", "", "failing", "relent", "2 threads", "backoff", "2 threads");
+    println!(
+        "{:16} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "failing", "relent", "2 threads", "backoff", "2 threads"
+    );
     for failing in [0, 1000, 100_000, 1_000_000] {
         let (ours, theirs) = (ours(failing), theirs(failing));
         row(
             "healthy check",
             failing,
-            |n| drop(black_box(ours.check(black_box(&(HEALTHY + n))))),
-            |n| drop(black_box(theirs.lock().unwrap().contains_key(black_box(&(HEALTHY + n))))),
+            |n| ours.check(black_box(&(HEALTHY + n))),
+            |n| {
+                theirs
+                    .lock()
+                    .unwrap()
+                    .contains_key(black_box(&(HEALTHY + n)))
+            },
         );
         row(
             "healthy success",
             failing,
-            |n| drop(black_box(ours.record_success(black_box(&(HEALTHY + n))))),
-            |n| drop(black_box(theirs.lock().unwrap().remove(black_box(&(HEALTHY + n))).is_some())),
+            |n| ours.record_success(black_box(&(HEALTHY + n))),
+            |n| theirs.lock().unwrap().remove(black_box(&(HEALTHY + n))),
         );
         if failing > 0 {
             // In an order that no cache foresees.
@@ -103,14 +130,14 @@ fn operations() {
             row(
                 "failing check",
                 failing,
-                |n| drop(black_box(ours.check(black_box(&key(n))))),
-                |n| drop(black_box(theirs.lock().unwrap().contains_key(black_box(&key(n))))),
+                |n| ours.check(black_box(&key(n))),
+                |n| theirs.lock().unwrap().contains_key(black_box(&key(n))),
             );
             row(
                 "failure",
                 failing,
-                |n| drop(black_box(ours.record_failure(black_box(&key(n))))),
-                |n| drop(black_box(fail(&theirs, black_box(key(n))))),
+                |n| ours.record_failure(black_box(&key(n))),
+                |n| fail(&theirs, black_box(key(n))),
             );
         }
         row(
@@ -118,11 +145,11 @@ fn operations() {
             failing,
             |n| {
                 let _ = ours.record_failure(&(HEALTHY + n));
-                ours.record_success(&(HEALTHY + n));
+                ours.record_success(&(HEALTHY + n))
             },
             |n| {
                 fail(&theirs, HEALTHY + n);
-                theirs.lock().unwrap().remove(&(HEALTHY + n));
+                theirs.lock().unwrap().remove(&(HEALTHY + n))
             },
         );
     }
@@ -130,8 +157,10 @@ fn operations() {
 
 fn floor() {
     let locks: [parking_lot::Mutex<u64>; 256] = array::from_fn(|_| parking_lot::Mutex::new(0));
-    let lock = time(1, |n| *locks[(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize].lock() += 1);
-    let clock = time(1, |_| drop(black_box(MonotonicClock.now())));
+    let lock = time(1, |n| {
+        *locks[(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize].lock() += n;
+    });
+    let clock = time(1, |_| MonotonicClock.now());
     println!("\nto compare with: a lock {lock:.1} ns, the machine's clock {clock:.1} ns");
 }
 
@@ -141,16 +170,20 @@ fn memory() {
     let mut kept = (None, None);
     let our = measure(|| kept.0 = Some(ours(KEYS))).bytes_current;
     let their = measure(|| kept.1 = Some(theirs(KEYS))).bytes_current;
-    println!("bytes a key beside the key, of {KEYS}: {:.1}, backoff {:.1}", each(our), each(their));
+    println!(
+        "bytes a key beside the key, of {KEYS}: {:.1}, backoff {:.1}",
+        each(our),
+        each(their)
+    );
 }
 
 fn growth() {
     const KEYS: u64 = 4_000_000;
-    let longest = |insert: &dyn Fn(u64)| {
+    let longest = |insert: &dyn Fn(u64) -> Option<Duration>| {
         let mut longest: Vec<_> = (0..KEYS)
             .map(|key| {
                 let begun = Instant::now();
-                insert(key);
+                black_box(insert(key));
                 begun.elapsed()
             })
             .collect();
@@ -158,8 +191,8 @@ fn growth() {
         longest.split_off(longest.len() - 3)
     };
     let (ours, theirs) = (ours(0), theirs(0));
-    let our = longest(&|key| drop(ours.record_failure(&key)));
-    let their = longest(&|key| drop(fail(&theirs, key)));
+    let our = longest(&|key| ours.record_failure(&key).delay());
+    let their = longest(&|key| fail(&theirs, key));
     println!("the longest insertions while growing to {KEYS} keys: {our:?}, backoff {their:?}");
 }
 
@@ -174,7 +207,8 @@ struct Watched {
 impl Clock for Watched {
     fn now(&self) -> Duration {
         let now = MonotonicClock.now().as_nanos() as u64;
-        self.longest.fetch_max(now - self.last.swap(now, Relaxed), Relaxed);
+        self.longest
+            .fetch_max(now - self.last.swap(now, Relaxed), Relaxed);
         Duration::from_nanos(self.now.load(Relaxed))
     }
 }
@@ -195,7 +229,10 @@ fn purge() {
         let all = begun.elapsed();
         (Duration::from_nanos(watched.longest.load(Relaxed)), all)
     });
-    println!("purging {KEYS} keys, the longest lock and all, five times: {:?}", longest.collect::<Vec<_>>());
+    println!(
+        "purging {KEYS} keys, the longest lock and all, five times: {:?}",
+        longest.collect::<Vec<_>>()
+    );
 }
 
 fn main() {

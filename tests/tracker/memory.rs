@@ -11,7 +11,9 @@ use crate::{DOUBLING, builder, secs};
 type Fixed = BuildHasherDefault<DefaultHasher>;
 
 /// What `fill` leaves allocated, and what it had allocated at most.
-fn bytes(fill: impl FnOnce() -> BackoffTracker<u64, relent::clock::ManualClock, Fixed>) -> (u64, u64) {
+fn bytes(
+    fill: impl FnOnce() -> BackoffTracker<u64, relent::clock::ManualClock, Fixed>,
+) -> (u64, u64) {
     let mut kept = None;
     let info = measure(|| kept = Some(fill()));
     drop(kept);
@@ -35,7 +37,11 @@ fn t4_a_key_takes_at_most_48_bytes_beside_itself() {
 }
 
 /// A tenth of that without optimisation, which takes ten times as long.
-const DISTINCT: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 10_000_000 };
+const DISTINCT: u64 = if cfg!(debug_assertions) {
+    1_000_000
+} else {
+    10_000_000
+};
 
 #[test]
 fn t4_ten_million_distinct_keys_take_no_more_than_the_bound() {
