@@ -328,16 +328,17 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
             }
         }
         drop(table);
-        self.fail_first(place, key, &cause, counts)
+        self.fail_first(place, key, &cause, time, counts)
     }
 
-    /// Counts what is a first failure, as far as can be told without the lock.
+    /// Counts a failure of a key that was not there, at a time read before.
     #[inline(never)]
     fn fail_first<Q>(
         &self,
         place: Place,
         key: &Q,
         cause: &Cause<'_>,
+        mut time: u64,
         counts: impl Fn(Progress) -> bool,
     ) -> Decision
     where
@@ -349,7 +350,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         // Dropped after the lock is released.
         let mut gone = Vec::new();
         loop {
-            let (mut open, now) = self.enter(shard);
+            let (mut open, now) = self.enter_at(shard, time);
             let mut first = Kept::begin(open.table.next_streak(), now);
             if let Some(kept) = open.table.find_mut(place, key) {
                 if kept.is_stale(now, self.retention) {
@@ -370,6 +371,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
             }
             drop(open);
             self.make_room(place);
+            time = self.time();
         }
     }
 
@@ -390,7 +392,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         Ok(())
     }
 
-    /// Takes out a key to make room for one that comes to `place`, unless there is room by now.
+    /// Takes out a key to make room for one that comes to `place`.
     #[cold]
     fn make_room(&self, place: Place) {
         let mut candidates = Vec::with_capacity(CANDIDATES);
@@ -486,7 +488,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Opens a shard and tells its time. The clock is read before the lock is taken.
     #[inline]
     fn enter(&self, shard: usize) -> (Open<'_, K, S>, u64) {
-        let time = self.time();
+        self.enter_at(shard, self.time())
+    }
+
+    #[inline]
+    fn enter_at(&self, shard: usize, time: u64) -> (Open<'_, K, S>, u64) {
         let mut open = self.open(shard);
         if let Some(now) = open.table.seen.at(time) {
             return (open, now);
