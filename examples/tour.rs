@@ -1,7 +1,7 @@
 //! The main job, on real input: a real HTTP server on loopback that fails, asks for patience, stalls
 //! and recovers; and three ways to bear with it.
 //!
-//! `cargo run --release --all-features --example tour`
+//! `cargo run --all-features --example tour`
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -100,6 +100,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
                 open.remove_within(from..from + STRETCH, &mut gone, stale);
                 from += STRETCH;
                 let ended = from >= open.table.buckets();
+                if ended {
+                    open.refit();
+                }
                 drop(open);
                 purged += gone.len();
                 if ended {
