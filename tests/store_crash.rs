@@ -278,8 +278,8 @@ fn killer(directory: &Path) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store_crash/kill_at.c");
     let library = directory.join("kill_at.so");
     let mut compiler = Command::new("cc");
-    let compiled = compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
-    match compiled.arg(&library).arg(source).arg("-ldl").status() {
+    let command = compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
+    match command.arg(&library).arg(source).arg("-ldl").status() {
         Ok(status) if status.success() => Some(library),
         _ if std::env::var_os("CI").is_some() => panic!("no C compiler, which CI must have"),
         _ => {
