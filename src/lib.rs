@@ -44,6 +44,8 @@ pub mod random;
 #[cfg(feature = "std")]
 pub mod retry;
 mod state;
+#[cfg(feature = "std")]
+pub mod store;
 
 pub use policy::{
     Backoff, GiveUp, GiveUpReason, InvalidBackoff, Jitter, Preview, PreviewRow, Problem, Rounding,

@@ -1,0 +1,152 @@
+//! A key in hand.
+
+use std::time::Duration;
+
+use super::{Store, Transactional};
+use crate::policy::Backoff;
+use crate::state::{Decision, Recovery};
+use crate::store::desk::{Desk, Held, within};
+use crate::store::error::WorkError;
+use crate::store::record::Record;
+use crate::store::step::{self, Failed};
+
+/// A key that this worker has taken: to be finished, failed or canceled.
+///
+/// One that is dropped without any of these is not extended any more. Its lease runs out, and
+/// counts as a failure then: as if the worker had died.
+///
+/// Every end is checked by the store against the lease's token: twice, or too late, is an error, and
+/// writes nothing. After an error of the store itself the work can still be ended, in the same or in
+/// another way.
+#[derive(Debug)]
+#[must_use = "work that is dropped counts as a failure once its lease has run out"]
+pub struct Work<S> {
+    desk: Desk<S>,
+    held: Held,
+}
+
+impl<S> Work<S> {
+    pub(super) fn new(desk: &Desk<S>, key: &str, record: Record, asked: Duration) -> Work<S> {
+        Work {
+            desk: desk.clone(),
+            held: Held::new(&desk.session, key, record, asked),
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.held.key()
+    }
+
+    /// The record as it was when the key was taken: what the streak had come to, and the lease.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        self.held.record()
+    }
+
+    /// The lease's fencing token, for other systems that the work writes to.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        self.held.token()
+    }
+
+    /// Whether the lease is not good any more, as far as this worker can know. Then stop.
+    #[must_use]
+    pub fn expired(&self) -> bool {
+        self.held.expired()
+    }
+}
+
+impl<S: Store> Work<S> {
+    /// Ends the work as a success: the key's record goes. Tells of the streak if there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkError::Lost`] if the lease is not good any more.
+    pub fn finish(&self) -> Result<Option<Recovery>, WorkError<S::Error>> {
+        let ended = self
+            .desk
+            .store
+            .update(self.key(), step::finish(self.token()));
+        self.held.ended(ended)
+    }
+
+    /// Ends the work as a failure, and says how long to wait.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkError::Lost`] if the lease is not good any more.
+    pub fn fail(&self, cause: &str) -> Result<Decision, WorkError<S::Error>> {
+        self.failed(self.desk.failed(cause))
+    }
+
+    /// Ends the work as a failure by another policy, and with a server's hint. Without a policy the
+    /// last interval is taken again, at least a second.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkError::Lost`] if the lease is not good any more.
+    pub fn fail_with(
+        &self,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, WorkError<S::Error>> {
+        self.failed(self.desk.failed_with(backoff, retry_after, cause))
+    }
+
+    /// Ends the work as if it had not begun: what was known of the key before stays.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkError::Lost`] if the lease is not good any more.
+    pub fn cancel(&self) -> Result<(), WorkError<S::Error>> {
+        let ended = self
+            .desk
+            .store
+            .update(self.key(), step::cancel(self.token()));
+        self.held.ended(ended)
+    }
+
+    fn failed(&self, failed: Failed) -> Result<Decision, WorkError<S::Error>> {
+        let ended = self
+            .desk
+            .store
+            .update(self.key(), step::fail(self.token(), failed));
+        self.held.ended(ended)
+    }
+}
+
+/// Within a transaction of the caller's.
+///
+/// What these write is committed with the rest of the transaction, or not at all. Until then the
+/// work has not ended: where the commit fails, it can still be ended.
+impl<S: Transactional> Work<S> {
+    /// As [`finish`](Self::finish), within the transaction that is open on `connection`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`finish`](Self::finish). Roll back then: somebody else may be at the same work.
+    pub fn finish_in(
+        &self,
+        connection: S::Connection<'_>,
+    ) -> Result<Option<Recovery>, WorkError<S::Error>> {
+        let change = step::finish(self.token());
+        within(self.desk.store.update_in(connection, self.key(), change))
+    }
+
+    /// As [`fail`](Self::fail), within the transaction that is open on `connection`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`fail`](Self::fail). Roll back then.
+    pub fn fail_in(
+        &self,
+        connection: S::Connection<'_>,
+        cause: &str,
+    ) -> Result<Decision, WorkError<S::Error>> {
+        let change = step::fail(self.token(), self.desk.failed(cause));
+        within(self.desk.store.update_in(connection, self.key(), change))
+    }
+}

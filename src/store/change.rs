@@ -1,0 +1,144 @@
+//! What a transition comes to: something to write, something to note, something to answer.
+
+use super::record::Record;
+
+/// What a transition comes to. Made by [`step`](super::step), carried out by a store.
+#[derive(Debug)]
+#[must_use = "a change has no effect until a store makes it"]
+pub struct Change<R> {
+    outcome: Outcome<R>,
+    events: [Option<Event>; 2],
+}
+
+#[derive(Debug)]
+enum Outcome<R> {
+    Known(Write, R),
+    /// The record's new lease lacks its token, which only the store can give.
+    Grant(Record, fn(Record) -> R),
+}
+
+/// What a store has to do to a key's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Nothing.
+    Keep,
+    /// Put this in the place of whatever there is.
+    Put(Record),
+    /// Delete it.
+    Delete,
+}
+
+/// What happened to a key, for a store that keeps a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+#[non_exhaustive]
+pub enum Event {
+    /// A worker took the key.
+    Started,
+    /// It succeeded.
+    Finished,
+    /// It failed; the cause is the record's.
+    Failed,
+    /// The worker gave the key back as it was.
+    Canceled,
+    /// The worker's lease ran out.
+    Expired,
+    /// An operator had the streak forgotten.
+    Forgotten,
+}
+
+/// A change taken apart by [`Change::settle`].
+#[derive(Debug)]
+#[must_use]
+pub struct Settled<R> {
+    /// What to write.
+    pub write: Write,
+    /// What to note in the history, in this order.
+    pub events: [Option<Event>; 2],
+    /// What to answer once that is durable.
+    pub answer: R,
+}
+
+impl<R> Change<R> {
+    /// Carries out `write`.
+    pub fn new(write: Write, answer: R) -> Change<R> {
+        Change::of(Outcome::Known(write, answer))
+    }
+
+    /// Leaves the record as it is.
+    pub fn keep(answer: R) -> Change<R> {
+        Change::new(Write::Keep, answer)
+    }
+
+    /// Writes the record.
+    pub fn put(record: Record, answer: R) -> Change<R> {
+        Change::new(Write::Put(record), answer)
+    }
+
+    /// Deletes the record.
+    pub fn delete(answer: R) -> Change<R> {
+        Change::new(Write::Delete, answer)
+    }
+
+    /// Writes the record, whose lease is new: the store gives it its fencing token. The answer is
+    /// made from the record as written.
+    pub fn grant(record: Record, answer: fn(Record) -> R) -> Change<R> {
+        Change::of(Outcome::Grant(record, answer))
+    }
+
+    fn of(outcome: Outcome<R>) -> Change<R> {
+        Change {
+            outcome,
+            events: [None; 2],
+        }
+    }
+
+    /// The same change, with an event to note in the history, after those before.
+    pub fn noting(mut self, event: Event) -> Change<R> {
+        self.events = [self.events[1], Some(event)];
+        self
+    }
+
+    /// The same change, with an event to note in the history before the other.
+    pub(super) fn noting_first(mut self, event: Event) -> Change<R> {
+        self.events[0] = Some(event);
+        self
+    }
+
+    /// Whether [`settle`](Self::settle) will ask for a token.
+    #[must_use]
+    pub fn is_grant(&self) -> bool {
+        matches!(self.outcome, Outcome::Grant(..))
+    }
+
+    /// Takes the change apart, for a store to carry out.
+    ///
+    /// `token` is called if a lease is granted, and only then. It must return a number greater than
+    /// the token of every lease that the key ever had, and be called while nobody else can change
+    /// the key: of two workers that take a key one after the other, the second must have the
+    /// greater. A counter for the whole store does.
+    ///
+    /// # Errors
+    ///
+    /// That of `token`.
+    pub fn settle<E>(self, token: impl FnOnce() -> Result<u64, E>) -> Result<Settled<R>, E> {
+        let (write, answer) = match self.outcome {
+            Outcome::Known(write, answer) => (write, answer),
+            Outcome::Grant(mut record, answer) => {
+                if let Some(lease) = &mut record.lease {
+                    lease.token = token()?;
+                }
+                (Write::Put(record.clone()), answer(record))
+            }
+        };
+        Ok(Settled {
+            write,
+            events: self.events,
+            answer,
+        })
+    }
+}

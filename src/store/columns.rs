@@ -1,0 +1,65 @@
+//! A record's parts as the plain columns of a table.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::change::Event;
+use super::record::{after, between};
+use crate::policy::{GiveUpReason, nanos};
+
+/// A time as nanoseconds since 1970. As many as there are mean the end of time.
+pub(super) fn time(time: SystemTime) -> i64 {
+    duration(between(UNIX_EPOCH, time))
+}
+
+pub(super) fn to_time(nanos: i64) -> Option<SystemTime> {
+    let nanos = u64::try_from(nanos).ok()?;
+    Some(after(UNIX_EPOCH, Duration::from_nanos(nanos)))
+}
+
+/// A duration as nanoseconds. As many as a column holds mean the longest there is, so that it stays
+/// that when read back.
+pub(super) fn duration(duration: Duration) -> i64 {
+    i64::try_from(nanos(duration)).unwrap_or(i64::MAX)
+}
+
+pub(super) fn to_duration(nanos: i64) -> Option<Duration> {
+    match nanos {
+        i64::MAX => Some(Duration::from_nanos(u64::MAX)),
+        _ => Some(Duration::from_nanos(u64::try_from(nanos).ok()?)),
+    }
+}
+
+pub(super) fn reason(reason: GiveUpReason) -> &'static str {
+    match reason {
+        GiveUpReason::Failures => "failures",
+        GiveUpReason::Elapsed => "elapsed",
+    }
+}
+
+pub(super) fn to_reason(name: &str) -> Option<GiveUpReason> {
+    let all = [GiveUpReason::Failures, GiveUpReason::Elapsed];
+    all.into_iter().find(|&known| reason(known) == name)
+}
+
+pub(super) fn event(event: Event) -> &'static str {
+    match event {
+        Event::Started => "started",
+        Event::Finished => "finished",
+        Event::Failed => "failed",
+        Event::Canceled => "canceled",
+        Event::Expired => "expired",
+        Event::Forgotten => "forgotten",
+    }
+}
+
+pub(super) fn to_event(name: &str) -> Option<Event> {
+    let all = [
+        Event::Started,
+        Event::Finished,
+        Event::Failed,
+        Event::Canceled,
+        Event::Expired,
+        Event::Forgotten,
+    ];
+    all.into_iter().find(|&known| event(known) == name)
+}

@@ -1,0 +1,213 @@
+//! What the blocking and the async tracker share: everything but the call of the store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use super::change::Change;
+use super::error::{Error, StartError, WorkError};
+use super::key::InvalidKey;
+use super::lease::LeaseLost;
+use super::options::Options;
+use super::record::Record;
+use super::session::{Beat, Session};
+use super::step::{self, Failed, Start};
+use crate::policy::Backoff;
+use crate::random;
+use crate::state::Decision;
+
+/// A store, and with what its transitions are made.
+pub(super) struct Desk<S> {
+    pub(super) store: Arc<S>,
+    pub(super) backoff: Option<Backoff>,
+    pub(super) session: Session,
+    entropy: Arc<Entropy>,
+}
+
+#[derive(Debug)]
+struct Entropy {
+    seed: u64,
+    draws: AtomicU64,
+}
+
+impl<S> Clone for Desk<S> {
+    fn clone(&self) -> Desk<S> {
+        Desk {
+            store: Arc::clone(&self.store),
+            backoff: self.backoff,
+            session: self.session.clone(),
+            entropy: Arc::clone(&self.entropy),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Desk<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("backoff", &self.backoff)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Desk<S> {
+    pub(super) fn new(store: Arc<S>, options: &Options) -> Desk<S> {
+        Desk {
+            store,
+            backoff: options.backoff,
+            session: Session::new(options),
+            entropy: Arc::new(Entropy {
+                seed: options.seed.unwrap_or_else(random::seed),
+                draws: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    pub(super) fn renewed(&self) -> Desk<S> {
+        let mut desk = self.clone();
+        desk.session = self.session.renewed();
+        desk
+    }
+
+    /// The failure to record by this tracker's own policy.
+    pub(super) fn failed(&self, cause: &str) -> Failed {
+        self.failed_with(self.backoff.as_ref(), None, cause)
+    }
+
+    pub(super) fn failed_with(
+        &self,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Failed {
+        Failed {
+            backoff: backoff.copied(),
+            retry_after,
+            cause: cause.to_owned(),
+            entropy: self.entropy(),
+        }
+    }
+
+    /// The wish to work, as long as the session may.
+    pub(super) fn start<E>(&self) -> Result<Start, StartError<E>> {
+        if self.session.expired() {
+            return Err(StartError::SessionExpired);
+        }
+        Ok(Start {
+            holder: self.session.holder().to_owned(),
+            time_to_live: self.session.time_to_live(),
+            backoff: self.backoff,
+            entropy: self.entropy(),
+        })
+    }
+
+    /// The failures to record for pairs of a key and a cause.
+    pub(super) fn each_failed(&self, failures: &[(&str, &str)]) -> Vec<Failed> {
+        failures
+            .iter()
+            .map(|&(_, cause)| self.failed(cause))
+            .collect()
+    }
+
+    pub(super) fn entropy(&self) -> u64 {
+        let entropy = &self.entropy;
+        random::draw(entropy.seed, entropy.draws.fetch_add(1, Relaxed))
+    }
+}
+
+/// What the store said to an attempt to end work, as one error.
+pub(super) fn within<T, E>(ended: Result<Result<T, LeaseLost>, E>) -> Result<T, WorkError<E>> {
+    ended.map_err(WorkError::Store)?.map_err(WorkError::Lost)
+}
+
+/// The transition for each of several failures.
+pub(super) fn failures(
+    each_failed: Vec<Failed>,
+) -> impl FnMut(usize, Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
+    each(each_failed.into_iter().map(step::failure).collect())
+}
+
+/// The transition for each lease of a heartbeat.
+pub(super) fn extensions(
+    beat: &Beat,
+    time_to_live: Duration,
+) -> impl FnMut(usize, Option<&Record>, SystemTime) -> Change<Result<SystemTime, LeaseLost>>
++ Send
++ 'static {
+    let leases = beat.leases.iter();
+    each(
+        leases
+            .map(|&(token, _)| step::extend(token, time_to_live))
+            .collect(),
+    )
+}
+
+/// One transition for each of several keys.
+fn each<R>(
+    mut transitions: Vec<impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static>,
+) -> impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static {
+    move |n, record, now| transitions[n](record, now)
+}
+
+/// The key, if it is one.
+pub(super) fn checked<E>(key: &str) -> Result<&str, Error<E>> {
+    InvalidKey::check(key).map_err(Error::Key)?;
+    Ok(key)
+}
+
+/// A lease in hand, and what the session knows of it. Let go when dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    session: Session,
+    key: String,
+    record: Record,
+    token: u64,
+}
+
+impl Held {
+    pub(super) fn new(session: &Session, key: &str, record: Record, asked: Duration) -> Held {
+        let token = record.lease.as_ref().map_or(0, |lease| lease.token);
+        session.hold(token, key, asked);
+        Held {
+            session: session.clone(),
+            key: key.to_owned(),
+            record,
+            token,
+        }
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    pub(super) fn token(&self) -> u64 {
+        self.token
+    }
+
+    pub(super) fn expired(&self) -> bool {
+        !self.session.holds(self.token, &self.key)
+    }
+
+    /// What an attempt to end the work came to. Only an error of the store leaves it in hand.
+    pub(super) fn ended<T, E>(
+        &self,
+        ended: Result<Result<T, LeaseLost>, E>,
+    ) -> Result<T, WorkError<E>> {
+        let ended = within(ended);
+        if !matches!(ended, Err(WorkError::Store(_))) {
+            self.session.release(self.token, &self.key);
+        }
+        ended
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.session.release(self.token, &self.key);
+    }
+}

@@ -1,0 +1,85 @@
+//! What a store keeps as JSON: for people to read, with a version and a checksum.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::unreadable::Problem;
+
+const VERSION: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<T> {
+    /// The version, under a name that no other program's document has.
+    relent: u64,
+    /// Of all bytes but itself. Left out by people who edit: then there is nothing to check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
+    content: T,
+}
+
+/// Whose document it is.
+#[derive(Deserialize)]
+struct Whose {
+    relent: Option<serde_json::Value>,
+}
+
+/// Stands for the checksum while it is computed.
+const BLANK: &str = "00000000";
+
+pub(super) fn encode<T: Serialize>(content: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let document = Document {
+        relent: VERSION,
+        checksum: Some(BLANK.to_owned()),
+        content,
+    };
+    let mut bytes = serde_json::to_vec_pretty(&document)?;
+    bytes.push(b'\n');
+    let checksum = checksum(&bytes);
+    replace_first(&mut bytes, BLANK, &checksum);
+    Ok(bytes)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(mut bytes: Vec<u8>) -> Result<T, Problem> {
+    let damaged = |error: serde_json::Error| Problem::Damaged(error.to_string());
+    let whose: Whose = serde_json::from_slice(&bytes).map_err(damaged)?;
+    match whose.relent.as_ref().map(serde_json::Value::as_u64) {
+        None => return Err(Problem::Foreign("it does not say `relent`".to_owned())),
+        Some(Some(VERSION)) => {}
+        Some(Some(found)) if found > VERSION => {
+            return Err(Problem::Newer {
+                found,
+                known: VERSION,
+            });
+        }
+        Some(_) => return Err(Problem::Damaged("its version is no version".to_owned())),
+    }
+    let document: Document<T> = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if let Some(written) = document.checksum {
+        replace_first(&mut bytes, &written, BLANK);
+        let real = checksum(&bytes);
+        if written != real {
+            return Err(Problem::Damaged(format!(
+                "its checksum says {written} and is {real}; if it was edited by hand, delete that line"
+            )));
+        }
+    }
+    Ok(document.content)
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(bytes))
+}
+
+/// Replaces the first occurrence of `text` by another as long. The checksum's own is the first: only
+/// the version comes before it.
+fn replace_first(bytes: &mut [u8], text: &str, other: &str) {
+    let (text, other) = (text.as_bytes(), other.as_bytes());
+    let found = bytes
+        .windows(text.len().max(1))
+        .position(|window| window == text);
+    let place = found.and_then(|at| bytes.get_mut(at..at + text.len()));
+    if let Some(place) = place.filter(|place| place.len() == other.len()) {
+        place.copy_from_slice(other);
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong, by verb.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use super::key::InvalidKey;
+use super::lease::{LeaseLost, Refusal};
+
+/// Why nothing was done to a key, or nobody knows whether it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// That is no key.
+    Key(InvalidKey),
+    /// The store failed.
+    Store(E),
+}
+
+/// Why no work was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError<E> {
+    /// The key cannot be taken now.
+    Refused(Refusal),
+    /// The session has expired: it could not keep the leases it had. Begin another.
+    SessionExpired,
+    /// That is no key.
+    Key(InvalidKey),
+    /// The store failed.
+    Store(E),
+}
+
+/// Why work could not be ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkError<E> {
+    /// It was not this worker's any more. Nothing was written.
+    Lost(LeaseLost),
+    /// The store failed. The work can be ended in this or another way still.
+    Store(E),
+}
+
+impl<E> From<Error<E>> for StartError<E> {
+    fn from(error: Error<E>) -> StartError<E> {
+        match error {
+            Error::Key(invalid) => StartError::Key(invalid),
+            Error::Store(error) => StartError::Store(error),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Key(invalid) => invalid.fmt(f),
+            Error::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for StartError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Refused(refusal) => refusal.fmt(f),
+            StartError::SessionExpired => f.write_str("the session has expired; begin another"),
+            StartError::Key(invalid) => invalid.fmt(f),
+            StartError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for WorkError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WorkError::Lost(lost) => lost.fmt(f),
+            WorkError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+// Each shows what it holds as its own message, so its source is the source of that.
+
+impl<E: StdError + 'static> StdError for Error<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Error::Key(invalid) => invalid.source(),
+            Error::Store(error) => error.source(),
+        }
+    }
+}
+
+impl<E: StdError + 'static> StdError for StartError<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            StartError::Store(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl<E: StdError + 'static> StdError for WorkError<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            WorkError::Lost(lost) => lost.source(),
+            WorkError::Store(error) => error.source(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The async face: what a store has to do, and the tracker over it.
+
+mod heartbeat;
+mod tracker;
+mod work;
+
+pub use tracker::{Attempt, DurableTracker};
+pub use work::Work;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::change::Change;
+use super::listing::{Listed, Page, Which};
+use super::record::Record;
+use super::step::Start;
+
+/// Keeps a record per key, and lets one change at a time be made to it.
+///
+/// A store knows how to load, to compare and swap, and to list; what a change comes to is decided in
+/// [`step`](super::step). Hold your own to [`contract`](super::contract).
+///
+/// The same as [`blocking::Store`](super::blocking::Store), async.
+///
+/// A future of these may be dropped at any point. Then its change was made wholly or not at all, and
+/// nobody knows which.
+pub trait AsyncStore: Send + Sync {
+    /// What can go wrong with it.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Makes one change to one key: reads its record, calls `change`, writes what it says and
+    /// returns its answer; as if no other task, process or host did anything meanwhile.
+    ///
+    /// `change` gets the record, if there is one, and the **store's** time, never the caller's. It
+    /// is a pure function, and may be called again after a conflict. It may run under the store's
+    /// locks, so it must not use the store.
+    ///
+    /// The answer is only returned once the write is as durable as the store can make it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written; or, where an answer was lost on the way, nobody knows.
+    fn update<R: Send + 'static>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> impl Future<Output = Result<R, Self::Error>> + Send;
+
+    /// Makes one change to each of several keys, in this order, with as few commits and round trips
+    /// as the store can. `change` is told which of the keys it is called for, and for any of them
+    /// may be called again. A key may be there twice.
+    ///
+    /// # Errors
+    ///
+    /// A store with transactions has then written nothing, or nobody knows; another may have made
+    /// the first few of the changes.
+    fn update_all<R: Send + 'static>(
+        &self,
+        keys: &[&str],
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> impl Future<Output = Result<Vec<R>, Self::Error>> + Send;
+
+    /// Reads a key's record, and the store's time.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    fn load(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<(Option<Record>, SystemTime), Self::Error>> + Send;
+
+    /// Lists a page of keys.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    fn list(&self, page: &Page) -> impl Future<Output = Result<Vec<Listed>, Self::Error>> + Send;
+
+    /// Starts work on up to `limit` of the keys that are due, oldest first, and returns those with
+    /// their new leases.
+    ///
+    /// Each goes through [`Start::apply`] with [`Start::nth`]. There may be fewer than are due:
+    /// others were quicker, or leases that had run out had to be counted as failures.
+    ///
+    /// # Errors
+    ///
+    /// As for [`update_all`](Self::update_all).
+    fn claim(
+        &self,
+        start: &Start,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Listed>, Self::Error>> + Send {
+        async move {
+            let due = self.list(&Page::first(Which::Due, limit)).await?;
+            let keys: Vec<_> = due.iter().map(|listed| listed.key.as_str()).collect();
+            let start = start.clone();
+            let change =
+                move |n: usize, record: Option<&Record>, now| start.nth(n).apply(record, now);
+            let started = self.update_all(&keys, change).await?;
+            Ok(Listed::started(due, started))
+        }
+    }
+}
+
+/// A store that can make a change within a transaction that the caller has open, so that the key
+/// and the caller's own data are committed together, or not at all.
+pub trait AsyncTransactional: AsyncStore {
+    /// Where such a transaction is open: a reference of a kind.
+    type Connection<'a>: Send;
+
+    /// As [`AsyncStore::update`], within the transaction that is open on `connection`. The answer
+    /// holds once that is committed.
+    ///
+    /// # Errors
+    ///
+    /// The store's. The transaction should then be rolled back.
+    fn update_in<R: Send + 'static>(
+        &self,
+        connection: Self::Connection<'_>,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> impl Future<Output = Result<R, Self::Error>> + Send;
+}
+
+impl<S: AsyncStore + ?Sized> AsyncStore for Arc<S> {
+    type Error = S::Error;
+
+    async fn update<R: Send + 'static>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, Self::Error> {
+        (**self).update(key, change).await
+    }
+
+    async fn update_all<R: Send + 'static>(
+        &self,
+        keys: &[&str],
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<Vec<R>, Self::Error> {
+        (**self).update_all(keys, change).await
+    }
+
+    async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Self::Error> {
+        (**self).load(key).await
+    }
+
+    async fn list(&self, page: &Page) -> Result<Vec<Listed>, Self::Error> {
+        (**self).list(page).await
+    }
+
+    async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, Self::Error> {
+        (**self).claim(start, limit).await
+    }
+}

@@ -1,0 +1,57 @@
+//! The task that keeps leases alive.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::{AsyncStore, DurableTracker};
+use crate::store::session::Pulse;
+
+impl<S: AsyncStore + 'static> DurableTracker<S> {
+    /// Extends all leases of the session at a third of their time to live, until the
+    /// [session](Self::session) has expired; to be spawned beside the work.
+    ///
+    /// An error of the store is tried again, ever more slowly, until a lease has really run out:
+    /// then the session has expired, and this ends. A store that does not answer is not waited for
+    /// beyond that.
+    ///
+    /// Dropping it stops the heartbeat: the leases run out.
+    #[cfg(feature = "tokio")]
+    pub fn heartbeat(&self) -> impl Future<Output = ()> + Send + 'static + use<S> {
+        self.heartbeat_with(tokio::time::sleep)
+    }
+
+    /// As `heartbeat`, on any runtime: waits by the runtime's `sleep`.
+    pub fn heartbeat_with<F, Sleep>(
+        &self,
+        mut sleep: Sleep,
+    ) -> impl Future<Output = ()> + Send + 'static + use<S, F, Sleep>
+    where
+        F: Future<Output = ()> + Send + 'static,
+        Sleep: FnMut(Duration) -> F + Send + 'static,
+    {
+        let tracker = self.clone();
+        async move {
+            let mut pulse = Pulse::default();
+            let mut well = true;
+            while !tracker.session().expired() {
+                sleep(tracker.session().pause(&mut pulse, well)).await;
+                let patience = sleep(tracker.session().left());
+                let beat = async { tracker.beat().await.is_ok() };
+                well = first(beat, patience).await.unwrap_or(false);
+            }
+        }
+    }
+}
+
+/// The work's output, unless the other is ready before it.
+async fn first<T>(work: impl Future<Output = T>, patience: impl Future<Output = ()>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut patience = pin!(patience);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => patience.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}

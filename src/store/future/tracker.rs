@@ -1,0 +1,393 @@
+//! The tracker's verbs over an async store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{AsyncStore, AsyncTransactional, Work};
+use crate::policy::Backoff;
+use crate::state::{Decision, Readiness, Recovery};
+use crate::store::change::Change;
+use crate::store::desk::{self, Desk, checked};
+use crate::store::error::{Error, StartError};
+use crate::store::listing::{Listed, Page, Which};
+use crate::store::options::Options;
+use crate::store::record::Record;
+use crate::store::session::Session;
+use crate::store::step::{self, Window};
+
+/// Backoff per key, and leases, over an [`AsyncStore`]: what survives crashes, and what processes share.
+///
+/// The same as [`blocking::DurableTracker`](crate::store::blocking::DurableTracker), async.
+///
+/// A future of these may be dropped at any point: what it was about to do is then done wholly or not
+/// at all. Work that was being started may be left to run out.
+///
+/// Clones share the store and the session.
+///
+/// ```
+/// use relent::Backoff;
+/// use relent::store::{DurableTracker, MemoryStore, Refusal, StartError};
+/// use std::time::Duration;
+///
+/// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(60), Duration::from_secs(3600));
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tracker = DurableTracker::new(MemoryStore::new(), POLICY);
+/// let work = tracker.start("machine-42").await?;
+/// work.fail("no answer").await?;
+///
+/// let refused = tracker.start("machine-42").await.map(drop);
+/// assert!(matches!(refused, Err(StartError::Refused(Refusal::BackingOff { .. }))));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct DurableTracker<S> {
+    pub(super) desk: Desk<S>,
+}
+
+/// Making one.
+impl<S> DurableTracker<S> {
+    /// A tracker over a store: one of its own, or an [`Arc`] of a shared one.
+    #[must_use]
+    pub fn new(store: impl Into<Arc<S>>, options: impl Into<Options>) -> DurableTracker<S> {
+        DurableTracker {
+            desk: Desk::new(store.into(), &options.into()),
+        }
+    }
+
+    /// The same tracker in a new session, as after one that expired.
+    #[must_use]
+    pub fn renewed(&self) -> DurableTracker<S> {
+        DurableTracker {
+            desk: self.desk.renewed(),
+        }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.desk.store
+    }
+
+    /// The store, to share it with another tracker.
+    #[must_use]
+    pub fn shared(&self) -> Arc<S> {
+        Arc::clone(&self.desk.store)
+    }
+
+    /// The leases it holds.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.desk.session
+    }
+}
+
+/// Backoff.
+///
+/// # Errors
+///
+/// Each of these fails with [`Error::Key`] for what is no key, and with [`Error::Store`].
+impl<S: AsyncStore> DurableTracker<S> {
+    /// Whether a key may be tried. Does not look at its lease: [`start`](Self::start) does.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn check(&self, key: &str) -> Result<Readiness, Error<S::Error>> {
+        let (record, now) = self.load(key).await?;
+        match record {
+            Some(record) if record.is_from_the_future(now) => self.update(key, step::check()).await,
+            record => Ok(step::readiness(record.as_ref(), now)),
+        }
+    }
+
+    /// What is kept of a key.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn get(&self, key: &str) -> Result<Option<Record>, Error<S::Error>> {
+        Ok(self.load(key).await?.0)
+    }
+
+    /// Counts a failure, and says how long to wait.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record_failure(
+        &self,
+        key: &str,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        self.update(key, step::failure(self.desk.failed(cause)))
+            .await
+    }
+
+    /// Counts a failure by another policy, and with a server's hint. Without a policy the last
+    /// interval is taken again, at least a second.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record_failure_with(
+        &self,
+        key: &str,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        let failed = self.desk.failed_with(backoff, retry_after, cause);
+        self.update(key, step::failure(failed)).await
+    }
+
+    /// Counts a failure of each of several keys, in one commit where the store can: pairs of a key
+    /// and a cause. For many keys much cheaper than one after the other.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record_failures(
+        &self,
+        failures: &[(&str, &str)],
+    ) -> Result<Vec<Decision>, Error<S::Error>> {
+        let keys = failures.iter().map(|&(key, _)| checked(key));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let change = desk::failures(self.desk.each_failed(failures));
+        self.desk
+            .store
+            .update_all(&keys, change)
+            .await
+            .map_err(Error::Store)
+    }
+
+    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the streak
+    /// if there was one.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record_success(&self, key: &str) -> Result<Option<Recovery>, Error<S::Error>> {
+        self.update(key, step::success()).await
+    }
+
+    /// Counts a success or a failure, and says how long to wait after a failure.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record<T, E: fmt::Display>(
+        &self,
+        key: &str,
+        result: &Result<T, E>,
+    ) -> Result<Option<Decision>, Error<S::Error>> {
+        match result {
+            Ok(_) => self.record_success(key).await.map(|_| None),
+            Err(error) => self.record_failure(key, &error.to_string()).await.map(Some),
+        }
+    }
+
+    /// Begins an attempt, unless the key waits or has given up. Of many attempts that began before
+    /// the key's last failure was recorded, only the first to fail counts, whichever process it is
+    /// in. One that is dropped leaves the key as it was.
+    ///
+    /// It is no lease: others may begin one too.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Refused`] if the key waits or has given up.
+    pub async fn attempt(&self, key: &str) -> Result<Attempt<'_, S>, StartError<S::Error>> {
+        let (record, now) = self.load(key).await?;
+        step::ready(record.as_ref(), now).map_err(StartError::Refused)?;
+        Ok(Attempt {
+            tracker: self,
+            key: key.to_owned(),
+            window: Window::of(record.as_ref()),
+        })
+    }
+
+    /// Forgets a key's streak, so that it may be tried now, also after giving up. Returns whether
+    /// there was any. A live lease stays.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn forget(&self, key: &str) -> Result<bool, Error<S::Error>> {
+        self.update(key, step::forget()).await
+    }
+
+    /// The first `limit` keys that can be taken, those due first coming first.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn due(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
+        self.list(&Page::first(Which::Due, limit)).await
+    }
+
+    /// The first `limit` keys that wait or that somebody works on, those due first coming first.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn waiting(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
+        self.list(&Page::first(Which::Waiting, limit)).await
+    }
+
+    /// A page of keys: the one after another is `page.after(last)`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn list(&self, page: &Page) -> Result<Vec<Listed>, Error<S::Error>> {
+        self.desk.store.list(page).await.map_err(Error::Store)
+    }
+
+    async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Error<S::Error>> {
+        self.desk
+            .store
+            .load(checked(key)?)
+            .await
+            .map_err(Error::Store)
+    }
+
+    pub(super) async fn update<R: Send + 'static>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, Error<S::Error>> {
+        let key = checked(key)?;
+        self.desk
+            .store
+            .update(key, change)
+            .await
+            .map_err(Error::Store)
+    }
+}
+
+/// Leases.
+impl<S: AsyncStore> DurableTracker<S> {
+    /// Takes a key to work on it, alone.
+    ///
+    /// A lease that ran out counts as one failure first, so after a worker died the key backs off.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Refused`] says why the key cannot be taken now.
+    pub async fn start(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
+        let asked = self.desk.session.now();
+        let start = self.desk.start()?;
+        let record = self
+            .update(key, step::start(start))
+            .await?
+            .map_err(StartError::Refused)?;
+        Ok(Work::new(&self.desk, key, record, asked))
+    }
+
+    /// Takes the first of several keys that can be taken, or none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start), refusals apart.
+    pub async fn start_any<K: AsRef<str>>(
+        &self,
+        candidates: impl IntoIterator<Item = K>,
+    ) -> Result<Option<Work<S>>, StartError<S::Error>> {
+        for key in candidates {
+            match self.start(key.as_ref()).await {
+                Ok(work) => return Ok(Some(work)),
+                Err(StartError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes up to `limit` keys that are due, those due first coming first. Only keys with a record
+    /// are: those that failed before, or that somebody died on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start), refusals apart.
+    pub async fn claim_due(&self, limit: usize) -> Result<Vec<Work<S>>, StartError<S::Error>> {
+        let asked = self.desk.session.now();
+        let start = self.desk.start()?;
+        let claimed = self
+            .desk
+            .store
+            .claim(&start, limit)
+            .await
+            .map_err(StartError::Store)?;
+        let works = claimed.into_iter();
+        Ok(works
+            .map(|Listed { key, record }| Work::new(&self.desk, &key, record, asked))
+            .collect())
+    }
+
+    /// Extends all leases of the session once, as [`heartbeat`](Self::heartbeat) does time and
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// The store's. The leases may still be extended until they run out.
+    pub async fn beat(&self) -> Result<(), S::Error> {
+        let Some(beat) = self.desk.session.beat() else {
+            return Ok(());
+        };
+        let change = desk::extensions(&beat, self.desk.session.time_to_live());
+        let keys: Vec<_> = beat.leases.iter().map(|(_, key)| key.as_str()).collect();
+        let answers = self.desk.store.update_all(&keys, change).await?;
+        self.desk.session.beaten(beat, answers);
+        Ok(())
+    }
+}
+
+/// Within a transaction of the caller's: what these write is committed with the rest of it, or not
+/// at all.
+///
+/// # Errors
+///
+/// Each of these fails as its namesake. Roll back then.
+impl<S: AsyncTransactional> DurableTracker<S> {
+    /// As [`record_failure`](Self::record_failure), within the transaction that is open on
+    /// `connection`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record_failure_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        let change = step::failure(self.desk.failed(cause));
+        let store = &self.desk.store;
+        store
+            .update_in(connection, checked(key)?, change)
+            .await
+            .map_err(Error::Store)
+    }
+
+    /// As [`record_success`](Self::record_success), within the transaction that is open on
+    /// `connection`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record_success_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+    ) -> Result<Option<Recovery>, Error<S::Error>> {
+        let store = &self.desk.store;
+        store
+            .update_in(connection, checked(key)?, step::success())
+            .await
+            .map_err(Error::Store)
+    }
+}
+
+impl<S> Clone for DurableTracker<S> {
+    fn clone(&self) -> DurableTracker<S> {
+        DurableTracker {
+            desk: self.desk.clone(),
+        }
+    }
+}
+
+/// One try of a key, by [`DurableTracker::attempt`]. Dropped, it leaves the key as it was.
+#[derive(Debug)]
+#[must_use = "an attempt that is dropped counts neither as a success nor as a failure"]
+pub struct Attempt<'a, S> {
+    tracker: &'a DurableTracker<S>,
+    key: String,
+    window: Window,
+}
+
+impl<S: AsyncStore> Attempt<'_, S> {
+    /// Ends the streak.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn succeed(self) -> Result<Option<Recovery>, Error<S::Error>> {
+        self.tracker.record_success(&self.key).await
+    }
+
+    /// Counts a failure, unless another attempt that began in the same window has failed already.
+    /// Either way says how long to wait.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn fail(self, cause: &str) -> Result<Decision, Error<S::Error>> {
+        let failed = self.tracker.desk.failed(cause);
+        let change = step::failure_in(self.window, failed);
+        self.tracker.update(&self.key, change).await
+    }
+}

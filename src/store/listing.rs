@@ -1,0 +1,130 @@
+//! Which keys there are, a page at a time.
+
+use std::time::SystemTime;
+
+use super::lease::Refusal;
+use super::record::Record;
+
+/// Which keys to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Which {
+    /// Those that can be taken: [`Record::due`] has come. Those among them with a lease died on
+    /// somebody's hands. Also those [from the future](Record::is_from_the_future).
+    Due,
+    /// Those for which [`Record::due`] is yet to come: they wait, or somebody works on them.
+    Waiting,
+}
+
+/// A page of keys to list: by [`Record::due`], then by the bytes of the key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Page {
+    /// Which keys.
+    pub which: Which,
+    /// How many at most.
+    pub limit: usize,
+    /// Only those after this one, the last of the page before.
+    pub after: Option<Cursor>,
+}
+
+/// A place in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor {
+    /// When the key was due.
+    pub due: SystemTime,
+    /// The key.
+    pub key: String,
+}
+
+/// A key and its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The key.
+    pub key: String,
+    /// Its record.
+    pub record: Record,
+}
+
+impl Page {
+    /// The first `limit` keys.
+    #[must_use]
+    pub fn first(which: Which, limit: usize) -> Page {
+        Page {
+            which,
+            limit,
+            after: None,
+        }
+    }
+
+    /// The page that begins after `last`, which this one ended with. After a key that gave up
+    /// meanwhile: the first.
+    #[must_use]
+    pub fn after(mut self, last: &Listed) -> Page {
+        self.after = last.cursor();
+        self
+    }
+
+    /// Whether a record belongs to the listing, whatever the page.
+    #[must_use]
+    pub fn lists(&self, record: &Record, now: SystemTime) -> bool {
+        let Some(due) = record.due() else {
+            return false;
+        };
+        let is_due = due <= now || record.is_from_the_future(now);
+        match self.which {
+            Which::Due => is_due,
+            Which::Waiting => !is_due,
+        }
+    }
+
+    /// The page, out of all there is: for stores that hold everything in memory.
+    pub(super) fn of<'a>(
+        &self,
+        records: impl Iterator<Item = (&'a str, &'a Record)>,
+        now: SystemTime,
+    ) -> Vec<Listed> {
+        let mut places: Vec<_> = records
+            .filter(|(_, record)| self.lists(record, now))
+            .filter_map(|(key, record)| Some((record.due()?, key, record)))
+            .filter(|&(due, key, _)| {
+                self.after
+                    .as_ref()
+                    .is_none_or(|after| (due, key) > (after.due, after.key.as_str()))
+            })
+            .collect();
+        let place = |&(due, key, _): &(SystemTime, &'a str, &Record)| (due, key);
+        if self.limit < places.len() {
+            places.select_nth_unstable_by_key(self.limit, place);
+            places.truncate(self.limit);
+        }
+        places.sort_unstable_by_key(place);
+        places
+            .into_iter()
+            .map(|(_, key, record)| Listed {
+                key: key.to_owned(),
+                record: record.clone(),
+            })
+            .collect()
+    }
+}
+
+impl Listed {
+    /// Those that were started, with the records that this left.
+    pub(super) fn started(due: Vec<Listed>, started: Vec<Result<Record, Refusal>>) -> Vec<Listed> {
+        let both = due.into_iter().zip(started);
+        both.filter_map(|(Listed { key, .. }, started)| {
+            let record = started.ok()?;
+            Some(Listed { key, record })
+        })
+        .collect()
+    }
+
+    /// Its place in the listing; `None` if it gave up.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        let due = self.record.due()?;
+        Some(Cursor {
+            due,
+            key: self.key.clone(),
+        })
+    }
+}

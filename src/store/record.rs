@@ -1,0 +1,104 @@
+//! What is kept for one key.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::lease::Lease;
+use crate::policy::GiveUpReason;
+use crate::state::BackoffState;
+
+/// What is kept for one key: plain columns, or one JSON object. Never the policy.
+///
+/// A key without a record is healthy and free. A record is there while a key's streak of failures
+/// lasts, while somebody holds its lease, or both.
+///
+/// Times are the store's own, and are kept to the nanosecond, or to what the database knows, at
+/// least the microsecond. They lie between 1970 and 2262, where 64 bits of nanoseconds end: what
+/// would be due later is due then.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "json::Flat", into = "json::Flat")
+)]
+pub struct Record {
+    /// What the streak has come to. Healthy if the record is there for its lease alone.
+    pub state: BackoffState,
+    /// When the streak began. Of no meaning while healthy.
+    pub first_failure: SystemTime,
+    /// When the last failure was recorded, or, while healthy, when the lease was taken.
+    pub since: SystemTime,
+    /// When the wait is over.
+    pub until: SystemTime,
+    /// Why the key is not tried any more, if so.
+    pub gave_up: Option<GiveUpReason>,
+    /// What went wrong last, in the words of whoever recorded it.
+    pub cause: String,
+    /// Who works on it.
+    pub lease: Option<Lease>,
+}
+
+/// The latest time there is: 64 bits of nanoseconds since 1970.
+pub(crate) const END: Duration = Duration::from_nanos(i64::MAX as u64);
+
+impl Record {
+    /// A key without a streak, as of `now`.
+    pub(crate) fn healthy(now: SystemTime) -> Record {
+        Record {
+            state: BackoffState::default(),
+            first_failure: now,
+            since: now,
+            until: now,
+            gave_up: None,
+            cause: String::new(),
+            lease: None,
+        }
+    }
+
+    /// When the key can be taken: its wait over and its lease run out. `None` if it gave up.
+    ///
+    /// What stores list and index by.
+    #[must_use]
+    pub fn due(&self) -> Option<SystemTime> {
+        let free = self.lease.as_ref().map_or(self.until, |lease| lease.until);
+        match self.gave_up {
+            None => Some(self.until.max(free)),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether this was written at a time that is yet to come: the store's clock was set back.
+    ///
+    /// What it says of times is then moved back too, by the next transition of the key, so that no
+    /// wait becomes longer than it was told. A store lists such a record as due.
+    #[must_use]
+    pub fn is_from_the_future(&self, now: SystemTime) -> bool {
+        self.since > now || self.lease.as_ref().is_some_and(|lease| lease.since > now)
+    }
+
+    /// The lease, if it has not run out at `now`.
+    #[must_use]
+    pub fn live_lease(&self, now: SystemTime) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| lease.is_live(now))
+    }
+}
+
+/// `now + delay`, or the end of time.
+pub(crate) fn after(now: SystemTime, delay: Duration) -> SystemTime {
+    let end = UNIX_EPOCH + END;
+    now.checked_add(delay).map_or(end, |time| time.min(end))
+}
+
+/// The nearest time from 1970 to the end of time: all that a record says, and no more than any
+/// store can write.
+#[cfg(feature = "serde")]
+pub(crate) fn within(time: SystemTime) -> SystemTime {
+    after(UNIX_EPOCH, between(UNIX_EPOCH, time))
+}
+
+/// The time from `earlier` to `later`; zero if a clock was set back between them.
+pub(crate) fn between(earlier: SystemTime, later: SystemTime) -> Duration {
+    later.duration_since(earlier).unwrap_or_default()
+}
+
+#[cfg(feature = "serde")]
+pub(crate) mod json;

@@ -1,0 +1,110 @@
+//! The tables, and how they came to be: one step per version, never changed afterwards.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::error::SqliteError;
+use crate::store::unreadable::{Problem, Unreadable};
+
+/// What brings the tables from one version to the next.
+const STEPS: [&str; 2] = [
+    "CREATE TABLE relent_meta (
+         only INTEGER PRIMARY KEY CHECK (only = 1),
+         version INTEGER NOT NULL,
+         last_token INTEGER NOT NULL
+     ) STRICT;
+     INSERT INTO relent_meta VALUES (1, 1, 0);
+     CREATE TABLE relent (
+         namespace TEXT NOT NULL,
+         key TEXT NOT NULL,
+         failures INTEGER NOT NULL,
+         interval INTEGER,
+         first_failure INTEGER NOT NULL,
+         since INTEGER NOT NULL,
+         until INTEGER NOT NULL,
+         due INTEGER NOT NULL,
+         gave_up TEXT,
+         cause TEXT NOT NULL,
+         token INTEGER,
+         holder TEXT,
+         lease_since INTEGER,
+         lease_until INTEGER,
+         PRIMARY KEY (namespace, key)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX relent_due ON relent (namespace, due, key);",
+    "CREATE TABLE relent_history (
+         id INTEGER PRIMARY KEY AUTOINCREMENT,
+         namespace TEXT NOT NULL,
+         key TEXT NOT NULL,
+         at INTEGER NOT NULL,
+         event TEXT NOT NULL,
+         cause TEXT
+     ) STRICT;
+     CREATE INDEX relent_history_key ON relent_history (namespace, key, id);
+     CREATE INDEX relent_history_at ON relent_history (namespace, at);",
+];
+
+/// The version that they bring about.
+const VERSION: u32 = STEPS.len() as u32;
+
+/// Refuses what is not ours to write to. Writes nothing.
+pub(super) fn check(connection: &Connection, place: &str) -> Result<(), SqliteError> {
+    version(connection, place)
+        .map(drop)
+        .map_err(|error| error.about(place))
+}
+
+pub(super) fn migrate(connection: &mut Connection, place: &str) -> Result<(), SqliteError> {
+    if version(connection, place)? == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version = version(&transaction, place)?;
+    for step in STEPS.iter().skip(version as usize) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.execute("UPDATE relent_meta SET version = ?1", [VERSION])?;
+    Ok(transaction.commit()?)
+}
+
+/// The version of the tables; 0 if there are none.
+fn version(connection: &Connection, place: &str) -> Result<u32, SqliteError> {
+    let refused = |problem| {
+        let place = place.to_owned();
+        SqliteError::Unreadable(Unreadable { place, problem })
+    };
+    let tables = "SELECT count(*) FILTER (WHERE name = 'relent_meta'), count(*) FROM sqlite_schema
+                  WHERE type IN ('table', 'view') AND name IN ('relent', 'relent_meta', 'relent_history')";
+    let (meta, all) = connection.query_row(tables, [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    })?;
+    match (meta, all) {
+        (0, 0) => return Ok(0),
+        (0, _) => {
+            let why = "it has a table `relent` or `relent_history`, and no `relent_meta`";
+            return Err(refused(Problem::Foreign(why.to_owned())));
+        }
+        _ => {}
+    }
+    let version = connection
+        .query_row("SELECT version FROM relent_meta", [], |row| row.get(0))
+        .optional()
+        .map_err(|error| refused(Problem::Foreign(format!("`relent_meta`: {error}"))))?;
+    let version: i64 = version.unwrap_or_default();
+    match u32::try_from(version) {
+        Ok(version @ 1..=VERSION) => Ok(version),
+        Ok(found) if found > VERSION => Err(refused(Problem::Newer {
+            found: found.into(),
+            known: VERSION.into(),
+        })),
+        _ => {
+            let why = format!("`relent_meta` says version {version}");
+            Err(refused(Problem::Damaged(why)))
+        }
+    }
+}
+
+/// The latest time at which any record was written.
+pub(super) fn latest(connection: &Connection) -> Result<i64, SqliteError> {
+    let latest = "SELECT coalesce(max(max(since, coalesce(lease_since, 0))), 0) FROM relent";
+    Ok(connection.query_row(latest, [], |row| row.get(0))?)
+}

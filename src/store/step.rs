@@ -1,0 +1,401 @@
+//! The store without the store: every transition of a key, as a pure function from the record and
+//! the store's time to what to write and what to answer.
+//!
+//! Each function here makes a transition: a value to hand to [`Store::update`](super::Store::update)
+//! or its async twin, which may call it more than once. The trackers do nothing else; call these
+//! yourself to move a key within a transaction of your own, or to hold a store of your own to them.
+
+use std::time::{Duration, SystemTime};
+
+use super::change::{Change, Event, Write};
+use super::lease::{Lease, LeaseLost, Refusal};
+use super::record::{Record, after, between};
+use crate::policy::Backoff;
+use crate::random;
+use crate::state::{BackoffState, Decision, Failure, Readiness, Recovery};
+
+/// What is recorded as the cause where a worker died.
+pub const LEASE_EXPIRED: &str = "lease expired";
+
+/// One more failure of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed {
+    /// The policy. `None` goes on with the last interval, at least a second.
+    pub backoff: Option<Backoff>,
+    /// A server's hint: do not come back sooner.
+    pub retry_after: Option<Duration>,
+    /// What went wrong, for people.
+    pub cause: String,
+    /// 64 uniform random bits: all the randomness there is.
+    pub entropy: u64,
+}
+
+/// Somebody wants to work on a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Who, for people.
+    pub holder: String,
+    /// For how long, if the lease is not extended.
+    pub time_to_live: Duration,
+    /// The policy by which a lease that ran out counts as a failure.
+    pub backoff: Option<Backoff>,
+    /// 64 uniform random bits, for that failure.
+    pub entropy: u64,
+}
+
+/// The time between two recorded failures of a key, as an attempt saw it when it began.
+///
+/// Of the attempts of one window, the first to fail counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window(Option<(u32, SystemTime)>);
+
+impl Window {
+    /// The window that a record says is open.
+    #[must_use]
+    pub fn of(record: Option<&Record>) -> Window {
+        let failing = record.filter(|record| !record.state.is_healthy());
+        Window(failing.map(|record| (record.state.failures, record.since)))
+    }
+}
+
+/// Whether a key may be tried, its lease aside.
+pub fn readiness(record: Option<&Record>, now: SystemTime) -> Readiness {
+    let Some(record) = record else {
+        return Readiness::Ready;
+    };
+    let wait = between(now.max(record.since), record.until);
+    match record.gave_up {
+        Some(reason) => Readiness::GaveUp(reason),
+        None if wait.is_zero() => Readiness::Ready,
+        None => Readiness::Wait(wait),
+    }
+}
+
+/// Says whether a key may be tried; and sets right what was written before the store's clock was
+/// set back, which is all it writes.
+pub fn check() -> impl FnMut(Option<&Record>, SystemTime) -> Change<Readiness> + Send + 'static {
+    |record, now| {
+        let readiness = readiness(record, now);
+        match record.filter(|record| record.is_from_the_future(now)) {
+            None => Change::keep(readiness),
+            Some(record) => Change::put(moved_back(record, now), readiness),
+        }
+    }
+}
+
+/// Counts a failure. A lease stays, unless it has run out.
+pub fn failure(
+    failed: Failed,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
+    move |record, now| {
+        let mut record = current(record, now);
+        let decision = escalate(&mut record, now, &failed);
+        record.lease = record.lease.filter(|lease| lease.is_live(now));
+        Change::put(record, decision).noting(Event::Failed)
+    }
+}
+
+/// Counts a failure of an attempt that began in `window`. Of several attempts of one window only
+/// the first to fail counts; the others are told what that came to.
+pub fn failure_in(
+    window: Window,
+    failed: Failed,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
+    let mut failure = failure(failed);
+    move |record, now| {
+        if Window::of(record) == window {
+            return failure(record, now);
+        }
+        Change::keep(match readiness(record, now) {
+            Readiness::Ready => Decision::Retry {
+                after: Duration::ZERO,
+            },
+            Readiness::Wait(after) => Decision::Retry { after },
+            Readiness::GaveUp(reason) => Decision::GiveUp(reason),
+        })
+    }
+}
+
+/// Ends the streak. A lease stays, unless it has run out.
+pub fn success()
+-> impl FnMut(Option<&Record>, SystemTime) -> Change<Option<Recovery>> + Send + 'static {
+    |record, now| match without_streak(record, now) {
+        None => Change::keep(None),
+        Some(write) => {
+            let recovery = record.and_then(|record| recovery(record, now));
+            Change::new(write, recovery).noting(Event::Finished)
+        }
+    }
+}
+
+/// Forgets the streak, as an operator does to have a key tried again now. A lease stays, unless it
+/// has run out. Answers whether there was anything to forget.
+pub fn forget() -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
+    |record, now| match without_streak(record, now) {
+        None => Change::keep(false),
+        Some(write) => Change::new(write, true).noting(Event::Forgotten),
+    }
+}
+
+/// Takes the key for one worker, or says why not.
+///
+/// A lease that ran out counts as one failure first, with the cause [`LEASE_EXPIRED`]: whoever
+/// comes after a dead worker waits like after any other failure.
+pub fn start(
+    start: Start,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Record, Refusal>> + Send + 'static {
+    move |record, now| start.apply(record, now)
+}
+
+impl Start {
+    /// The same for the `n`-th of several keys, which share no randomness.
+    #[must_use]
+    pub fn nth(&self, n: usize) -> Start {
+        Start {
+            entropy: random::draw(self.entropy, n as u64),
+            ..self.clone()
+        }
+    }
+
+    /// The transition that [`start()`] makes.
+    pub fn apply(
+        &self,
+        stored: Option<&Record>,
+        now: SystemTime,
+    ) -> Change<Result<Record, Refusal>> {
+        let mut record = current(stored, now);
+        let expired = count_expired(&mut record, now, self.backoff, self.entropy);
+        let change = match refusal(&record, now) {
+            Some(refusal) if stored == Some(&record) => Change::keep(Err(refusal)),
+            Some(refusal) => Change::put(record, Err(refusal)),
+            None => {
+                record.lease = Some(Lease {
+                    token: 0,
+                    holder: self.holder.clone(),
+                    since: now,
+                    until: after(now, self.time_to_live),
+                });
+                Change::grant(record, Ok).noting(Event::Started)
+            }
+        };
+        if expired.is_some() {
+            change.noting_first(Event::Expired)
+        } else {
+            change
+        }
+    }
+}
+
+/// Counts a lease that ran out as one failure, without taking the key. Answers with `None` if there
+/// is none.
+pub fn expiry(
+    backoff: Option<Backoff>,
+    entropy: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Option<Decision>> + Send + 'static {
+    move |record, now| {
+        let mut record = current(record, now);
+        match count_expired(&mut record, now, backoff, entropy) {
+            None => Change::keep(None),
+            expired => Change::put(record, expired).noting(Event::Expired),
+        }
+    }
+}
+
+/// Ends the work, and the streak with it: the record goes.
+pub fn finish(
+    token: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Option<Recovery>, LeaseLost>>
++ Send
++ 'static {
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(record) => Change::delete(Ok(recovery(&record, now))).noting(Event::Finished),
+    }
+}
+
+/// Ends the work, and counts a failure.
+pub fn fail(
+    token: u64,
+    failed: Failed,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
+{
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(mut record) => {
+            let decision = escalate(&mut record, now, &failed);
+            record.lease = None;
+            Change::put(record, Ok(decision)).noting(Event::Failed)
+        }
+    }
+}
+
+/// Ends the work as if it had not begun: the streak stays as it is.
+pub fn cancel(
+    token: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<(), LeaseLost>> + Send + 'static {
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(mut record) => {
+            record.lease = None;
+            let change = if record.state.is_healthy() {
+                Change::delete(Ok(()))
+            } else {
+                Change::put(record, Ok(()))
+            };
+            change.noting(Event::Canceled)
+        }
+    }
+}
+
+/// Extends a lease: a heartbeat. Never shortens it. Answers when it now runs out.
+pub fn extend(
+    token: u64,
+    time_to_live: Duration,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<SystemTime, LeaseLost>> + Send + 'static
+{
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(mut record) => {
+            let mut extended = after(now, time_to_live);
+            if let Some(lease) = &mut record.lease {
+                extended = extended.max(lease.until);
+                lease.since = now;
+                lease.until = extended;
+            }
+            Change::put(record, Ok(extended))
+        }
+    }
+}
+
+/// The record to go on from: times that are yet to come are moved back.
+fn current(record: Option<&Record>, now: SystemTime) -> Record {
+    record.map_or_else(|| Record::healthy(now), |record| moved_back(record, now))
+}
+
+/// The record as if it had been written now, if it was written at a time that is yet to come.
+///
+/// The clock was set back. By how much nobody knows, so what was told is kept: the wait, the time
+/// to live, the time that the streak had lasted.
+fn moved_back(record: &Record, now: SystemTime) -> Record {
+    let mut record = record.clone();
+    if record.since > now {
+        let lasted = between(record.first_failure, record.since);
+        record.first_failure = now.checked_sub(lasted).unwrap_or(now);
+        record.until = after(now, between(record.since, record.until));
+        record.since = now;
+    }
+    if let Some(lease) = record.lease.as_mut().filter(|lease| lease.since > now) {
+        lease.until = after(now, between(lease.since, lease.until));
+        lease.since = now;
+    }
+    record
+}
+
+/// The step: one more failure.
+fn escalate(record: &mut Record, now: SystemTime, failed: &Failed) -> Decision {
+    if record.state.is_healthy() {
+        record.first_failure = now;
+    }
+    let backoff = failed
+        .backoff
+        .unwrap_or_else(|| continuing(&record.state, failed.retry_after));
+    let failure = Failure {
+        elapsed: between(record.first_failure, now),
+        retry_after: failed.retry_after,
+        entropy: failed.entropy,
+    };
+    let decision = backoff.next(&mut record.state, failure);
+    // Giving up sticks, and so does its first reason.
+    let decision = record.gave_up.map_or(decision, Decision::GiveUp);
+    record.since = now;
+    record.until = after(now, decision.delay().unwrap_or_default());
+    record.gave_up = match decision {
+        Decision::Retry { .. } => None,
+        Decision::GiveUp(reason) => Some(reason),
+    };
+    record.cause.clone_from(&failed.cause);
+    decision
+}
+
+/// The policy of those who have none: the last interval again, at least a second.
+fn continuing(state: &BackoffState, hint: Option<Duration>) -> Backoff {
+    const SECOND: Duration = Duration::from_secs(1);
+    let interval = if state.is_healthy() {
+        SECOND
+    } else {
+        state.interval.max(SECOND)
+    };
+    Backoff::fixed(interval).max(hint.map_or(interval, |hint| hint.max(interval)))
+}
+
+fn count_expired(
+    record: &mut Record,
+    now: SystemTime,
+    backoff: Option<Backoff>,
+    entropy: u64,
+) -> Option<Decision> {
+    record.lease.take_if(|lease| !lease.is_live(now))?;
+    let failed = Failed {
+        backoff,
+        retry_after: None,
+        cause: LEASE_EXPIRED.to_owned(),
+        entropy,
+    };
+    Some(escalate(record, now, &failed))
+}
+
+/// Why a key may not be tried, its lease aside.
+pub(super) fn ready(record: Option<&Record>, now: SystemTime) -> Result<(), Refusal> {
+    match readiness(record, now) {
+        Readiness::Ready => Ok(()),
+        Readiness::Wait(wait) => Err(Refusal::BackingOff {
+            until: after(now, wait),
+        }),
+        Readiness::GaveUp(reason) => Err(Refusal::GaveUp(reason)),
+    }
+}
+
+fn refusal(record: &Record, now: SystemTime) -> Option<Refusal> {
+    if let Some(lease) = &record.lease {
+        return Some(Refusal::Held {
+            by: lease.holder.clone(),
+            until: lease.until,
+        });
+    }
+    ready(Some(record), now).err()
+}
+
+/// The record, if the lease with this token is still good.
+fn held(record: Option<&Record>, now: SystemTime, token: u64) -> Result<Record, LeaseLost> {
+    let lease = record.and_then(|record| Some((record, record.lease.as_ref()?)));
+    match lease {
+        None => Err(LeaseLost::Ended),
+        Some((_, lease)) if lease.token < token => Err(LeaseLost::Ended),
+        Some((_, lease)) if lease.token > token => Err(LeaseLost::Taken {
+            by: lease.holder.clone(),
+        }),
+        Some((_, lease)) if !lease.is_live(now) => Err(LeaseLost::Expired { at: lease.until }),
+        Some((record, _)) => Ok(moved_back(record, now)),
+    }
+}
+
+fn recovery(record: &Record, now: SystemTime) -> Option<Recovery> {
+    let failures = record.state.failures;
+    (failures > 0).then(|| Recovery {
+        failures,
+        outage: between(record.first_failure, now),
+    })
+}
+
+/// What leaves nothing but a live lease, if there is anything else.
+fn without_streak(record: Option<&Record>, now: SystemTime) -> Option<Write> {
+    let record = record?;
+    let Some(lease) = record.live_lease(now) else {
+        return Some(Write::Delete);
+    };
+    (!record.state.is_healthy()).then(|| {
+        let mut healthy = Record::healthy(now);
+        healthy.lease = Some(lease.clone());
+        Write::Put(healthy)
+    })
+}

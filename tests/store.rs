@@ -1,0 +1,14 @@
+//! One contract, every store, in every face.
+
+#[path = "store/faces.rs"]
+mod faces;
+#[cfg(feature = "file")]
+#[path = "store/file.rs"]
+mod file;
+#[path = "store/memory.rs"]
+mod memory;
+#[path = "store/session.rs"]
+mod session;
+#[cfg(feature = "sqlite")]
+#[path = "store/sqlite.rs"]
+mod sqlite;

@@ -1,0 +1,284 @@
+//! One readable file.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use relent::clock::ManualClock;
+use relent::store::blocking::{DurableTracker, Store};
+use relent::store::{FileError, FileStore, Options, Problem, Refusal, StartError};
+use relent::{Backoff, Decision, Jitter, Readiness};
+use tempfile::tempdir;
+
+use crate::faces;
+
+const SECOND: Duration = Duration::from_secs(1);
+const POLICY: Backoff = Backoff::exponential(SECOND, Duration::from_secs(60)).jitter(Jitter::None);
+
+#[tokio::test]
+async fn keeps_the_contract() {
+    let directory = tempdir().unwrap();
+    let made = Cell::new(0);
+    faces::contract(|clock| {
+        made.set(made.get() + 1);
+        let path = directory.path().join(format!("{}.json", made.get()));
+        FileStore::with_clock(path, clock).unwrap()
+    })
+    .await;
+}
+
+/// A file with a little of everything.
+fn written(path: &Path) -> Vec<u8> {
+    let clock = ManualClock::new();
+    clock.set(Duration::from_nanos(1_800_000_000_123_456_789));
+    let store = FileStore::with_clock(path, clock).unwrap();
+    let options = Options::new(POLICY).holder("worker-7");
+    let tracker = DurableTracker::new(store, options);
+    let told = tracker.record_failure("a \"key\"\n", "no answer");
+    assert!(matches!(told, Ok(Decision::Retry { .. })));
+    let limited = POLICY.give_up_after_failures(1);
+    let gave_up = tracker.record_failure_with("gone", Some(&limited), None, "it is off");
+    assert!(matches!(gave_up, Ok(Decision::GiveUp(_))));
+    drop(tracker.start("held").unwrap());
+    drop(tracker);
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn p4_everything_is_there_after_opening_anew() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    written(&path);
+    let clock = ManualClock::new();
+    clock.set(Duration::from_nanos(1_800_000_000_123_456_789));
+    let tracker = DurableTracker::new(FileStore::with_clock(&path, clock).unwrap(), POLICY);
+    assert_eq!(
+        tracker.check("a \"key\"\n").unwrap(),
+        Readiness::Wait(SECOND)
+    );
+    assert!(matches!(
+        tracker.check("gone").unwrap(),
+        Readiness::GaveUp(_)
+    ));
+    let held = tracker.start("held").map(drop);
+    assert!(matches!(held, Err(StartError::Refused(Refusal::Held { by, .. })) if by == "worker-7"));
+    assert!(tracker.start("free").unwrap().token() > 1, "tokens go on");
+}
+
+#[test]
+fn it_is_a_document_that_people_can_read() {
+    let directory = tempdir().unwrap();
+    let text = String::from_utf8(written(&directory.path().join("backoff.json"))).unwrap();
+    let expected = r#"{
+  "relent": 1,
+  "checksum": "CHECKSUM",
+  "content": {
+    "last_token": 1,
+    "records": {
+      "a \"key\"\n": {
+        "failures": 1,
+        "interval": "1s",
+        "first_failure": "2027-01-15T08:00:00.123456789Z",
+        "since": "2027-01-15T08:00:00.123456789Z",
+        "until": "2027-01-15T08:00:01.123456789Z",
+        "gave_up": null,
+        "cause": "no answer",
+        "lease": null
+      },
+      "gone": {
+        "failures": 1,
+        "interval": "1s",
+        "first_failure": "2027-01-15T08:00:00.123456789Z",
+        "since": "2027-01-15T08:00:00.123456789Z",
+        "until": "2027-01-15T08:00:00.123456789Z",
+        "gave_up": "failures",
+        "cause": "it is off",
+        "lease": null
+      },
+      "held": {
+        "failures": 0,
+        "interval": "0s",
+        "first_failure": "2027-01-15T08:00:00.123456789Z",
+        "since": "2027-01-15T08:00:00.123456789Z",
+        "until": "2027-01-15T08:00:00.123456789Z",
+        "gave_up": null,
+        "cause": "",
+        "lease": {
+          "token": 1,
+          "holder": "worker-7",
+          "since": "2027-01-15T08:00:00.123456789Z",
+          "until": "2027-01-15T08:00:30.123456789Z"
+        }
+      }
+    }
+  }
+}
+"#;
+    let checksum = text.split('"').nth(5).unwrap();
+    assert_eq!(text, expected.replace("CHECKSUM", checksum));
+}
+
+#[track_caller]
+fn problem(path: &Path, bytes: &[u8]) -> Option<Problem> {
+    fs::write(path, bytes).unwrap();
+    let opened = FileStore::open(path);
+    assert_eq!(fs::read(path).unwrap(), bytes, "the file was changed");
+    match opened {
+        Ok(_) => None,
+        Err(FileError::Unreadable(unreadable)) => {
+            let said = unreadable.to_string();
+            assert!(said.contains(&path.display().to_string()), "{said}");
+            Some(unreadable.problem)
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn p5_every_flipped_bit_is_found() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let store = FileStore::open(&path).unwrap();
+    drop(DurableTracker::new(store, POLICY).start("key").unwrap());
+    let good = fs::read(&path).unwrap();
+    for at in 0..good.len() {
+        for bit in 0..8 {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            let found = problem(&path, &bad);
+            assert!(
+                found.is_some(),
+                "bit {bit} of byte {at}, {:?}",
+                char::from(good[at])
+            );
+        }
+    }
+}
+
+#[test]
+fn p5_every_truncation_is_found() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let good = written(&path);
+    // Without the last byte, a newline, it is whole.
+    for length in 0..good.len() - 1 {
+        let found = problem(&path, &good[..length]);
+        assert!(
+            matches!(found, Some(Problem::Damaged(_))),
+            "{length} bytes: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn p5_what_is_not_ours_is_refused() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let foreign = |found: Option<Problem>| matches!(found, Some(Problem::Foreign(_)));
+    let damaged = |found: Option<Problem>| matches!(found, Some(Problem::Damaged(_)));
+    assert!(foreign(problem(
+        &path,
+        b"{\"name\": \"other\", \"version\": 1}"
+    )));
+    assert!(damaged(problem(&path, b"\x7fELF")));
+    assert!(damaged(problem(&path, b"[]")));
+    assert!(damaged(problem(&path, b"{\"relent\": \"1\"}")));
+    assert!(damaged(problem(&path, b"{\"relent\": 1}")));
+    let newer = problem(&path, b"{\"relent\": 2, \"content\": {\"shards\": []}}");
+    assert_eq!(newer, Some(Problem::Newer { found: 2, known: 1 }));
+}
+
+#[test]
+fn p5_a_record_without_an_interval_is_a_clean_slate() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    for interval in ["", "\"interval\": null,"] {
+        let text = format!(
+            r#"{{"relent": 1, "content": {{"last_token": 7, "records": {{"key": {{
+                "failures": 9, {interval} "first_failure": "2001-01-01T00:00:00Z",
+                "since": "2001-01-01T00:00:00Z", "until": "2001-01-01T00:00:00Z"}}}}}}}}"#
+        );
+        fs::write(&path, text).unwrap();
+        let tracker = DurableTracker::new(FileStore::open(&path).unwrap(), POLICY);
+        assert_eq!(tracker.check("key").unwrap(), Readiness::Ready);
+        let told = tracker.record_failure("key", "again").unwrap();
+        assert_eq!(told, Decision::Retry { after: SECOND });
+        assert_eq!(tracker.start("other").unwrap().token(), 8);
+    }
+}
+
+#[test]
+fn a_second_opening_is_refused_until_the_first_is_dropped() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let first = FileStore::open(&path).unwrap();
+    assert!(matches!(
+        FileStore::open(&path),
+        Err(FileError::Locked { .. })
+    ));
+    drop(first);
+    drop(FileStore::open(&path).unwrap());
+    assert!(
+        directory.path().join("backoff.json.lock").exists(),
+        "never removed"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_refused_and_not_followed() {
+    use std::os::unix::fs::symlink;
+
+    let directory = tempdir().unwrap();
+    let victim = directory.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    for name in ["backoff.json", "backoff.json.lock"] {
+        let path = directory.path().join(name);
+        symlink(&victim, &path).unwrap();
+        let opened = FileStore::open(directory.path().join("backoff.json"));
+        assert!(matches!(opened, Err(FileError::Symlink { path: link }) if link == path));
+        fs::remove_file(path).unwrap();
+        let _ = fs::remove_file(directory.path().join("backoff.json.lock"));
+    }
+    symlink(&victim, directory.path().join("backoff.json.tmp")).unwrap();
+    let store = FileStore::open(directory.path().join("backoff.json")).unwrap();
+    let told = DurableTracker::new(store, POLICY).record_failure("key", "broken");
+    assert!(told.is_ok());
+    assert_eq!(fs::read(victim).unwrap(), b"precious");
+}
+
+#[test]
+fn a_write_that_fails_is_not_remembered() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let tracker = DurableTracker::new(FileStore::open(&path).unwrap(), POLICY);
+    let decision = tracker.record_failure("key", "first").unwrap();
+    assert_eq!(decision, Decision::Retry { after: SECOND });
+    // Nothing can be renamed over a directory that is not empty.
+    let aside = directory.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("full"), "").unwrap();
+    assert!(tracker.record_failure("key", "second").is_err());
+    fs::remove_dir_all(&path).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    assert_eq!(tracker.get("key").unwrap().unwrap().cause, "first");
+    let decision = tracker.record_failure("key", "second").unwrap();
+    assert_eq!(decision, Decision::Retry { after: 2 * SECOND });
+}
+
+#[test]
+fn r2_a_change_that_panics_leaves_nothing() {
+    let directory = tempdir().unwrap();
+    let store = FileStore::open(directory.path().join("backoff.json")).unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.update_all(&["a", "b"], |n, record, now| {
+            assert!(n == 0, "on purpose");
+            relent::store::step::forget()(record, now)
+        })
+    }));
+    assert!(panicked.is_err());
+    let tracker = DurableTracker::new(store, POLICY);
+    assert!(tracker.record_failure("a", "broken").is_ok());
+}

@@ -1,0 +1,488 @@
+//! A table in SQLite.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use relent::clock::ManualClock;
+use relent::store::blocking::DurableTracker;
+use relent::store::{
+    Event, InvalidKey, LeaseLost, Problem, SqliteError, SqliteStore, StartError, WorkError,
+};
+use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
+use rusqlite::{Connection, TransactionBehavior, params};
+use tempfile::tempdir;
+
+use crate::faces;
+
+const SECOND: Duration = Duration::from_secs(1);
+const POLICY: Backoff = Backoff::exponential(SECOND, Duration::from_secs(60)).jitter(Jitter::None);
+
+#[tokio::test]
+async fn keeps_the_contract() {
+    let directory = tempdir().unwrap();
+    let made = Cell::new(0);
+    faces::contract(|clock| {
+        made.set(made.get() + 1);
+        let path = directory.path().join(format!("{}.db", made.get()));
+        SqliteStore::open(path).unwrap().with_clock(clock)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keeps_the_contract_in_a_namespace_of_a_database_with_history() {
+    let directory = tempdir().unwrap();
+    let store = SqliteStore::open(directory.path().join("store.db")).unwrap();
+    let made = Cell::new(0);
+    faces::contract(|clock| {
+        made.set(made.get() + 1);
+        let name = format!("'{}'", made.get());
+        store
+            .namespace(name)
+            .unwrap()
+            .with_history()
+            .with_clock(clock)
+    })
+    .await;
+}
+
+#[test]
+fn namespaces_share_nothing() {
+    let store = SqliteStore::new(Connection::open_in_memory().unwrap()).unwrap();
+    let other = store.namespace("other").unwrap();
+    let (one, two) = (
+        DurableTracker::new(store, POLICY),
+        DurableTracker::new(other, POLICY),
+    );
+    assert!(one.record_failure("key", "broken").is_ok());
+    assert_eq!(two.check("key").unwrap(), Readiness::Ready);
+    assert_eq!(two.waiting(10).unwrap(), []);
+    let long = "n".repeat(256);
+    assert_eq!(
+        two.store().namespace(long).map(drop),
+        Err(InvalidKey::TooLong {
+            length: 256,
+            max: 255
+        })
+    );
+    assert_eq!(
+        two.store().namespace("\0").map(drop),
+        Err(InvalidKey::Nul { at: 0 })
+    );
+}
+
+/// The caller's own data, and a tracker over the same file.
+fn machines(path: &Path) -> (Connection, DurableTracker<SqliteStore>) {
+    let tracker = DurableTracker::new(SqliteStore::open(path).unwrap(), POLICY);
+    let machines = Connection::open(path).unwrap();
+    machines
+        .execute_batch("CREATE TABLE machine (id TEXT PRIMARY KEY, tag TEXT)")
+        .unwrap();
+    (machines, tracker)
+}
+
+#[test]
+fn p3_finish_and_the_callers_data_are_committed_together() {
+    let directory = tempdir().unwrap();
+    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
+    let work = tracker.start("m1").unwrap();
+
+    for commit in [false, true] {
+        let transaction = machines
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .unwrap();
+        transaction
+            .execute("INSERT INTO machine VALUES ('m1', 'ready')", [])
+            .unwrap();
+        work.finish_in(&transaction).unwrap();
+        let twice = work.finish_in(&transaction);
+        assert!(matches!(twice, Err(WorkError::Lost(LeaseLost::Ended))));
+        if commit {
+            transaction.commit().unwrap();
+        } else {
+            transaction.rollback().unwrap();
+            assert!(!work.expired(), "still in hand");
+            assert!(tracker.get("m1").unwrap().is_some());
+        }
+    }
+    assert_eq!(tracker.get("m1").unwrap(), None);
+    assert!(matches!(
+        work.cancel(),
+        Err(WorkError::Lost(LeaseLost::Ended))
+    ));
+
+    let nothing_open = tracker.start("m2").unwrap().finish_in(&machines);
+    assert!(matches!(
+        nothing_open,
+        Err(WorkError::Store(SqliteError::NoTransaction))
+    ));
+}
+
+#[test]
+fn p3_a_finish_that_failed_can_be_failed_or_canceled() {
+    let directory = tempdir().unwrap();
+    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
+    let [failed, canceled] = ["m1", "m2"].map(|key| tracker.start(key).unwrap());
+    for work in [&failed, &canceled] {
+        let transaction = machines
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .unwrap();
+        work.finish_in(&transaction).unwrap();
+        drop(transaction);
+    }
+    assert_eq!(
+        failed.fail("could not commit").unwrap(),
+        Decision::Retry { after: SECOND }
+    );
+    canceled.cancel().unwrap();
+    assert_eq!(
+        tracker.get("m1").unwrap().unwrap().cause,
+        "could not commit"
+    );
+    assert_eq!(tracker.get("m2").unwrap(), None);
+}
+
+#[test]
+fn p3_a_failure_and_the_callers_data_are_committed_together() {
+    let directory = tempdir().unwrap();
+    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
+    let work = tracker.start("m1").unwrap();
+    let transaction = machines
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .unwrap();
+    transaction
+        .execute("INSERT INTO machine VALUES ('m1', 'broken')", [])
+        .unwrap();
+    assert_eq!(
+        work.fail_in(&transaction, "no disk").unwrap(),
+        Decision::Retry { after: SECOND }
+    );
+    let both = tracker
+        .record_failure_in(&transaction, "m2", "no answer")
+        .unwrap();
+    assert_eq!(both, Decision::Retry { after: SECOND });
+    assert_eq!(
+        tracker.get("m1").unwrap().unwrap().state.failures,
+        0,
+        "not committed"
+    );
+    transaction.commit().unwrap();
+    assert_eq!(tracker.get("m1").unwrap().unwrap().cause, "no disk");
+    assert_eq!(tracker.get("m2").unwrap().unwrap().cause, "no answer");
+}
+
+#[test]
+fn the_anti_join_finds_what_can_be_taken() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let (machines, _) = machines(&path);
+    let clock = ManualClock::new();
+    let store = SqliteStore::open(&path).unwrap().with_clock(clock.clone());
+    let tracker = DurableTracker::new(store, POLICY);
+    for id in [
+        "fresh",
+        "failed",
+        "gone",
+        "held",
+        "ran out",
+        "over",
+        "ünïcode",
+    ] {
+        machines
+            .execute("INSERT INTO machine VALUES (?1, '')", [id])
+            .unwrap();
+    }
+    drop(tracker.start("ran out").unwrap());
+    assert!(tracker.record_failure("over", "").is_ok());
+    clock.advance(30 * SECOND);
+    assert!(tracker.record_failure("failed", "").is_ok());
+    assert!(
+        tracker
+            .record_failure_with("gone", Some(&Backoff::never_retry()), None, "")
+            .is_ok()
+    );
+    let _held = tracker.start("held").unwrap();
+    let eligible = || {
+        let mut eligible = machines
+            .prepare(
+                "SELECT machine.id FROM machine
+                 LEFT JOIN relent ON relent.namespace = '' AND relent.key = machine.id
+                                 AND relent.due > ?1
+                 WHERE relent.key IS NULL ORDER BY machine.id",
+            )
+            .unwrap();
+        let now = i64::try_from(relent::clock::Clock::now(&clock).as_nanos()).unwrap();
+        let found = eligible.query_map([now], |row| row.get(0)).unwrap();
+        found.collect::<Result<Vec<String>, _>>().unwrap()
+    };
+    assert_eq!(eligible(), ["fresh", "over", "ran out", "ünïcode"]);
+    clock.advance(SECOND);
+    assert_eq!(
+        eligible(),
+        ["failed", "fresh", "over", "ran out", "ünïcode"]
+    );
+}
+
+#[test]
+fn history_tells_in_order_and_is_pruned() {
+    let clock = ManualClock::new();
+    let store = SqliteStore::new(Connection::open_in_memory().unwrap()).unwrap();
+    let store = store.with_history().with_clock(clock.clone());
+    let tracker = DurableTracker::new(store, POLICY);
+
+    tracker.start("key").unwrap().cancel().unwrap();
+    assert!(tracker.start("key").unwrap().fail("no disk").is_ok());
+    clock.advance(SECOND);
+    drop(tracker.start("key").unwrap());
+    clock.advance(30 * SECOND);
+    assert!(matches!(tracker.start("key"), Err(StartError::Refused(_))));
+    clock.advance(2 * SECOND);
+    assert!(tracker.start("key").unwrap().finish().is_ok());
+    assert!(tracker.start("other").unwrap().finish().is_ok());
+    assert!(tracker.record_failure("key", "again").is_ok());
+    assert!(tracker.forget("key").unwrap());
+
+    let entries = tracker.store().history("key", 100).unwrap();
+    let told: Vec<_> = entries
+        .iter()
+        .rev()
+        .map(|entry| {
+            let at = entry.at.duration_since(UNIX_EPOCH).unwrap().as_secs();
+            (at, entry.event, entry.cause.as_deref())
+        })
+        .collect();
+    let expected = [
+        (0, Event::Started, None),
+        (0, Event::Canceled, None),
+        (0, Event::Started, None),
+        (0, Event::Failed, Some("no disk")),
+        (1, Event::Started, None),
+        (31, Event::Expired, Some("lease expired")),
+        (33, Event::Started, None),
+        (33, Event::Finished, None),
+        (33, Event::Failed, Some("again")),
+        (33, Event::Forgotten, None),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(tracker.store().history("key", 2).unwrap(), entries[..2]);
+    assert_eq!(
+        tracker
+            .store()
+            .prune_history(UNIX_EPOCH + 31 * SECOND)
+            .unwrap(),
+        5
+    );
+    assert_eq!(tracker.store().history("key", 100).unwrap(), entries[..5]);
+}
+
+/// The tables as version 1 made them, word for word.
+const VERSION_1: &str = "
+CREATE TABLE relent_meta (
+    only INTEGER PRIMARY KEY CHECK (only = 1), version INTEGER NOT NULL, last_token INTEGER NOT NULL
+) STRICT;
+INSERT INTO relent_meta VALUES (1, 1, 41);
+CREATE TABLE relent (
+    namespace TEXT NOT NULL, key TEXT NOT NULL, failures INTEGER NOT NULL, interval INTEGER,
+    first_failure INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL,
+    due INTEGER NOT NULL, gave_up TEXT, cause TEXT NOT NULL, token INTEGER, holder TEXT,
+    lease_since INTEGER, lease_until INTEGER, PRIMARY KEY (namespace, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX relent_due ON relent (namespace, due, key);
+INSERT INTO relent VALUES ('', 'key', 9, NULL, 0, 0, 0, 0, NULL, 'old', NULL, NULL, NULL, NULL);
+INSERT INTO relent VALUES
+    ('', 'kept', 2, 2000000000, 0, 0, 0, 0, NULL, 'old', NULL, NULL, NULL, NULL);
+";
+
+#[test]
+fn p5_a_table_of_the_first_migration_without_intervals_goes_on() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(VERSION_1)
+        .unwrap();
+    for _ in 0..2 {
+        let store = SqliteStore::open(&path).unwrap();
+        store.migrate().unwrap();
+        let tracker = DurableTracker::new(store.with_history(), POLICY);
+        assert_eq!(tracker.due(10).unwrap().len(), 2);
+        assert_eq!(tracker.check("key").unwrap(), Readiness::Ready);
+    }
+    let tracker = DurableTracker::new(SqliteStore::open(&path).unwrap().with_history(), POLICY);
+    assert_eq!(tracker.start("another").unwrap().token(), 42);
+    let told = tracker.record_failure("key", "again").unwrap();
+    assert_eq!(told, Decision::Retry { after: SECOND }, "a clean slate");
+    let told = tracker.record_failure("kept", "again").unwrap();
+    assert_eq!(told, Decision::Retry { after: 4 * SECOND });
+    assert_eq!(tracker.store().history("key", 10).unwrap().len(), 1);
+}
+
+#[track_caller]
+fn problem(opened: Result<SqliteStore, SqliteError>, path: &Path) -> Problem {
+    match opened {
+        Err(SqliteError::Unreadable(unreadable)) => {
+            let said = unreadable.to_string();
+            assert!(said.contains(&path.display().to_string()), "{said}");
+            unreadable.problem
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("opened what is not ours"),
+    }
+}
+
+#[test]
+fn p5_what_is_not_ours_is_refused_and_left() {
+    let directory = tempdir().unwrap();
+    let refused = |name: &str, sql: &str| {
+        let path = directory.path().join(name);
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let before = fs::read(&path).unwrap();
+        let problem = problem(SqliteStore::open(&path), &path);
+        assert_eq!(fs::read(&path).unwrap(), before, "changed");
+        problem
+    };
+    let foreign = refused("foreign", "CREATE TABLE relent (a)");
+    assert!(matches!(foreign, Problem::Foreign(_)));
+    let foreign = refused("meta", "CREATE TABLE relent_meta (a)");
+    assert!(matches!(foreign, Problem::Foreign(_)));
+    let newer = refused(
+        "newer",
+        "CREATE TABLE relent_meta AS SELECT 1 AS only, 3 AS version",
+    );
+    assert_eq!(newer, Problem::Newer { found: 3, known: 2 });
+    let damaged = refused(
+        "damaged",
+        "CREATE TABLE relent_meta AS SELECT 1 AS only, -3 AS version",
+    );
+    assert!(matches!(damaged, Problem::Damaged(_)));
+
+    let path = directory.path().join("text");
+    let text = "no database, by far\n".repeat(100);
+    fs::write(&path, &text).unwrap();
+    assert!(matches!(
+        problem(SqliteStore::open(&path), &path),
+        Problem::Foreign(_)
+    ));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn p5_a_damaged_row_is_named_and_left() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let (connection, tracker) = machines(&path);
+    for damage in [
+        "failures = -1",
+        "failures = 4294967296",
+        "interval = -1",
+        "first_failure = -1",
+        "until = -1",
+        "gave_up = 'bored'",
+        "token = 1",
+        "token = 1, holder = 'x', lease_since = 0",
+        "cause = CAST(x'ff' AS TEXT)",
+    ] {
+        assert!(tracker.record_failure("the key", "broken").is_ok());
+        connection
+            .execute(&format!("UPDATE relent SET {damage}"), [])
+            .unwrap();
+        let row = || {
+            let row =
+                "SELECT failures || quote(interval) || quote(gave_up) || quote(token) FROM relent";
+            connection
+                .query_row(row, [], |row| row.get::<_, String>(0))
+                .unwrap()
+        };
+        let before = row();
+        let Err(error) = tracker.record_failure("the key", "broken") else {
+            panic!("{damage} was overlooked");
+        };
+        let said = error.to_string();
+        assert!(
+            said.contains("\"the key\"") && said.contains("store.db"),
+            "{said}"
+        );
+        assert!(tracker.start("the key").is_err());
+        assert!(tracker.get("the key").is_err());
+        assert_eq!(row(), before);
+        connection.execute("DELETE FROM relent", []).unwrap();
+    }
+}
+
+#[test]
+fn b8_the_longest_interval_and_the_end_of_time_survive() {
+    let store = SqliteStore::new(Connection::open_in_memory().unwrap()).unwrap();
+    let tracker = DurableTracker::new(store, POLICY);
+    let eternal = Backoff::fixed(Duration::MAX);
+    for _ in 0..2 {
+        assert!(
+            tracker
+                .record_failure_with("key", Some(&eternal), None, "")
+                .is_ok()
+        );
+        let record = tracker.get("key").unwrap().unwrap();
+        assert_eq!(record.state.interval, Duration::from_nanos(u64::MAX));
+        assert_eq!(
+            record.until,
+            UNIX_EPOCH + Duration::from_nanos(i64::MAX as u64)
+        );
+        assert_eq!(tracker.waiting(10).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn lists_go_by_the_index() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let (connection, tracker) = machines(&path);
+    assert!(tracker.record_failure("key", "broken").is_ok());
+    let plan = "EXPLAIN QUERY PLAN SELECT * FROM relent WHERE namespace = ?1
+                AND (due, key) > (?3, ?4) AND due <= ?2 AND gave_up IS NULL
+                ORDER BY due, key LIMIT ?5";
+    let mut plan = connection.prepare(plan).unwrap();
+    let steps = plan.query_map(params!["", 0, 0, "", 10], |row| {
+        row.get::<_, String>("detail")
+    });
+    let steps: Vec<_> = steps.unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(steps.len(), 1, "sorted: {steps:?}");
+    assert!(steps[0].contains("relent_due"), "{steps:?}");
+}
+
+#[test]
+fn p1_a_process_that_starts_after_the_clock_was_set_back_knows() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let clock = ManualClock::new();
+    clock.set(Duration::from_secs(1_000_000));
+    let store = SqliteStore::open(&path).unwrap().with_clock(clock.clone());
+    assert!(
+        DurableTracker::new(store, POLICY)
+            .record_failure("key", "broken")
+            .is_ok()
+    );
+    clock.set(Duration::from_secs(1000));
+    let store = SqliteStore::open(&path).unwrap().with_clock(clock.clone());
+    let tracker = DurableTracker::new(store, POLICY);
+    assert_eq!(tracker.claim_due(10).unwrap().len(), 0);
+    clock.advance(SECOND);
+    assert_eq!(tracker.claim_due(10).unwrap().len(), 1);
+}
+
+#[test]
+fn g3_gave_up_is_kept() {
+    let store = SqliteStore::new(Connection::open_in_memory().unwrap()).unwrap();
+    let tracker = DurableTracker::new(store, POLICY);
+    for (policy, reason) in [
+        (POLICY.give_up_after_failures(1), GiveUpReason::Failures),
+        (POLICY.give_up_after(Duration::ZERO), GiveUpReason::Elapsed),
+    ] {
+        let told = tracker
+            .record_failure_with("key", Some(&policy), None, "")
+            .unwrap();
+        assert_eq!(told, Decision::GiveUp(reason));
+        assert_eq!(tracker.check("key").unwrap(), Readiness::GaveUp(reason));
+        assert!(tracker.forget("key").unwrap());
+    }
+}
