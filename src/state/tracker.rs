@@ -255,6 +255,36 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         Attempt::begin(self, key)
     }
 
+    /// Begins an attempt at `key` also if it is waiting or gave up: because somebody asked for it,
+    /// or because something has changed.
+    ///
+    /// The same as [`attempt`](Self::attempt) where the key is ready. Where it is not, a success
+    /// ends the streak as ever, but a failure changes nothing: it is no news, and being asked often
+    /// should not make the wait longer. The answer is then what is left of it.
+    ///
+    /// ```
+    /// # use relent::{Backoff, BackoffTracker};
+    /// # use std::time::Duration;
+    /// const POLICY: Backoff = Backoff::fixed(Duration::from_secs(60)).give_up_after_failures(2);
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
+    /// let _ = tracker.record_failure("example.org");
+    ///
+    /// // Somebody presses a button, thrice.
+    /// for _ in 0..3 {
+    ///     let left = tracker.attempt_now("example.org").fail().delay();
+    ///     assert!(left.is_some_and(|left| left <= Duration::from_secs(60)));
+    /// }
+    /// let recovery = tracker.attempt_now("example.org").succeed();
+    /// assert_eq!(recovery.map(|recovery| recovery.failures), Some(1));
+    /// ```
+    pub fn attempt_now<'a, Q>(&'a self, key: &'a Q) -> Attempt<'a, Q, K, C, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        Attempt::begin_now(self, key)
+    }
+
     /// Forgets `key`, as if it had never failed. True if it was failing.
     pub fn forget<Q>(&self, key: &Q) -> bool
     where
