@@ -5,6 +5,7 @@
 
 #[cfg(feature = "std")]
 pub mod clock;
+pub mod docs;
 mod policy;
 pub mod random;
 mod state;

@@ -12,3 +12,5 @@ mod session;
 #[cfg(feature = "sqlite")]
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[path = "store/twins.rs"]
+mod twins;
