@@ -7,6 +7,8 @@ mod faces;
 mod file;
 #[path = "store/memory.rs"]
 mod memory;
+#[path = "store/record.rs"]
+mod record;
 #[path = "store/session.rs"]
 mod session;
 #[cfg(feature = "sqlite")]
