@@ -103,7 +103,10 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
             }
             7 => same(one.forget(key), ready(two.forget(key)), &context),
             8 => same(one.due(3), ready(two.due(3)), &context),
-            9 => same(one.waiting(3), ready(two.waiting(3)), &context),
+            9 => {
+                same(one.waiting(3), ready(two.waiting(3)), &context);
+                same(one.gave_up(3), ready(two.gave_up(3)), &context);
+            }
             10 | 11 => match (one.start(key), ready(two.start(key))) {
                 (Ok(a), Ok(b)) => {
                     same(a.record(), b.record(), &context);
