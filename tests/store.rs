@@ -7,8 +7,12 @@ mod faces;
 mod file;
 #[path = "store/memory.rs"]
 mod memory;
+#[path = "store/record.rs"]
+mod record;
 #[path = "store/session.rs"]
 mod session;
 #[cfg(feature = "sqlite")]
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[path = "store/twins.rs"]
+mod twins;

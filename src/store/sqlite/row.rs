@@ -102,6 +102,7 @@ pub(super) fn next_token(connection: &Connection) -> Result<u64, SqliteError> {
 pub(super) enum Range {
     Due,
     Waiting,
+    GaveUp,
     FromTheFuture,
 }
 
@@ -110,6 +111,7 @@ impl Range {
         match which {
             Which::Due => Range::Due,
             Which::Waiting => Range::Waiting,
+            Which::GaveUp => Range::GaveUp,
         }
     }
 
@@ -123,6 +125,10 @@ impl Range {
             Range::Waiting => {
                 "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND due > ?2 AND gave_up IS NULL
                  AND since <= ?2 AND coalesce(lease_since <= ?2, 1) ORDER BY due, key LIMIT ?5"
+            }
+            Range::GaveUp => {
+                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND gave_up IS NOT NULL
+                 ORDER BY due, key LIMIT ?5"
             }
             Range::FromTheFuture => {
                 "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND due > ?2 AND gave_up IS NULL
@@ -144,6 +150,7 @@ pub(super) fn list(
     let start = match range {
         Range::Due => -1,
         Range::Waiting | Range::FromTheFuture => now,
+        Range::GaveUp => NEVER - 1,
     };
     let after = page.after.as_ref();
     let after = after.map(|after| (columns::time(after.due), after.key.as_str()));
