@@ -28,6 +28,7 @@
 //! | a map from keys to failures | [`BackoffTracker`] |
 //! | many clients of one service | [`RetryBudget`] |
 //! | a crate that takes an iterator of delays | [`Backoff::schedule`] |
+//! | failures to remember over a restart, or work for one worker at a time | [`store`] |
 //! | columns of my own | [`BackoffState`] and [`Backoff::next`] |
 //! | a policy written by a person | [`Backoff`] by serde, [`Backoff::validate`], [`Backoff::preview`] |
 //! | questions | [`docs`] |
