@@ -2,9 +2,15 @@
 //! one is built.
 
 #[doc = include_str!("docs/choosing.md")]
-#[doc = "\n## Pictures\n\nThe outage, under the policies above:\n"]
+///
+/// ## Pictures
+///
+/// Drawn by `cargo run --release --example herd -- --only outage`:
+///
 #[doc = include_str!("docs/img/outage.svg")]
-#[doc = "\nThe overload, with and without budgets:\n"]
+///
+/// and by `cargo run --release --example herd -- --only overload`:
+///
 #[doc = include_str!("docs/img/overload.svg")]
 #[cfg(feature = "std")]
 pub mod choosing {}

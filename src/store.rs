@@ -4,6 +4,7 @@
 //! |---|---|
 //! | failures to remember over a restart | a [`DurableTracker`] over a store; [blocking](blocking::DurableTracker) or async |
 //! | work that only one worker may do at a time | [`DurableTracker::start`], a [`Work`] and a [heartbeat](DurableTracker::heartbeat_with) |
+//! | a [`BackoffTracker`](crate::BackoffTracker) that must not wait for a disk | [`WriteBehind`] |
 //! | one process and no database | `FileStore` (feature `file`) |
 //! | processes of one host, or tables to join with | `SqliteStore` (feature `sqlite`) |
 //! | a blocking store and an async program | `Unblock` (feature `tokio`), or [`Inline`] |
@@ -16,6 +17,7 @@
 //!
 //! Read on: [how to keep it across restarts](crate::docs), and [leases](crate::docs::leases).
 
+mod behind;
 pub mod blocking;
 mod change;
 #[cfg(feature = "sqlite")]
@@ -47,7 +49,7 @@ pub use change::{Change, Event, Settled, Write};
 pub use error::{Error, StartError, WorkError};
 #[cfg(feature = "file")]
 pub use file::{FileError, FileStore};
-pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work};
+pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work, WriteBehind};
 pub use history::Entry;
 pub use inline::Inline;
 #[cfg(feature = "tokio")]

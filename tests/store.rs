@@ -1,5 +1,7 @@
 //! One contract, every store, in every face.
 
+#[path = "store/behind.rs"]
+mod behind;
 #[path = "store/faces.rs"]
 mod faces;
 #[cfg(feature = "file")]

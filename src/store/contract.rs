@@ -118,7 +118,7 @@ fn another<B: Bench>(
     tracker: &DurableTracker<B::Store>,
     holder: &str,
 ) -> DurableTracker<B::Store> {
-    DurableTracker::new(tracker.shared(), options(bench).holder(holder))
+    tracker.another(options(bench).holder(holder))
 }
 
 #[track_caller]
