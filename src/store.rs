@@ -2,7 +2,7 @@
 
 pub mod blocking;
 mod change;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod columns;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -20,6 +20,8 @@ mod lease;
 mod listing;
 mod memory;
 mod options;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 mod session;
 #[cfg(feature = "sqlite")]
@@ -41,6 +43,8 @@ pub use lease::{Lease, LeaseLost, Refusal};
 pub use listing::{Cursor, Listed, Page, Which};
 pub use memory::MemoryStore;
 pub use options::Options;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresStore};
 pub use record::Record;
 pub use session::{Expiry, Session};
 #[cfg(feature = "sqlite")]

@@ -54,7 +54,7 @@ pub(super) fn put(
         ":due": record.due().map_or(NEVER, columns::time),
         ":gave_up": record.gave_up.map(columns::reason),
         ":cause": record.cause,
-        ":token": lease.map(|lease| i64::try_from(lease.token).unwrap_or(i64::MAX)),
+        ":token": lease.map(|lease| columns::token(lease.token)),
         ":holder": lease.map(|lease| &lease.holder),
         ":lease_since": lease.map(|lease| columns::time(lease.since)),
         ":lease_until": lease.map(|lease| columns::time(lease.until)),
@@ -191,7 +191,7 @@ pub(super) fn note(
     event: Event,
     cause: Option<&str>,
 ) -> Result<(), SqliteError> {
-    let cause = cause.filter(|_| matches!(event, Event::Failed | Event::Expired));
+    let cause = cause.filter(|_| columns::has_cause(event));
     let mut statement = connection.prepare_cached(
         "INSERT INTO relent_history (namespace, key, at, event, cause) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
