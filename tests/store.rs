@@ -7,6 +7,8 @@ mod faces;
 mod file;
 #[path = "store/memory.rs"]
 mod memory;
+#[path = "store/session.rs"]
+mod session;
 #[cfg(feature = "sqlite")]
 #[path = "store/sqlite.rs"]
 mod sqlite;
