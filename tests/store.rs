@@ -12,3 +12,8 @@ mod session;
 #[cfg(feature = "sqlite")]
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[cfg(all(unix, feature = "postgres"))]
+#[path = "store/postgres.rs"]
+mod postgres;
+#[cfg(all(unix, any(feature = "postgres", feature = "redis")))]
+mod servers;
