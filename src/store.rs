@@ -23,6 +23,10 @@ mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod rounds;
 mod session;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -46,6 +50,8 @@ pub use options::Options;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresError, PostgresStore};
 pub use record::Record;
+#[cfg(feature = "redis")]
+pub use redis::{RedisError, RedisStore};
 pub use session::{Expiry, Session};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteError, SqliteStore};

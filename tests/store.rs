@@ -15,5 +15,8 @@ mod sqlite;
 #[cfg(all(unix, feature = "postgres"))]
 #[path = "store/postgres.rs"]
 mod postgres;
+#[cfg(all(unix, feature = "redis"))]
+#[path = "store/redis.rs"]
+mod redis;
 #[cfg(all(unix, any(feature = "postgres", feature = "redis")))]
 mod servers;

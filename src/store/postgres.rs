@@ -9,7 +9,7 @@ mod sql;
 
 pub use error::PostgresError;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +22,7 @@ use super::history::Entry;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::Record;
+use super::rounds::{Contended, Place, Rounds};
 use super::step::Start;
 use super::unreadable::{Problem, Unreadable};
 use batch::Batch;
@@ -110,9 +111,6 @@ pub struct PostgresStore {
     namespace: String,
     history: bool,
 }
-
-/// How often a change is tried again that others, or the database, came in the way of.
-const TRIES: usize = 16;
 
 impl PostgresStore {
     /// Over the connections of a pool. Does nothing yet: see [`migrate`](Self::migrate).
@@ -239,7 +237,7 @@ impl PostgresStore {
         &self,
         connection: &mut PgConnection,
         statement: &'static str,
-        keys: &[(usize, &str)],
+        keys: &[Place<'_>],
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<R>>, PostgresError> {
         let names: Vec<_> = keys.iter().map(|&(_, key)| key).collect();
@@ -271,7 +269,7 @@ impl PostgresStore {
     async fn attempt_locked<R: Send>(
         &self,
         connection: &mut PgConnection,
-        keys: &[(usize, &str)],
+        keys: &[Place<'_>],
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<R>>, PostgresError> {
         let mut transaction = Connection::begin(connection).await?;
@@ -285,53 +283,25 @@ impl PostgresStore {
         keys: &[&str],
         mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send,
     ) -> Result<Vec<R>, PostgresError> {
-        let mut left: Vec<_> = keys.iter().copied().enumerate().collect();
-        let mut answers: Vec<_> = keys.iter().map(|_| None).collect();
+        let mut rounds = Rounds::of(keys);
         let mut connection = self.pool.acquire().await?;
-        let mut conflicts = 0;
-        while !left.is_empty() {
-            if conflicts > TRIES {
-                return Err(PostgresError::Contended);
+        loop {
+            let keys = rounds.next(usize::MAX)?;
+            if keys.is_empty() {
+                return Ok(rounds.answers()?);
             }
-            let (keys, again) = firsts(left);
-            // Hardly ever does anybody come in the way. Whoever was, makes sure of its turn.
-            let made = if conflicts == 0 {
-                self.attempt(&mut connection, sql::READ, &keys, &mut change).await
-            } else {
+            // Hardly ever does anybody come in the way. After that, make sure of our turn.
+            let made = if rounds.is_contended() {
                 self.attempt_locked(&mut connection, &keys, &mut change).await
+            } else {
+                self.attempt(&mut connection, sql::READ, &keys, &mut change).await
             };
-            let made = match made {
-                Err(error) if error.is_conflict() => keys.iter().map(|_| None).collect(),
-                made => made?,
-            };
-            left = again;
-            let mut is_conflict = false;
-            for (place, answer) in keys.into_iter().zip(made) {
-                match (answer, answers.get_mut(place.0)) {
-                    (Some(answer), Some(slot)) => *slot = Some(answer),
-                    _ => {
-                        is_conflict = true;
-                        left.push(place);
-                    }
-                }
+            match made {
+                Err(error) if error.is_conflict() => rounds.made(keys, Vec::new()),
+                made => rounds.made(keys, made?),
             }
-            left.sort_unstable();
-            conflicts += usize::from(is_conflict);
         }
-        answers
-            .into_iter()
-            .collect::<Option<_>>()
-            .ok_or(PostgresError::Contended)
     }
-}
-
-/// A key and its place among the others.
-type Place<'a> = (usize, &'a str);
-
-/// The first place of each key, and the rest.
-fn firsts(places: Vec<Place<'_>>) -> (Vec<Place<'_>>, Vec<Place<'_>>) {
-    let mut seen = HashSet::with_capacity(places.len());
-    places.into_iter().partition(|&(_, key)| seen.insert(key))
 }
 
 fn count(limit: usize) -> i64 {
@@ -348,7 +318,7 @@ impl AsyncStore for PostgresStore {
     ) -> Result<R, PostgresError> {
         let keys = [key];
         let answers = self.change_all(&keys, |_, record, now| change(record, now));
-        answers.await?.pop().ok_or(PostgresError::Contended)
+        Ok(answers.await?.pop().ok_or(Contended)?)
     }
 
     async fn update_all<R: Send + 'static>(
@@ -457,13 +427,13 @@ impl AsyncTransactional for PostgresStore {
             return Err(PostgresError::NoTransaction);
         }
         let mut change = move |_: usize, record: Option<&Record>, now| change(record, now);
-        for _ in 0..TRIES {
+        for _ in 0..Rounds::<R>::MOST {
             let keys = [(0, key)];
             let made = self.attempt(connection, sql::LOCK, &keys, &mut change);
             if let Some(answer) = made.await?.pop().flatten() {
                 return Ok(answer);
             }
         }
-        Err(PostgresError::Contended)
+        Err(Contended.into())
     }
 }

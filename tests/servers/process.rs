@@ -67,7 +67,6 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
         .chain(versions)
         .map(|directory| directory.join(name))
         .find(|program| program.is_file())
-        .and_then(|program| program.canonicalize().ok())
 }
 
 /// What there is, or a loud word that its tests are skipped; in CI, where they must run, a failure.

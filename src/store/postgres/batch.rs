@@ -124,7 +124,7 @@ impl Puts<'_> {
             .bind(column.of(|record| Moment::of(record.since)))
             .bind(column.of(|record| Moment::of(record.until)))
             .bind(column.of(|record| record.due().map_or(Moment::NEVER, Moment::of)))
-            .bind(column.of(|record| Moment::of(when_written(record))))
+            .bind(column.of(|record| Moment::of(record.written())))
             .bind(column.of(|record| record.gave_up.map(columns::reason)))
             .bind(column.of(|record| record.cause.as_str()))
             .bind(column.of(|record| record.lease.as_ref().map(|lease| columns::token(lease.token))))
@@ -164,12 +164,6 @@ impl Puts<'_> {
         }
         Ok(())
     }
-}
-
-/// The later of the times at which the record's parts were written.
-fn when_written(record: &Record) -> SystemTime {
-    let lease = record.lease.as_ref();
-    lease.map_or(record.since, |lease| lease.since.max(record.since))
 }
 
 struct Columns<'a>(&'a [&'a Record]);

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::store::unreadable::{Problem, Unreadable};
+use crate::store::rounds::Contended;
+use crate::store::unreadable::Unreadable;
 
 /// What can go wrong with a [`PostgresStore`](super::PostgresStore).
 #[derive(Debug)]
@@ -19,11 +20,6 @@ pub enum PostgresError {
     Contended,
     /// The database failed.
     Postgres(sqlx::Error),
-}
-
-pub(super) fn damaged(place: String, why: String) -> PostgresError {
-    let problem = Problem::Damaged(why);
-    PostgresError::Unreadable(Unreadable { place, problem })
 }
 
 impl PostgresError {
@@ -43,6 +39,12 @@ impl PostgresError {
 pub(super) fn is(error: &sqlx::Error, codes: &[&str]) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| codes.contains(&code.as_ref()))
+}
+
+impl From<Contended> for PostgresError {
+    fn from(_: Contended) -> PostgresError {
+        PostgresError::Contended
+    }
 }
 
 impl From<sqlx::Error> for PostgresError {
