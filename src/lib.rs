@@ -1,12 +1,48 @@
-//! Retry and backoff that hold their promises.
+//! Retry and backoff that hold their promises: one policy as plain constant data, and everything a
+//! program needs to obey it.
+//!
+//! ```
+//! use relent::Backoff;
+//! use std::time::Duration;
+//!
+//! const POLICY: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30))
+//!     .give_up_after_failures(8);
+//!
+//! let hosts = POLICY
+//!     .retry(|| std::fs::read_to_string("/etc/hosts"))
+//!     .when(|error| error.kind() != std::io::ErrorKind::NotFound)
+//!     .notify(|failed| eprintln!("{}; again in {:?}", failed.error, failed.delay))
+//!     .call()?;
+//! # let _ = hosts;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! A retry anywhere is the same pure step: (policy, state, failure) → (state, wait this long | give
+//! up). The policy is a [`Backoff`], the state a [`BackoffState`], the step [`Backoff::next`]. Everything
+//! else supplies time and randomness, and obeys the [`Decision`]:
+//!
+//! | I have | I use |
+//! |---|---|
+//! | a sleep loop | [`Backoff::retry`] |
+//! | an async call that fails at times | [`Backoff::retry_async`] |
+//! | a map from keys to failures | [`BackoffTracker`] |
+//! | many clients of one service | [`RetryBudget`] |
+//! | a crate that takes an iterator of delays | [`Backoff::schedule`] |
+//! | columns of my own | [`BackoffState`] and [`Backoff::next`] |
+//! | a policy written by a person | [`Backoff`] by serde, [`Backoff::validate`], [`Backoff::preview`] |
+//! | questions | [`docs`] |
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "std")]
 pub mod clock;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 mod policy;
 pub mod random;
+#[cfg(feature = "std")]
+pub mod retry;
 mod state;
 #[cfg(feature = "std")]
 pub mod store;
@@ -15,4 +51,8 @@ pub use policy::{
     Backoff, GiveUp, GiveUpReason, InvalidBackoff, Jitter, Preview, PreviewRow, Problem, Rounding,
     Warning,
 };
+#[cfg(feature = "std")]
+pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
+#[cfg(feature = "std")]
+pub use state::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};
 pub use state::{BackoffState, Decision, Failure, Readiness, Recovery, Schedule};

@@ -5,6 +5,8 @@ mod give_up;
 mod interval;
 mod invalid;
 mod jitter;
+#[cfg(feature = "std")]
+mod packed;
 mod preview;
 
 pub use backoff::Backoff;
@@ -15,6 +17,11 @@ pub use jitter::Jitter;
 pub use preview::{Preview, PreviewRow, Warning};
 
 pub(crate) use interval::{from_nanos, nanos};
+#[cfg(feature = "std")]
+pub(crate) use {
+    interval::{HALF_UP, product},
+    packed::Packed,
+};
 
 #[cfg(feature = "serde")]
 pub(crate) mod config;

@@ -4,8 +4,12 @@ mod backoff_state;
 mod decision;
 mod readiness;
 mod schedule;
+#[cfg(feature = "std")]
+mod tracker;
 
 pub use backoff_state::BackoffState;
 pub use decision::{Decision, Failure};
 pub use readiness::{Readiness, Recovery};
 pub use schedule::Schedule;
+#[cfg(feature = "std")]
+pub use tracker::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};

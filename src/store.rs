@@ -1,4 +1,20 @@
 //! Remember: durable backoff state and leases, per key.
+//!
+//! | I have | I use |
+//! |---|---|
+//! | failures to remember over a restart | a [`DurableTracker`] over a store; [blocking](blocking::DurableTracker) or async |
+//! | work that only one worker may do at a time | [`DurableTracker::start`], a [`Work`] and a [heartbeat](DurableTracker::heartbeat_with) |
+//! | one process and no database | `FileStore` (feature `file`) |
+//! | processes of one host, or tables to join with | `SqliteStore` (feature `sqlite`) |
+//! | a blocking store and an async program | `Unblock` (feature `tokio`), or [`Inline`] |
+//! | a store of my own | [`AsyncStore`] or [`blocking::Store`], and the feature `contract` |
+//! | backoff columns in a table of my own | no store: [ten lines](crate::docs::own_table) |
+//!
+//! Every transition of a key is a pure function from its [`Record`] and the store's time to a
+//! [`Change`]: they are all in [`step`]. A store only loads, compares and swaps, and lists. So
+//! threads, processes and hosts that share a store agree on every key, whichever face they use.
+//!
+//! Read on: [how to keep it across restarts](crate::docs), and [leases](crate::docs::leases).
 
 pub mod blocking;
 mod change;

@@ -7,6 +7,8 @@ mod faces;
 mod file;
 #[path = "store/memory.rs"]
 mod memory;
+#[path = "store/record.rs"]
+mod record;
 #[path = "store/session.rs"]
 mod session;
 #[cfg(feature = "sqlite")]
@@ -20,3 +22,5 @@ mod postgres;
 mod redis;
 #[cfg(all(unix, any(feature = "postgres", feature = "redis")))]
 mod servers;
+#[path = "store/twins.rs"]
+mod twins;

@@ -287,7 +287,7 @@ impl Backoff {
 
     /// The delay to wait after an interval of `previous`, and the interval to remember, in
     /// nanoseconds.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn delay_after(
         &self,
         previous: Option<u64>,

@@ -32,7 +32,7 @@ impl GiveUp {
 
     /// Why to stop at the `failures`-th failure, `elapsed` after the first, instead of waiting
     /// `delay`.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn reason(
         &self,
         failures: u32,

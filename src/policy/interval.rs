@@ -28,7 +28,7 @@ const SECOND: u64 = 1_000_000_000;
 const MAX_WHOLE: u64 = u64::MAX / SECOND * SECOND;
 
 /// The nanoseconds in `duration`, at most `u64::MAX`.
-#[inline]
+#[inline(always)]
 pub(crate) const fn nanos(duration: Duration) -> u64 {
     duration
         .as_secs()
@@ -36,7 +36,7 @@ pub(crate) const fn nanos(duration: Duration) -> u64 {
         .saturating_add(duration.subsec_nanos() as u64)
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) const fn from_nanos(nanos: u64) -> Duration {
     Duration::from_nanos(nanos)
 }
@@ -52,7 +52,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn of(backoff: &Backoff) -> Scale {
         let (initial, max) = (nanos(backoff.initial), nanos(backoff.max));
         let exponent = at_least_one(backoff.exponent);
@@ -68,7 +68,7 @@ impl Scale {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn interval_after(&self, previous: Option<u64>) -> u64 {
         match previous {
             Some(previous) if self.exponent.to_bits() != ONE => self.grow(previous),
@@ -76,6 +76,7 @@ impl Scale {
         }
     }
 
+    #[inline(always)]
     const fn grow(&self, previous: u64) -> u64 {
         let previous = larger(previous, self.resolution);
         if previous >= self.max {
@@ -92,7 +93,7 @@ impl Scale {
 
     /// `nanos` rounded up to the resolution. For anything up to `max` the result is too: `max` is a
     /// multiple.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn round_up(&self, nanos: u64) -> u64 {
         if self.resolution == 1 {
             nanos
@@ -102,7 +103,7 @@ impl Scale {
     }
 }
 
-#[inline]
+#[inline(always)]
 const fn whole_seconds_up(nanos: u64) -> u64 {
     match nanos {
         0 => SECOND,
@@ -111,12 +112,12 @@ const fn whole_seconds_up(nanos: u64) -> u64 {
     }
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) const fn larger(a: u64, b: u64) -> u64 {
     if a > b { a } else { b }
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) const fn smaller(a: u64, b: u64) -> u64 {
     if a < b { a } else { b }
 }
@@ -128,7 +129,7 @@ const FRACTION: u64 = (1 << FRACTION_BITS) - 1;
 
 /// `exponent`, or 1 if it is less or not a number. By its bits, which order positive floats as
 /// integers: targets without a float unit need none.
-#[inline]
+#[inline(always)]
 const fn at_least_one(exponent: f64) -> f64 {
     match exponent.to_bits() {
         ONE..=INFINITY => exponent,
@@ -137,7 +138,7 @@ const fn at_least_one(exponent: f64) -> f64 {
 }
 
 /// `proportion`, limited to 0..=1; not a number gives 0.
-#[inline]
+#[inline(always)]
 pub(crate) const fn proportion(proportion: f64) -> f64 {
     match proportion.to_bits() {
         0..ONE => proportion,
@@ -153,39 +154,29 @@ pub(crate) const DOWN: bool = false;
 /// `nanos × factor`, exact to the nanosecond and at most `u64::MAX`, for a factor that is not
 /// negative.
 ///
-/// A float is an integer times a power of two, so the product is one integer multiplication (64 ×
-/// 53 bits, which 128 hold) and one shift: no drift, and the same on every platform.
-#[inline]
+/// A float is an integer times a power of two, so the product is one integer multiplication
+/// (64 × 53 bits, which 128 hold) and one shift: no drift, and the same on every platform.
+#[inline(always)]
 pub(crate) const fn product(nanos: u64, factor: f64, half_up: bool) -> u64 {
+    // factor = significand × 2^(exponent − POINT)
+    const POINT: u32 = 1023 + FRACTION_BITS;
     let bits = factor.to_bits();
-    if bits >= INFINITY {
-        return if nanos == 0 { 0 } else { u64::MAX };
-    }
-    let biased = (bits >> FRACTION_BITS) as u32;
-    let (significand, biased) = match biased {
+    let (significand, exponent) = match (bits >> FRACTION_BITS) as u32 {
         0 => (bits & FRACTION, 1),
-        _ => (bits & FRACTION | 1 << FRACTION_BITS, biased),
+        exponent => (bits & FRACTION | 1 << FRACTION_BITS, exponent),
     };
     let product = nanos as u128 * significand as u128;
-    // factor = significand × 2^(biased − 1075)
-    let point = 1023 + FRACTION_BITS;
-    let whole = if biased >= point {
-        let up = biased - point;
-        if product == 0 {
-            0
-        } else if up >= product.leading_zeros() {
-            u128::MAX
-        } else {
-            product << up
-        }
-    } else {
-        let down = point - biased;
-        if down >= u128::BITS {
-            0
-        } else {
-            // No overflow: the product has at most 117 bits, and the half less than 127.
-            (product + ((half_up as u128) << down >> 1)) >> down
-        }
+    let whole = match POINT.checked_sub(exponent) {
+        // The last bit cut off is the half.
+        Some(down @ 1..u128::BITS) => ((product >> (down - 1)) + half_up as u128) >> 1,
+        Some(0) => product,
+        Some(_) => 0,
+        // Infinity is such a factor too, the largest.
+        None => match (product, exponent - POINT) {
+            (0, _) => 0,
+            (_, up) if up < product.leading_zeros() => product << up,
+            _ => u128::MAX,
+        },
     };
     if whole > u64::MAX as u128 {
         u64::MAX

@@ -38,7 +38,7 @@ impl Jitter {
     }
 
     /// The delays that `interval` may give.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn spread(self, interval: u64, scale: &Scale) -> Spread {
         let (shortest, longest) = match self {
             Jitter::None => (interval, interval),
@@ -70,17 +70,19 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    #[inline]
+    #[inline(always)]
     const fn width(self) -> u64 {
         self.longest - self.shortest
     }
 
     /// The delay that `entropy` picks: all are equally likely, to within 2⁻⁶⁴ of one another's
     /// share.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn draw(self, entropy: u64) -> u64 {
         // The fixed-point product of a fraction in [0, 1) and the number of choices.
-        let choice = (entropy as u128 * (self.width() as u128 + 1)) >> u64::BITS;
+        // They fit in 64 bits: a range that begins at zero is empty.
+        let choices = self.width().wrapping_add(1);
+        let choice = (entropy as u128 * choices as u128) >> u64::BITS;
         self.shortest + choice as u64
     }
 
@@ -89,7 +91,7 @@ impl Spread {
     /// return together either.
     ///
     /// Never earlier than the range itself, for any one draw.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn not_before(self, hint: u64, max: u64) -> Spread {
         if hint >= max {
             Spread {

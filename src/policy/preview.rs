@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::interval::Scale;
 use super::jitter::Spread;
-use super::{Backoff, GiveUpReason, Jitter, Rounding, from_nanos, nanos};
+use super::{Backoff, GiveUp, GiveUpReason, Jitter, Rounding, from_nanos, nanos};
 
 /// A policy as a table: for each failure, how long the waits are. From [`Backoff::preview`].
 ///
@@ -106,7 +106,8 @@ impl Preview {
         self
     }
 
-    /// One row a failure, up to the one that gives up, or to where nothing changes any more.
+    /// One row a failure, up to the one that gives up; if none does, to where nothing changes any
+    /// more.
     pub fn rows(&self) -> impl Iterator<Item = PreviewRow> + use<> {
         Walk::new(self.backoff).take(self.limit as usize)
     }
@@ -257,7 +258,8 @@ impl Iterator for Walk {
     type Item = PreviewRow;
 
     fn next(&mut self) -> Option<PreviewRow> {
-        if self.steady || self.gave_up.is_some() {
+        let give_up = self.backoff.give_up;
+        if self.gave_up.is_some() || self.steady && give_up == GiveUp::NEVER {
             return None;
         }
         let scale = Scale::of(&self.backoff);

@@ -110,18 +110,51 @@ impl Backoff {
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::GiveUp(GiveUpReason::Failures));
     /// assert_eq!(state.failures, 3);
     /// ```
-    #[inline]
+    #[inline(always)]
     pub const fn next(&self, state: &mut BackoffState, failure: Failure) -> Decision {
-        let previous = match state.failures {
-            0 => None,
-            _ => Some(nanos(state.interval)),
-        };
-        let step = self.delay_after(previous, failure.retry_after, failure.entropy);
-        state.failures = state.failures.saturating_add(1);
+        let step = self.step(state.failures, nanos(state.interval), &failure);
+        state.failures = step.failures;
         state.interval = from_nanos(step.interval);
-        let after = from_nanos(step.delay);
-        match self.give_up.reason(state.failures, failure.elapsed, after) {
-            None => Decision::Retry { after },
+        step.decision()
+    }
+
+    /// The step on plain numbers: after so many failures and an interval of so many nanoseconds.
+    #[inline(always)]
+    pub(crate) const fn step(&self, failures: u32, interval: u64, failure: &Failure) -> Step {
+        let previous = match failures {
+            0 => None,
+            _ => Some(interval),
+        };
+        let wait = self.delay_after(previous, failure.retry_after, failure.entropy);
+        let failures = failures.saturating_add(1);
+        let gave_up = self
+            .give_up
+            .reason(failures, failure.elapsed, from_nanos(wait.delay));
+        Step {
+            failures,
+            interval: wait.interval,
+            delay: wait.delay,
+            gave_up,
+        }
+    }
+}
+
+/// What [`Backoff::step`] comes to. Times are nanoseconds.
+pub(crate) struct Step {
+    pub(crate) failures: u32,
+    pub(crate) interval: u64,
+    /// How long to wait, unless it gave up.
+    pub(crate) delay: u64,
+    pub(crate) gave_up: Option<GiveUpReason>,
+}
+
+impl Step {
+    #[inline(always)]
+    const fn decision(&self) -> Decision {
+        match self.gave_up {
+            None => Decision::Retry {
+                after: from_nanos(self.delay),
+            },
             Some(reason) => Decision::GiveUp(reason),
         }
     }

@@ -8,12 +8,20 @@ use crate::policy::GiveUpReason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a key that is not ready should not be tried"]
 pub enum Readiness {
-    /// Now.
+    /// Now: it is not failing, or its wait is over.
     Ready,
     /// After this long.
     Wait(Duration),
     /// Not any more, until a success or until somebody forgets the key.
     GaveUp(GiveUpReason),
+}
+
+impl Readiness {
+    /// Whether the key may be tried now.
+    #[must_use]
+    pub const fn is_ready(self) -> bool {
+        matches!(self, Readiness::Ready)
+    }
 }
 
 /// The end of a streak of failures.

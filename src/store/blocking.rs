@@ -19,7 +19,7 @@ use super::step::Start;
 /// Keeps a record per key, and lets one change at a time be made to it.
 ///
 /// A store knows how to load, to compare and swap, and to list; what a change comes to is decided in
-/// [`step`](super::step). Hold your own to [`contract`](super::contract).
+/// [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
 ///
 /// The same as [`AsyncStore`](super::AsyncStore), for callers that may block.
 pub trait Store {

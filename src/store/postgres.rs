@@ -339,6 +339,7 @@ impl AsyncStore for PostgresStore {
         let statement = match page.which {
             Which::Due => sql::DUE,
             Which::Waiting => sql::WAITING,
+            Which::GaveUp => sql::GAVE_UP,
         };
         let (due, key) = match &page.after {
             None => (Moment::BEGINNING, ""),

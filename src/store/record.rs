@@ -17,8 +17,8 @@ use crate::state::BackoffState;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(from = "json::Flat", into = "json::Flat")
+    derive(serde::Deserialize),
+    serde(from = "json::Flat")
 )]
 pub struct Record {
     /// What the streak has come to. Healthy if the record is there for its lease alone.

@@ -50,6 +50,7 @@ use super::unreadable::Unreadable;
 /// | `{relent:NAMESPACE}:key:KEY` | the record, as JSON: `{"relent": 1, "record": {…}}` |
 /// | `{relent:NAMESPACE}:due` | sorted set: when each key can be taken, in microseconds since 1970; not those that gave up |
 /// | `{relent:NAMESPACE}:written` | sorted set: when each was written |
+/// | `{relent:NAMESPACE}:gave-up` | sorted set: those that gave up |
 /// | `{relent:NAMESPACE}:token` | the last token |
 ///
 /// In the namespace, `%` and `}` are written `%25` and `%7D`. Times are whole microseconds, rounded
@@ -192,6 +193,27 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         Ok((kept.collect::<Result<_, RedisError>>()?, now))
     }
 
+    fn list_by_due(&self, which: &str, page: &Page) -> ScriptInvocation<'static> {
+        let mut list = scripts::LIST.prepare_invoke();
+        list.key(format!("{}due", self.prefix));
+        list.key(format!("{}written", self.prefix));
+        list.arg(self.name("")).arg(which).arg(page.limit);
+        let after = page.after.as_ref();
+        list.arg(or_empty(after.map(|after| value::micros(after.due))));
+        list.arg(after.map_or("", |after| after.key.as_str()));
+        list
+    }
+
+    fn list_by_key(&self, page: &Page) -> ScriptInvocation<'static> {
+        let mut list = scripts::GAVE_UP.prepare_invoke();
+        list.key(format!("{}gave-up", self.prefix));
+        // More is no limit that Redis knows.
+        list.arg(self.name("")).arg(page.limit.min(i32::MAX as usize));
+        let after = page.after.as_ref();
+        list.arg(after.map_or_else(|| "-".to_owned(), |after| format!("({}", after.key)));
+        list
+    }
+
     /// The arguments that say what is to be as it was read.
     fn begin(
         &self,
@@ -218,6 +240,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         write
             .key(format!("{}due", self.prefix))
             .key(format!("{}written", self.prefix))
+            .key(format!("{}gave-up", self.prefix))
             .key(format!("{}token", self.prefix));
         let mut changes = Vec::with_capacity(keys.len());
         for (&(n, key), kept) in keys.iter().zip(&kept) {
@@ -293,18 +316,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     }
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, RedisError> {
-        let mut list = scripts::LIST.prepare_invoke();
-        list.key(format!("{}due", self.prefix));
-        list.key(format!("{}written", self.prefix));
-        list.arg(self.name(""));
-        list.arg(match page.which {
-            Which::Due => "due",
-            Which::Waiting => "waiting",
-        });
-        list.arg(page.limit.to_string());
-        let after = page.after.as_ref();
-        list.arg(or_empty(after.map(|after| value::micros(after.due))));
-        list.arg(after.map_or("", |after| after.key.as_str()));
+        let list = match page.which {
+            Which::Due => self.list_by_due("due", page),
+            Which::Waiting => self.list_by_due("waiting", page),
+            Which::GaveUp => self.list_by_key(page),
+        };
         let (now, mut answer) = self.read(&list).await?;
         let mut records = BTreeMap::new();
         while let Some((key, text)) = answer.next().flatten().zip(answer.next().flatten()) {

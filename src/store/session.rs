@@ -169,9 +169,9 @@ impl Session {
                             *known = deadline;
                         }
                     }
-                    // Or ended meanwhile: that alone says nothing of the others.
-                    Err(LeaseLost::Ended) => drop(held.deadlines.remove(&lease)),
-                    Err(_) => held.expired = true,
+                    Err(LeaseLost::Expired { .. }) => held.expired = true,
+                    // It may have been ended meanwhile, and the key taken again.
+                    Err(_) => drop(held.deadlines.remove(&lease)),
                 }
             }
             held.expired_at(now);

@@ -216,3 +216,51 @@ fn the_heartbeat_retries_until_the_lease_has_run_out_and_wakes_who_waits_for_tha
         "to the nanosecond"
     );
 }
+
+/// A heartbeat that is under way while a key is finished, and taken again by the same worker.
+#[test]
+fn work_that_is_begun_anew_during_a_heartbeat_does_not_expire_the_session() {
+    struct Slow(
+        MemoryStore<ManualClock>,
+        Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    );
+    impl Store for Slow {
+        type Error = std::convert::Infallible;
+
+        fn update<R>(
+            &self,
+            key: &str,
+            change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        ) -> Result<R, Self::Error> {
+            let meanwhile = self.1.lock().unwrap().take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile();
+            }
+            Store::update(&self.0, key, change)
+        }
+
+        fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Self::Error> {
+            Store::load(&self.0, key)
+        }
+
+        fn list(&self, page: &Page) -> Result<Vec<Listed>, Self::Error> {
+            Store::list(&self.0, page)
+        }
+    }
+
+    let clock = ManualClock::new();
+    let slow = Slow(MemoryStore::with_clock(clock.clone()), Mutex::default());
+    let tracker = blocking::DurableTracker::new(slow, options(&clock));
+    let work = tracker.start("key").unwrap();
+    let again = Arc::new(Mutex::new(None));
+    let (other, put) = (tracker.clone(), Arc::clone(&again));
+    *tracker.store().1.lock().unwrap() = Some(Box::new(move || {
+        assert!(work.finish().is_ok());
+        *put.lock().unwrap() = Some(other.start("key").unwrap());
+    }));
+    assert!(tracker.beat().is_ok());
+    assert!(!tracker.session().expired());
+    let again = again.lock().unwrap().take().unwrap();
+    assert!(!again.expired());
+    assert!(again.finish().is_ok());
+}

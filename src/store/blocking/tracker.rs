@@ -195,6 +195,13 @@ impl<S: Store> DurableTracker<S> {
         self.list(&Page::first(Which::Waiting, limit))
     }
 
+    /// The first `limit` keys that gave up, in the order of their bytes: those that somebody has to
+    /// look at.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub fn gave_up(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
+        self.list(&Page::first(Which::GaveUp, limit))
+    }
+
     /// A page of keys: the one after another is `page.after(last)`.
     #[allow(clippy::missing_errors_doc)] // above
     pub fn list(&self, page: &Page) -> Result<Vec<Listed>, Error<S::Error>> {

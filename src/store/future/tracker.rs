@@ -207,6 +207,13 @@ impl<S: AsyncStore> DurableTracker<S> {
         self.list(&Page::first(Which::Waiting, limit)).await
     }
 
+    /// The first `limit` keys that gave up, in the order of their bytes: those that somebody has to
+    /// look at.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn gave_up(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
+        self.list(&Page::first(Which::GaveUp, limit)).await
+    }
+
     /// A page of keys: the one after another is `page.after(last)`.
     #[allow(clippy::missing_errors_doc)] // above
     pub async fn list(&self, page: &Page) -> Result<Vec<Listed>, Error<S::Error>> {
@@ -294,7 +301,7 @@ impl<S: AsyncStore> DurableTracker<S> {
             .collect())
     }
 
-    /// Extends all leases of the session once, as [`heartbeat`](Self::heartbeat) does time and
+    /// Extends all leases of the session once, as [`heartbeat_with`](Self::heartbeat_with) does time and
     /// again.
     ///
     /// # Errors

@@ -140,6 +140,13 @@ pub(super) const WAITING: &str = "
         AND due > (SELECT now FROM clock) AND written <= (SELECT now FROM clock)
     ORDER BY due, key LIMIT $4";
 
+/// Lists what gave up: all of that is due at the end of time. Parameters as for [`DUE`].
+pub(super) const GAVE_UP: &str = "
+    SELECT * FROM relent
+    WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NOT NULL
+        AND due >= TIMESTAMPTZ '2262-04-11 23:47:16.854775+00'
+    ORDER BY due, key LIMIT $4";
+
 /// Takes what is due and has no lease, and answers with the rows as they were before, with the
 /// tokens of their new leases. What is due and has a lease that ran out, or is from the future, it
 /// answers too, and leaves: what becomes of that is not for a statement to decide.

@@ -27,7 +27,7 @@ return answer
 ///
 /// What was decided while a lease was good is not written once it has run out.
 ///
-/// `KEYS` due, written, token, then the records'. `ARGV` for each of these: the key; what it said
+/// `KEYS` due, written, gave up, token, then the records'. `ARGV` for each of these: the key; what it said
 /// (empty: nothing); before when to write, in microseconds; what it shall say (empty: nothing), in
 /// two parts if the new lease's token goes between them; whether it does; when it is due and when it
 /// was written, in microseconds; when it expires, in milliseconds. A time is empty if never.
@@ -37,8 +37,8 @@ pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| {
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local answer = {}
-for n = 1, #KEYS - 3 do
-    local name = KEYS[n + 3]
+for n = 1, #KEYS - 4 do
+    local name = KEYS[n + 4]
     local at = (n - 1) * 9
     local key, said, before = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
     local text, rest, granted = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
@@ -50,11 +50,12 @@ for n = 1, #KEYS - 3 do
         redis.call('DEL', name)
         redis.call('ZREM', KEYS[1], key)
         redis.call('ZREM', KEYS[2], key)
+        redis.call('ZREM', KEYS[3], key)
         answer[n] = 0
     else
         answer[n] = 0
         if granted == '1' then
-            answer[n] = redis.call('INCR', KEYS[3])
+            answer[n] = redis.call('INCR', KEYS[4])
             text = text .. string.format('%.0f', answer[n]) .. rest
         end
         redis.call('SET', name, text)
@@ -63,8 +64,10 @@ for n = 1, #KEYS - 3 do
         end
         if due ~= '' then
             redis.call('ZADD', KEYS[1], due, key)
+            redis.call('ZREM', KEYS[3], key)
         else
             redis.call('ZREM', KEYS[1], key)
+            redis.call('ZADD', KEYS[3], 0, key)
         end
         redis.call('ZADD', KEYS[2], written, key)
     end
@@ -144,6 +147,23 @@ if future and which == 'due' then
             add(member)
         end
     end
+end
+return answer
+",
+    )
+});
+
+/// Lists what gave up, with the time.
+///
+/// `KEYS` gave up. `ARGV` what comes before a key in a record's name; how many; the place before the
+/// first, as a lexicographical range has it.
+pub(super) static GAVE_UP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local answer = redis.call('TIME')
+for _, member in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], ARGV[3], '+', 'LIMIT', 0, ARGV[2])) do
+    answer[#answer + 1] = member
+    answer[#answer + 1] = redis.call('GET', ARGV[1] .. member)
 end
 return answer
 ",

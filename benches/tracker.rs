@@ -1,0 +1,244 @@
+//! The tracker beside the design it replaces, `Mutex<HashMap<K, backoff::ExponentialBackoff>>`, in
+//! the same run.
+//!
+//! ```text
+//! taskset -c 0,1 cargo bench --bench tracker
+//! ```
+//!
+//! Keys are `u64`. Nanoseconds an operation, the least of several rounds; with two threads, of each
+//! thread. `failing` is how many keys are tracked; *healthy* keys are not among them. The tracker's
+//! failures run on a clock that stands still, so that they show what the tracker costs; the machine's
+//! own clock is measured beside them. Only ratios mean anything on a shared machine: the cost of a
+//! lock is shown to compare with.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
+use std::{array, thread};
+
+use allocation_counter::measure;
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+use relent::clock::{Clock, ManualClock, MonotonicClock};
+use relent::{Backoff, BackoffTracker};
+
+const POLICY: Backoff =
+    Backoff::exponential(Duration::from_secs(3600), Duration::from_secs(36_000));
+const HEALTHY: u64 = 1 << 40;
+
+type Ours = BackoffTracker<u64, ManualClock>;
+type Theirs = Mutex<HashMap<u64, ExponentialBackoff>>;
+
+fn ours(failing: u64) -> Ours {
+    let tracker = BackoffTracker::builder(POLICY)
+        .clock(ManualClock::new())
+        .max_keys(1 << 23)
+        .build();
+    for key in 0..failing {
+        let _ = tracker.record_failure(&key);
+    }
+    tracker
+}
+
+fn fail(theirs: &Theirs, key: u64) -> Option<Duration> {
+    theirs
+        .lock()
+        .unwrap()
+        .entry(key)
+        .or_default()
+        .next_backoff()
+}
+
+fn theirs(failing: u64) -> Theirs {
+    let theirs = Theirs::default();
+    for key in 0..failing {
+        fail(&theirs, key);
+    }
+    theirs
+}
+
+/// Nanoseconds an operation of each thread, in the best of some rounds.
+fn time<T>(threads: u64, operation: impl Fn(u64) -> T + Sync) -> f64 {
+    const ROUNDS: usize = 9;
+    const EACH: u64 = 300_000;
+    let best = (0..ROUNDS).map(|_| {
+        let together = Barrier::new(threads as usize);
+        thread::scope(|scope| {
+            let round = |thread: u64| {
+                together.wait();
+                let begun = Instant::now();
+                for n in 0..EACH {
+                    black_box(operation(thread * EACH + n));
+                }
+                begun.elapsed().as_nanos() as f64 / EACH as f64
+            };
+            let others: Vec<_> = (1..threads)
+                .map(|thread| scope.spawn(move || round(thread)))
+                .collect();
+            others
+                .into_iter()
+                .map(|other| other.join().unwrap())
+                .fold(round(0), f64::max)
+        })
+    });
+    best.fold(f64::MAX, f64::min)
+}
+
+fn row<T, U>(
+    what: &str,
+    failing: u64,
+    ours: impl Fn(u64) -> T + Sync,
+    theirs: impl Fn(u64) -> U + Sync,
+) {
+    let [one, two] = [1, 2].map(|threads| time(threads, &ours));
+    let [their_one, their_two] = [1, 2].map(|threads| time(threads, &theirs));
+    println!(
+        "{what:16} {failing:>9} {one:>9.1} {two:>9.1} {their_one:>9.1} {their_two:>9.1} {:>8.1}x",
+        their_one / one
+    );
+}
+
+fn operations() {
+    println!(
+        "{:16} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "failing", "relent", "2 threads", "backoff", "2 threads"
+    );
+    for failing in [0, 1000, 100_000, 1_000_000] {
+        let (ours, theirs) = (ours(failing), theirs(failing));
+        row(
+            "healthy check",
+            failing,
+            |n| ours.check(black_box(&(HEALTHY + n))),
+            |n| {
+                theirs
+                    .lock()
+                    .unwrap()
+                    .contains_key(black_box(&(HEALTHY + n)))
+            },
+        );
+        row(
+            "healthy success",
+            failing,
+            |n| ours.record_success(black_box(&(HEALTHY + n))),
+            |n| theirs.lock().unwrap().remove(black_box(&(HEALTHY + n))),
+        );
+        if failing > 0 {
+            // In an order that no cache foresees.
+            let key = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % failing;
+            row(
+                "failing check",
+                failing,
+                |n| ours.check(black_box(&key(n))),
+                |n| theirs.lock().unwrap().contains_key(black_box(&key(n))),
+            );
+            row(
+                "failure",
+                failing,
+                |n| ours.record_failure(black_box(&key(n))),
+                |n| fail(&theirs, black_box(key(n))),
+            );
+        }
+        row(
+            "fail and recover",
+            failing,
+            |n| {
+                let _ = ours.record_failure(&(HEALTHY + n));
+                ours.record_success(&(HEALTHY + n))
+            },
+            |n| {
+                fail(&theirs, HEALTHY + n);
+                theirs.lock().unwrap().remove(&(HEALTHY + n))
+            },
+        );
+    }
+}
+
+fn floor() {
+    let locks: [parking_lot::Mutex<u64>; 256] = array::from_fn(|_| parking_lot::Mutex::new(0));
+    let lock = time(1, |n| {
+        *locks[(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize].lock() += n;
+    });
+    let clock = time(1, |_| MonotonicClock.now());
+    println!("\nto compare with: a lock {lock:.1} ns, the machine's clock {clock:.1} ns");
+}
+
+fn memory() {
+    const KEYS: u64 = 100_000;
+    let each = |bytes: i64| bytes as f64 / KEYS as f64 - 8.0;
+    let mut kept = (None, None);
+    let our = measure(|| kept.0 = Some(ours(KEYS))).bytes_current;
+    let their = measure(|| kept.1 = Some(theirs(KEYS))).bytes_current;
+    println!(
+        "bytes a key beside the key, of {KEYS}: {:.1}, backoff {:.1}",
+        each(our),
+        each(their)
+    );
+}
+
+fn growth() {
+    const KEYS: u64 = 4_000_000;
+    let longest = |insert: &dyn Fn(u64) -> Option<Duration>| {
+        let mut longest: Vec<_> = (0..KEYS)
+            .map(|key| {
+                let begun = Instant::now();
+                black_box(insert(key));
+                begun.elapsed()
+            })
+            .collect();
+        longest.sort_unstable();
+        longest.split_off(longest.len() - 3)
+    };
+    let (ours, theirs) = (ours(0), theirs(0));
+    let our = longest(&|key| ours.record_failure(&key).delay());
+    let their = longest(&|key| fail(&theirs, key));
+    println!("the longest insertions while growing to {KEYS} keys: {our:?}, backoff {their:?}");
+}
+
+/// Notes the longest time from one reading to the next. A purge reads the clock before each lock.
+#[derive(Default)]
+struct Watched {
+    now: AtomicU64,
+    last: AtomicU64,
+    longest: AtomicU64,
+}
+
+impl Clock for Watched {
+    fn now(&self) -> Duration {
+        let now = MonotonicClock.now().as_nanos() as u64;
+        self.longest
+            .fetch_max(now - self.last.swap(now, Relaxed), Relaxed);
+        Duration::from_nanos(self.now.load(Relaxed))
+    }
+}
+
+fn purge() {
+    const KEYS: u64 = 1_000_000;
+    let longest = (0..5).map(|_| {
+        let watched = Watched::default();
+        let tracker = BackoffTracker::builder(POLICY).clock(&watched).build();
+        for key in 0..KEYS {
+            let _ = tracker.record_failure(&key);
+        }
+        watched.now.store(u64::MAX / 4, Relaxed);
+        let _ = watched.now();
+        watched.longest.store(0, Relaxed);
+        let begun = Instant::now();
+        assert_eq!(tracker.purge(), KEYS as usize);
+        let all = begun.elapsed();
+        (Duration::from_nanos(watched.longest.load(Relaxed)), all)
+    });
+    println!(
+        "purging {KEYS} keys, the longest lock and all, five times: {:?}",
+        longest.collect::<Vec<_>>()
+    );
+}
+
+fn main() {
+    operations();
+    floor();
+    memory();
+    growth();
+    purge();
+}

@@ -1,0 +1,38 @@
+//! Try again: the loops, blocking and async, and the budget that many of them share.
+//!
+//! A loop begins at a policy and ends at the operation's own result:
+//!
+//! | operation | loop |
+//! |---|---|
+//! | `FnMut() -> Result<T, E>` | [`policy.retry(op)`](crate::Backoff::retry)`.call()` |
+//! | `FnMut() -> impl Future<Output = Result<T, E>>` | [`policy.retry_async(op)`](crate::Backoff::retry_async)`.await` |
+//! | `AsyncFnMut() -> Result<T, E>`, which borrows mutably | [`policy.retry_async_mut(op)`](crate::Backoff::retry_async_mut)`.run().await` |
+//!
+//! Between the two come the options, the same for all three: see [`Retry`].
+
+mod attempts;
+mod blocking;
+mod budget;
+mod builder;
+mod cancel;
+mod future;
+mod future_mut;
+mod hooks;
+mod operation;
+mod outcome;
+mod sleeper;
+
+pub use blocking::{Blocking, Pause, ThreadSleeper};
+pub use budget::RetryBudget;
+pub use builder::Retry;
+pub use cancel::CancelToken;
+pub use future::{Async, AsyncHooks, OutcomeFuture};
+pub use future_mut::AsyncMut;
+pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Seed, Unset};
+pub use operation::{Operation, OperationMut, Timed, TimedAttempt};
+pub use outcome::{Outcome, StopReason};
+#[cfg(not(feature = "tokio"))]
+pub use sleeper::NoSleeper;
+pub use sleeper::Sleeper;
+#[cfg(feature = "tokio")]
+pub use sleeper::TokioSleeper;

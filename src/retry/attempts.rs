@@ -1,0 +1,303 @@
+//! The loop without the loop: what to do after each attempt. Sleeps nowhere, runs nothing.
+
+use std::num::NonZeroU32;
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::time::Duration;
+
+use super::{Consult, Failed, Outcome, StopReason};
+use crate::policy::{Backoff, Packed, from_nanos, nanos};
+use crate::random;
+use crate::state::{BackoffState, Decision, Failure};
+
+/// Where a loop is: its policy, its streak and its hooks.
+///
+/// Small, since every future holds one, and cheap to begin: until something fails there is no
+/// streak, and nothing to write but that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempts<K> {
+    policy: Packed,
+    streak: Option<Streak>,
+    pub(super) hooks: K,
+}
+
+/// What has failed so far. All times in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Streak {
+    failures: NonZeroU32,
+    interval: u64,
+    began: u64,
+    waited: u64,
+    seed: u64,
+}
+
+/// What to do before the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing: a timer of zero would cost a millisecond.
+    None,
+    /// Let others run, then nothing.
+    Yield,
+    /// Wait.
+    Sleep(Duration),
+}
+
+/// Of so many attempts in a row that rest for nothing, one yields. An operation that fails at once
+/// must not keep a scheduler from its other work.
+const YIELD_EVERY: u32 = 32;
+
+struct Stop {
+    reason: StopReason,
+    elapsed: Duration,
+}
+
+impl<K> Attempts<K> {
+    #[inline]
+    pub(super) const fn new(policy: &Backoff, hooks: K) -> Attempts<K> {
+        Attempts {
+            policy: Packed::new(policy),
+            streak: None,
+            hooks,
+        }
+    }
+
+    #[inline]
+    pub(super) fn with<L>(self, change: impl FnOnce(K) -> L) -> Attempts<L> {
+        Attempts {
+            policy: self.policy,
+            streak: self.streak,
+            hooks: change(self.hooks),
+        }
+    }
+
+    /// How many attempts have failed.
+    pub(super) const fn failures(&self) -> u32 {
+        match &self.streak {
+            None => 0,
+            Some(streak) => streak.failures.get(),
+        }
+    }
+
+    /// What to do after an attempt with this result: rest and try again, or end.
+    ///
+    /// Gives the error back with the rest, for whoever cannot finish it.
+    #[inline]
+    pub(super) fn judge<T, E>(
+        &mut self,
+        result: Result<T, E>,
+    ) -> ControlFlow<Outcome<T, E>, (E, Rest)>
+    where
+        K: Consult<E>,
+    {
+        match result {
+            Ok(value) => Break(self.succeeded(value)),
+            Err(error) => match self.failed(&error) {
+                Ok(rest) => Continue((error, rest)),
+                Err(stop) => Break(self.stopped(error, &stop)),
+            },
+        }
+    }
+
+    /// The end after a success.
+    #[inline]
+    pub(super) fn succeeded<T, E>(&self, value: T) -> Outcome<T, E>
+    where
+        K: Consult<E>,
+    {
+        if let Some(budget) = self.hooks.budget() {
+            budget.deposit();
+        }
+        match &self.streak {
+            None => Outcome {
+                result: Ok(value),
+                attempts: 1,
+                waited: Duration::ZERO,
+                elapsed: Duration::ZERO,
+                stop: StopReason::Succeeded,
+            },
+            Some(streak) => {
+                let elapsed = streak.elapsed(self.hooks.now());
+                event::recovered(streak.failures.get(), elapsed);
+                Outcome {
+                    result: Ok(value),
+                    attempts: streak.failures.saturating_add(1).get(),
+                    waited: from_nanos(streak.waited),
+                    elapsed,
+                    stop: StopReason::Succeeded,
+                }
+            }
+        }
+    }
+
+    /// The end, if the rest was cut short.
+    pub(super) fn cancelled<T, E>(&mut self, error: E, rest: Rest) -> Outcome<T, E>
+    where
+        K: Consult<E>,
+    {
+        let now = self.hooks.now();
+        let mut elapsed = Duration::ZERO;
+        if let Some(streak) = &mut self.streak {
+            elapsed = streak.elapsed(now);
+            if let Rest::Sleep(delay) = rest {
+                streak.waited = streak.waited.saturating_sub(nanos(delay));
+            }
+        }
+        let reason = StopReason::Cancelled;
+        self.stopped(error, &Stop { reason, elapsed })
+    }
+
+    fn stopped<T, E>(&self, error: E, stop: &Stop) -> Outcome<T, E> {
+        let failures = self.failures();
+        event::gave_up(failures, stop.elapsed, stop.reason);
+        Outcome {
+            result: Err(error),
+            attempts: failures,
+            waited: from_nanos(self.streak.map_or(0, |streak| streak.waited)),
+            elapsed: stop.elapsed,
+            stop: stop.reason,
+        }
+    }
+
+    /// Counts a failure, decides, and tells. Out of the way of the success path.
+    #[cold]
+    fn failed<E>(&mut self, error: &E) -> Result<Rest, Stop>
+    where
+        K: Consult<E>,
+    {
+        let now = self.hooks.now();
+        let streak = self.streak.insert(match self.streak {
+            None => Streak::begin(now, self.hooks.seed()),
+            Some(streak) => streak.one_more(),
+        });
+        let failures = streak.failures.get();
+        let elapsed = streak.elapsed(now);
+
+        let mut retry_after = None;
+        let decision = if self.hooks.retryable(error) {
+            retry_after = self.hooks.hint(error);
+            match streak.next(&self.policy.unpack(), elapsed, retry_after) {
+                Decision::GiveUp(reason) => Err(StopReason::GaveUp(reason)),
+                Decision::Retry { after } => match self.hooks.budget() {
+                    Some(budget) if !budget.withdraw() => Err(StopReason::Budget),
+                    _ => Ok(after),
+                },
+            }
+        } else {
+            Err(StopReason::NotRetryable)
+        };
+        event::failed(failures, elapsed, decision);
+
+        let delay = decision.map_err(|reason| Stop { reason, elapsed })?;
+        streak.waited = streak.waited.saturating_add(nanos(delay));
+        self.hooks.tell(&Failed {
+            error,
+            failures,
+            delay,
+            elapsed,
+            retry_after,
+        });
+        Ok(if !delay.is_zero() {
+            Rest::Sleep(delay)
+        } else if failures % YIELD_EVERY == 0 {
+            Rest::Yield
+        } else {
+            Rest::None
+        })
+    }
+}
+
+impl Streak {
+    /// The first failure.
+    fn begin(now: Duration, seed: u64) -> Streak {
+        Streak {
+            failures: NonZeroU32::MIN,
+            interval: 0,
+            began: nanos(now),
+            waited: 0,
+            seed,
+        }
+    }
+
+    /// Another failure.
+    fn one_more(mut self) -> Streak {
+        self.failures = self.failures.saturating_add(1);
+        self
+    }
+
+    /// Since the first failure. A clock that ran back has not moved.
+    fn elapsed(&self, now: Duration) -> Duration {
+        from_nanos(nanos(now).saturating_sub(self.began))
+    }
+
+    /// The step.
+    fn next(
+        &mut self,
+        policy: &Backoff,
+        elapsed: Duration,
+        retry_after: Option<Duration>,
+    ) -> Decision {
+        let before = self.failures.get() - 1;
+        let mut state = BackoffState {
+            failures: before,
+            interval: from_nanos(self.interval),
+        };
+        let failure = Failure {
+            elapsed,
+            retry_after,
+            entropy: random::draw(self.seed, u64::from(before)),
+        };
+        let decision = policy.next(&mut state, failure);
+        self.interval = nanos(state.interval);
+        decision
+    }
+}
+
+/// What is told of a loop under the feature `tracing`.
+#[cfg(feature = "tracing")]
+mod event {
+    use std::time::Duration;
+
+    use crate::retry::StopReason;
+
+    pub(super) fn failed(failures: u32, elapsed: Duration, decision: Result<Duration, StopReason>) {
+        let elapsed_ms = millis(elapsed);
+        if let Ok(delay) = decision {
+            let delay_ms = millis(delay);
+            tracing::debug!(
+                failures,
+                delay_ms,
+                elapsed_ms,
+                "attempt failed, will be retried"
+            );
+        } else {
+            tracing::debug!(failures, elapsed_ms, "attempt failed");
+        }
+    }
+
+    pub(super) fn recovered(failures: u32, elapsed: Duration) {
+        let elapsed_ms = millis(elapsed);
+        tracing::info!(failures, elapsed_ms, reason = %StopReason::Succeeded, "recovered");
+    }
+
+    pub(super) fn gave_up(failures: u32, elapsed: Duration, reason: StopReason) {
+        let elapsed_ms = millis(elapsed);
+        tracing::warn!(failures, elapsed_ms, %reason, "gave up");
+    }
+
+    fn millis(duration: Duration) -> u64 {
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod event {
+    use std::time::Duration;
+
+    use crate::retry::StopReason;
+
+    #[inline]
+    pub(super) fn failed(_: u32, _: Duration, _: Result<Duration, StopReason>) {}
+    #[inline]
+    pub(super) fn recovered(_: u32, _: Duration) {}
+    #[inline]
+    pub(super) fn gave_up(_: u32, _: Duration, _: StopReason) {}
+}

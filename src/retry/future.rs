@@ -1,0 +1,241 @@
+//! The loop that is a future.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::ControlFlow::{Break, Continue};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+use super::attempts::Rest;
+use super::sleeper::default;
+use super::{Consult, Hooks, Operation, Outcome, Retry, Sleeper, Timed, TimedAttempt, Unset};
+use crate::policy::Backoff;
+
+pin_project! {
+    /// Runs as a future: [`Backoff::retry_async`].
+    ///
+    /// `O` is the operation, `A` one attempt of it; `S` is the timer, `Z` one wait by it. An attempt
+    /// and a wait share their place.
+    pub struct Async<O, A, S = default::Timer, Z = default::Sleep> {
+        operation: O,
+        timer: S,
+        #[pin]
+        state: State<A, Z>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<A, Z> {
+        /// The next attempt is to begin.
+        Idle,
+        Attempt { #[pin] attempt: A },
+        Wait { #[pin] wait: Z },
+        /// Over, or left by a panic.
+        Done,
+    }
+}
+
+/// The options of an async loop with nothing set: it tells the time by its runtime's clock.
+pub type AsyncHooks = Hooks<Unset, Unset, Unset, Unset, default::Watch>;
+
+impl Backoff {
+    /// Runs the futures that `operation` makes, one after the other, until one succeeds or this
+    /// policy gives up.
+    ///
+    /// It is itself the future: as large as the operation's own and some hundred bytes, not boxed,
+    /// and `Send` whenever its parts are. Nothing runs before it is first polled, `operation`
+    /// neither. Each attempt is dropped before the wait that follows it. The options are those of
+    /// [`Retry`].
+    ///
+    /// Sleeps by tokio's timer under the feature `tokio`, by any other through
+    /// [`sleep`](Retry::sleep).
+    ///
+    /// Dropping it cancels: the attempt or the wait it is in is dropped with it, and nothing goes on
+    /// elsewhere. Polled after its end, it is pending for ever.
+    ///
+    /// ```
+    /// # #[cfg(feature = "tokio")]
+    /// # {
+    /// use relent::Backoff;
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30));
+    ///
+    /// # async fn ask(question: &str) -> Result<u32, std::io::Error> { Ok(question.len() as u32) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), std::io::Error> {
+    /// let question = String::from("the ultimate");
+    /// let answer = POLICY
+    ///     .retry_async(|| ask(&question))
+    ///     .when(|error| error.kind() != std::io::ErrorKind::NotFound)
+    ///     .timeout(Duration::from_secs(5), || std::io::ErrorKind::TimedOut.into())
+    ///     .await?;
+    /// # let _ = answer;
+    /// # Ok(())
+    /// # }
+    /// # main().unwrap();
+    /// # }
+    /// ```
+    #[inline]
+    pub fn retry_async<F, A, T, E>(&self, operation: F) -> Retry<Async<F, A>, E, AsyncHooks>
+    where
+        F: FnMut() -> A,
+        A: Future<Output = Result<T, E>>,
+    {
+        let run = Async {
+            operation,
+            timer: default::Timer::default(),
+            state: State::Idle,
+        };
+        Retry::new(self, run, AsyncHooks::default())
+    }
+}
+
+type SleepBy<O, S> = Async<O, <O as Operation<S>>::Attempt, S, <S as Sleeper>::Sleep>;
+type TimedAsync<O, X, A, S, Z> = Async<Timed<O, X>, TimedAttempt<A, Z>, S, Z>;
+
+/// How the loop waits, and for how long an attempt may run.
+impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
+    /// Waits by another timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
+    ///
+    /// Set before the first poll. It is asked only for delays above zero.
+    #[inline]
+    pub fn sleep<S2>(self, timer: S2) -> Retry<SleepBy<O, S2>, E, K>
+    where
+        O: Operation<S2, Error = E>,
+        S2: Sleeper,
+    {
+        self.map_run(|run| Async {
+            operation: run.operation,
+            timer,
+            state: State::Idle,
+        })
+    }
+
+    /// Gives each attempt `limit`; one that is not ready by then is dropped, and counts as failed
+    /// with what `on_timeout` returns.
+    ///
+    /// Waits are not counted. The limit runs from where the attempt begins.
+    #[inline]
+    pub fn timeout<X>(
+        self,
+        limit: Duration,
+        on_timeout: X,
+    ) -> Retry<TimedAsync<O, X, A, S, Z>, E, K>
+    where
+        X: FnMut() -> E,
+    {
+        self.map_run(|run| Async {
+            operation: Timed {
+                operation: run.operation,
+                limit,
+                on_timeout,
+            },
+            timer: run.timer,
+            state: State::Idle,
+        })
+    }
+}
+
+impl<O, A, S, E, K> Retry<Async<O, A, S, S::Sleep>, E, K>
+where
+    O: Operation<S, Attempt = A, Error = E>,
+    A: Future,
+    S: Sleeper,
+    K: Consult<E>,
+{
+    /// The same loop as a future that tells what came of it besides the result.
+    #[inline]
+    pub fn outcome(self) -> OutcomeFuture<Self> {
+        OutcomeFuture { retry: self }
+    }
+
+    #[inline]
+    fn poll_outcome(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<O::Ok, E>> {
+        let this = self.project();
+        let mut run = this.run.project();
+        loop {
+            // Apart from the match: the compiler then goes from here straight to the attempt.
+            if matches!(*run.state, State::Idle) {
+                let attempt = run.operation.start(run.timer);
+                run.state.set(State::Attempt { attempt });
+            }
+            match run.state.as_mut().project() {
+                StateProjection::Attempt { attempt } => {
+                    let output = ready!(attempt.poll(cx));
+                    // What a panic in a hook leaves behind is never polled again.
+                    run.state.set(State::Done);
+                    match this.attempts.judge(run.operation.finish(output)) {
+                        Break(outcome) => return Poll::Ready(outcome),
+                        Continue((_, Rest::None)) => run.state.set(State::Idle),
+                        Continue((_, Rest::Yield)) => {
+                            run.state.set(State::Idle);
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                        Continue((_, Rest::Sleep(delay))) => {
+                            let wait = run.timer.sleep(delay);
+                            run.state.set(State::Wait { wait });
+                        }
+                    }
+                }
+                StateProjection::Wait { wait } => {
+                    ready!(wait.poll(cx));
+                    run.state.set(State::Idle);
+                }
+                StateProjection::Idle | StateProjection::Done => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl<O, A, S, E, K> Future for Retry<Async<O, A, S, S::Sleep>, E, K>
+where
+    O: Operation<S, Attempt = A, Error = E>,
+    A: Future,
+    S: Sleeper,
+    K: Consult<E>,
+{
+    type Output = Result<O::Ok, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O::Ok, E>> {
+        self.poll_outcome(cx).map(|outcome| outcome.result)
+    }
+}
+
+pin_project! {
+    /// The future of an [`Outcome`]. From [`Retry::outcome`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct OutcomeFuture<R> {
+        #[pin]
+        retry: R,
+    }
+}
+
+impl<O, A, S, E, K> Future for OutcomeFuture<Retry<Async<O, A, S, S::Sleep>, E, K>>
+where
+    O: Operation<S, Attempt = A, Error = E>,
+    A: Future,
+    S: Sleeper,
+    K: Consult<E>,
+{
+    type Output = Outcome<O::Ok, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<O::Ok, E>> {
+        self.project().retry.poll_outcome(cx)
+    }
+}
+
+/// Closures and futures have nothing to show.
+impl<O, A, S, Z> fmt::Debug for Async<O, A, S, Z> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Async").finish_non_exhaustive()
+    }
+}

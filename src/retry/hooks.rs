@@ -1,0 +1,185 @@
+//! What a loop asks and tells: which errors, what hint, whose budget, what time.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::time::Duration;
+
+use super::RetryBudget;
+use crate::clock::{Clock, MonotonicClock};
+use crate::random;
+
+/// A failed attempt that will be retried, as `.notify(..)` is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failed<'a, E> {
+    /// The attempt's error.
+    pub error: &'a E,
+    /// How many attempts have failed, this one included: 1 at the first.
+    pub failures: u32,
+    /// How long the loop waits now, before the next attempt.
+    pub delay: Duration,
+    /// Since the first failure; zero at the first.
+    pub elapsed: Duration,
+    /// The hint that `.retry_after(..)` found in the error.
+    pub retry_after: Option<Duration>,
+}
+
+/// The option that was not set: of no size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Unset;
+
+/// A closure `FnMut(&A) -> R`, or [`Unset`].
+pub trait Hook<A, R> {
+    /// Calls it.
+    fn call(&mut self, argument: &A) -> R;
+}
+
+impl<A, R, F: FnMut(&A) -> R> Hook<A, R> for F {
+    #[inline]
+    fn call(&mut self, argument: &A) -> R {
+        self(argument)
+    }
+}
+
+/// Every error is retried.
+impl<A> Hook<A, bool> for Unset {
+    #[inline]
+    fn call(&mut self, _: &A) -> bool {
+        true
+    }
+}
+
+/// No error holds a hint.
+impl<A> Hook<A, Option<Duration>> for Unset {
+    #[inline]
+    fn call(&mut self, _: &A) -> Option<Duration> {
+        None
+    }
+}
+
+/// Nobody is told.
+impl<A> Hook<A, ()> for Unset {
+    #[inline]
+    fn call(&mut self, _: &A) {}
+}
+
+/// Whatever lends a [`RetryBudget`] (`&RetryBudget`, `Arc<RetryBudget>`), or [`Unset`].
+pub trait Limit {
+    /// The budget, if there is one.
+    fn budget(&self) -> Option<&RetryBudget>;
+}
+
+impl<B: Borrow<RetryBudget>> Limit for B {
+    #[inline]
+    fn budget(&self) -> Option<&RetryBudget> {
+        Some(self.borrow())
+    }
+}
+
+impl Limit for Unset {
+    #[inline]
+    fn budget(&self) -> Option<&RetryBudget> {
+        None
+    }
+}
+
+/// A seed, or [`Unset`]: a fresh one for each loop that fails.
+pub trait Seed {
+    /// The seed.
+    fn seed(&self) -> u64;
+}
+
+impl Seed for u64 {
+    #[inline]
+    fn seed(&self) -> u64 {
+        *self
+    }
+}
+
+impl Seed for Unset {
+    #[inline]
+    fn seed(&self) -> u64 {
+        random::seed()
+    }
+}
+
+/// The options that every loop has, as [`Retry`](super::Retry) sets them.
+#[derive(Clone, Copy, Default)]
+pub struct Hooks<W = Unset, H = Unset, N = Unset, B = Unset, C = MonotonicClock, S = Unset> {
+    pub(super) when: W,
+    pub(super) retry_after: H,
+    pub(super) notify: N,
+    pub(super) budget: B,
+    pub(super) clock: C,
+    pub(super) seed: S,
+}
+
+/// Six bounds by one name: what a loop asks and tells about errors of type `E`.
+///
+/// Only [`Hooks`] implements it.
+pub trait Consult<E>: sealed::Sealed {
+    #[doc(hidden)]
+    fn retryable(&mut self, error: &E) -> bool;
+    #[doc(hidden)]
+    fn hint(&mut self, error: &E) -> Option<Duration>;
+    #[doc(hidden)]
+    fn tell(&mut self, failed: &Failed<'_, E>);
+    #[doc(hidden)]
+    fn budget(&self) -> Option<&RetryBudget>;
+    #[doc(hidden)]
+    fn now(&self) -> Duration;
+    #[doc(hidden)]
+    fn seed(&self) -> u64;
+}
+
+impl<E, W, H, N, B, C, S> Consult<E> for Hooks<W, H, N, B, C, S>
+where
+    W: Hook<E, bool>,
+    H: Hook<E, Option<Duration>>,
+    N: for<'a> Hook<Failed<'a, E>, ()>,
+    B: Limit,
+    C: Clock,
+    S: Seed,
+{
+    #[inline]
+    fn retryable(&mut self, error: &E) -> bool {
+        self.when.call(error)
+    }
+
+    #[inline]
+    fn hint(&mut self, error: &E) -> Option<Duration> {
+        self.retry_after.call(error)
+    }
+
+    #[inline]
+    fn tell(&mut self, failed: &Failed<'_, E>) {
+        self.notify.call(failed);
+    }
+
+    #[inline]
+    fn budget(&self) -> Option<&RetryBudget> {
+        self.budget.budget()
+    }
+
+    #[inline]
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    #[inline]
+    fn seed(&self) -> u64 {
+        self.seed.seed()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<W, H, N, B, C, S> Sealed for super::Hooks<W, H, N, B, C, S> {}
+}
+
+/// Closures have nothing to show.
+impl<W, H, N, B, C, S> fmt::Debug for Hooks<W, H, N, B, C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").finish_non_exhaustive()
+    }
+}

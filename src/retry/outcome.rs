@@ -1,0 +1,70 @@
+//! What came of a loop.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::policy::GiveUpReason;
+
+/// What came of a loop, besides the result itself. From `.outcome()`.
+///
+/// ```
+/// use relent::{Backoff, StopReason};
+/// use std::time::Duration;
+///
+/// const POLICY: Backoff = Backoff::fixed(Duration::ZERO);
+///
+/// let mut answers = [Err("down"), Err("down"), Ok("up")].into_iter();
+/// let outcome = POLICY.retry(|| answers.next().unwrap()).outcome();
+/// assert_eq!(outcome.result, Ok("up"));
+/// assert_eq!((outcome.attempts, outcome.stop), (3, StopReason::Succeeded));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "the result is in it"]
+pub struct Outcome<T, E> {
+    /// The operation's own last result.
+    pub result: Result<T, E>,
+    /// How often the operation ran. Stops counting at `u32::MAX`.
+    pub attempts: u32,
+    /// The sum of the delays that were waited out.
+    pub waited: Duration,
+    /// From the first failure to the end, attempts included. Zero if nothing failed.
+    pub elapsed: Duration,
+    /// Why it ended.
+    pub stop: StopReason,
+}
+
+impl<T, E> Outcome<T, E> {
+    /// Whether it succeeded, but not at the first attempt.
+    pub fn recovered(&self) -> bool {
+        self.result.is_ok() && self.attempts > 1
+    }
+}
+
+/// Why a loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The operation succeeded.
+    Succeeded,
+    /// `.when(..)` said that this error is not to be retried.
+    NotRetryable,
+    /// The policy gave up.
+    GaveUp(GiveUpReason),
+    /// The [`RetryBudget`](super::RetryBudget) was spent.
+    Budget,
+    /// The [`CancelToken`](super::CancelToken) was cancelled.
+    Cancelled,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StopReason::Succeeded => f.write_str("succeeded"),
+            StopReason::NotRetryable => f.write_str("not retryable"),
+            StopReason::GaveUp(reason) => reason.fmt(f),
+            StopReason::Budget => f.write_str("retry budget spent"),
+            StopReason::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A tracker's settings.
+
+use std::hash::BuildHasher;
+use std::marker::PhantomData;
+use std::time::Duration;
+use std::{array, fmt};
+
+use hashbrown::DefaultHashBuilder;
+
+use super::BackoffTracker;
+use super::presence::Presence;
+use super::room::Room;
+use super::shard::Shard;
+use super::timeline::Ahead;
+use crate::clock::{Clock, MonotonicClock};
+use crate::policy::{Backoff, nanos};
+use crate::random;
+
+/// The settings of a [`BackoffTracker`], by [`BackoffTracker::builder`].
+///
+/// ```
+/// use relent::clock::ManualClock;
+/// use relent::{Backoff, BackoffTracker};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let tracker: BackoffTracker<String, _> = BackoffTracker::builder(Backoff::DEFAULT)
+///     .clock(clock.clone())
+///     .max_keys(100_000)
+///     .retention(Duration::from_secs(3600))
+///     .build();
+/// # assert!(tracker.is_empty());
+/// ```
+#[derive(Clone)]
+#[must_use = "settings do nothing until they are built"]
+pub struct BackoffTrackerBuilder<K, C = MonotonicClock, S = DefaultHashBuilder> {
+    keys: PhantomData<fn() -> K>,
+    backoff: Backoff,
+    clock: C,
+    hasher: S,
+    seed: Option<u64>,
+    max_keys: usize,
+    retention: Duration,
+}
+
+impl<K> BackoffTrackerBuilder<K> {
+    /// Room for 2²⁰ keys: more than most programs have peers, and some 50 MB beside the keys.
+    pub const MAX_KEYS: usize = 1 << 20;
+
+    /// A day: longer than any wait that a person would set.
+    pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+    pub(super) fn new(backoff: Backoff) -> Self {
+        BackoffTrackerBuilder {
+            keys: PhantomData,
+            backoff,
+            clock: MonotonicClock,
+            hasher: DefaultHashBuilder::default(),
+            seed: None,
+            max_keys: Self::MAX_KEYS,
+            retention: Self::RETENTION,
+        }
+    }
+}
+
+impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
+    /// Another clock than the machine's: tokio's, or one that a test moves.
+    pub fn clock<D: Clock>(self, clock: D) -> BackoffTrackerBuilder<K, D, S> {
+        BackoffTrackerBuilder {
+            keys: PhantomData,
+            backoff: self.backoff,
+            clock,
+            hasher: self.hasher,
+            seed: self.seed,
+            max_keys: self.max_keys,
+            retention: self.retention,
+        }
+    }
+
+    /// Another hasher. Two keys with the same hash draw the same jitter, so it should use all 64
+    /// bits; and where strangers choose the keys, it should be seeded as the usual one is.
+    pub fn hasher<T: BuildHasher>(self, hasher: T) -> BackoffTrackerBuilder<K, C, T> {
+        BackoffTrackerBuilder {
+            keys: PhantomData,
+            backoff: self.backoff,
+            clock: self.clock,
+            hasher,
+            seed: self.seed,
+            max_keys: self.max_keys,
+            retention: self.retention,
+        }
+    }
+
+    /// The seed of the jitter, instead of fresh entropy. Together with a
+    /// [`hasher`](Self::hasher) of fixed keys it makes the delays of a test the same at every run.
+    ///
+    /// Processes must not share it: they would all return at the same time.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// How many keys are tracked at most; 0 counts as 1. [`MAX_KEYS`](BackoffTrackerBuilder::MAX_KEYS)
+    /// unless set. What happens at the bound, [`BackoffTracker`] tells.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = keys;
+        self
+    }
+
+    /// How long a key is remembered after its wait ended, or after the last failure of one that gave
+    /// up. [`RETENTION`](BackoffTrackerBuilder::RETENTION) unless set.
+    ///
+    /// Should be longer than the time from one attempt at a key to the next, or its failures never
+    /// add up. Zero forgets a key as soon as its wait has passed.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// The tracker. Allocates some 50 kB, whatever the bound.
+    #[must_use]
+    pub fn build(self) -> BackoffTracker<K, C, S> {
+        BackoffTracker {
+            backoff: self.backoff,
+            seed: self.seed.unwrap_or_else(random::seed),
+            retention: nanos(self.retention),
+            clock: self.clock,
+            ahead: Ahead::new(),
+            hasher: self.hasher,
+            presence: Presence::new(),
+            shards: Box::new(array::from_fn(|_| Shard::new())),
+            room: Room::new(self.max_keys.max(1)),
+        }
+    }
+}
+
+impl<K, C, S> fmt::Debug for BackoffTrackerBuilder<K, C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackoffTrackerBuilder")
+            .field("backoff", &self.backoff)
+            .field("seed", &self.seed)
+            .field("max_keys", &self.max_keys)
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! The house stays as it was drawn: what may import what, and what stands nowhere else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each part, and what of the crate it may name.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("policy", &[]),
+    ("clock", &[]),
+    ("random", &[]),
+    ("state", &["policy", "clock", "random"]),
+    ("retry", &["policy", "state", "clock", "random"]),
+    ("store", &["policy", "state", "clock", "random"]),
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
+    assert!(found.len() > 10, "reads the real sources");
+    found
+}
+
+/// The code lines of a source: without comments, and without the examples in them.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"))
+}
+
+/// `policy` for `src/policy.rs` and everything in `src/policy/`.
+fn part(path: &Path) -> String {
+    let below = path
+        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .unwrap();
+    let first = below
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn imports_point_one_way() {
+    for (path, text) in sources() {
+        let part = part(&path);
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == part) else {
+            continue;
+        };
+        for line in code(&text) {
+            for named in line.split("crate::").skip(1) {
+                let named: String = named
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                assert!(
+                    named == part || allowed.contains(&named.as_str()),
+                    "{} names crate::{named}, which {part} must not know",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+/// Fails if one of `needles` stands in the code of any part, or file, but those `allowed`.
+#[track_caller]
+fn only_in(allowed: &[&str], needles: &[&str]) {
+    for (path, text) in sources() {
+        if allowed
+            .iter()
+            .any(|name| part(&path) == *name || path.ends_with(name))
+        {
+            continue;
+        }
+        for line in code(&text) {
+            for needle in needles {
+                assert!(!line.contains(needle), "{}: {line}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn time_enters_in_one_place() {
+    only_in(&["clock"], &["Instant::now", "SystemTime::now"]);
+}
+
+#[test]
+fn entropy_enters_in_one_place() {
+    only_in(&["random"], &["rand::", "getrandom", "RandomState::new"]);
+}
+
+#[test]
+fn only_loops_and_heartbeats_sleep() {
+    only_in(
+        &[
+            "retry",
+            "store/blocking/heartbeat.rs",
+            "store/future/heartbeat.rs",
+        ],
+        &["thread::sleep", "time::sleep", "Condvar", "park_timeout"],
+    );
+}
+
+#[test]
+fn the_step_is_computed_in_one_place() {
+    for (path, text) in sources() {
+        if ["policy"].contains(&part(&path).as_str()) {
+            continue;
+        }
+        let calls = code(&text)
+            .filter(|line| line.contains(".delay_after("))
+            .count();
+        let expected = usize::from(path.ends_with("state/decision.rs"));
+        assert_eq!(calls, expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn no_module_file_is_called_mod() {
+    assert!(sources().iter().all(|(path, _)| !path.ends_with("mod.rs")));
+}

@@ -1,0 +1,222 @@
+//! Policies as people write them, and as programs send them.
+#![cfg(feature = "serde")]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use relent::{Backoff, BackoffState, GiveUp, Jitter, Rounding};
+
+#[path = "policy/any.rs"]
+#[allow(dead_code, reason = "shared with the tests of the arithmetic")]
+mod any;
+
+const EVERYTHING: Backoff = Backoff {
+    initial: Duration::from_millis(1500),
+    max: Duration::from_secs(600),
+    exponent: 1.1,
+    jitter: Jitter::Proportional(0.2),
+    rounding: Rounding::WholeSeconds,
+    give_up: GiveUp {
+        after_failures: Some(10),
+        after_elapsed: Some(Duration::from_secs(86_400)),
+    },
+};
+
+#[test]
+fn every_field_in_toml() {
+    let written = r#"
+        initial = "1s 500ms"
+        max = "10m"
+        exponent = 1.1
+        jitter = { proportional = 0.2 }
+        rounding = "whole-seconds"
+
+        [give_up]
+        after_failures = 10
+        after_elapsed = "1d"
+    "#;
+    assert_eq!(toml::from_str(written), Ok(EVERYTHING));
+}
+
+#[test]
+fn every_field_in_json() {
+    let written = r#"{
+        "initial": "1.5s", "max": "10 minutes", "exponent": 1.1, "jitter": {"proportional": 0.2},
+        "rounding": "whole-seconds", "give_up": {"after_failures": 10, "after_elapsed": "24h"}
+    }"#;
+    assert_eq!(
+        serde_json::from_str::<Backoff>(written).unwrap(),
+        EVERYTHING
+    );
+}
+
+#[test]
+fn every_field_in_yaml() {
+    let written = "
+initial: 1s 500ms
+max: 10min
+exponent: 1.1
+jitter: { proportional: 0.2 }
+rounding: whole-seconds
+give_up:
+  after_failures: 10
+  after_elapsed: 1day
+";
+    assert_eq!(
+        serde_norway::from_str::<Backoff>(written).unwrap(),
+        EVERYTHING
+    );
+}
+
+#[test]
+fn what_is_missing_is_the_default() {
+    assert_eq!(toml::from_str(""), Ok(Backoff::DEFAULT));
+    assert_eq!(
+        serde_json::from_str::<Backoff>("{}").unwrap(),
+        Backoff::DEFAULT
+    );
+    let full = Backoff::DEFAULT
+        .jitter(Jitter::Full)
+        .give_up_after_failures(3);
+    assert_eq!(
+        toml::from_str("jitter = \"full\"\ngive_up.after_failures = 3"),
+        Ok(full)
+    );
+}
+
+#[test]
+fn every_jitter_has_a_name() {
+    for (name, jitter) in [
+        ("none", Jitter::None),
+        ("full", Jitter::Full),
+        ("equal", Jitter::Equal),
+        ("decorrelated", Jitter::Decorrelated),
+    ] {
+        let written = format!("jitter = {name:?}");
+        assert_eq!(
+            toml::from_str(&written),
+            Ok(Backoff::DEFAULT.jitter(jitter))
+        );
+    }
+}
+
+/// A mistake in a file, and what its message must say: the field, the value, the remedy.
+#[track_caller]
+fn refused(toml: &str, says: &[&str]) {
+    let messages = [
+        toml::from_str::<Backoff>(toml).unwrap_err().to_string(),
+        serde_json::from_value::<Backoff>(
+            serde_json::to_value(toml::from_str::<toml::Table>(toml).unwrap()).unwrap(),
+        )
+        .unwrap_err()
+        .to_string(),
+    ];
+    for message in messages {
+        for part in says {
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_are_refused_in_words_that_help() {
+    refused("inital = \"1s\"", &["unknown field `inital`", "`initial`"]);
+    refused("initial = 500", &["initial: ", "500", "unit", "\"500ms\""]);
+    refused("initial = \"500\"", &["initial: ", "\"500\"", "\"500ms\""]);
+    refused(
+        "max = \"ten minutes\"",
+        &["max: ", "\"ten minutes\"", "\"1m 30s\""],
+    );
+    refused("max = \"-1s\"", &["max: ", "\"-1s\""]);
+    refused("exponent = \"two\"", &["exponent: ", "two", "f64"]);
+    refused("exponent = 0.5", &["exponent: 0.5 is below 1", "use 1"]);
+    refused("exponent = nan", &["exponent: "]);
+    refused(
+        "jitter = \"some\"",
+        &["jitter: ", "\"full\"", "{ proportional = 0.5 }"],
+    );
+    refused(
+        "jitter = { proportional = 1.5 }",
+        &["jitter: proportional 1.5", "0.5"],
+    );
+    refused("jitter = { full = true }", &["jitter: "]);
+    refused(
+        "rounding = \"seconds\"",
+        &["rounding: ", "seconds", "whole-seconds"],
+    );
+    refused(
+        "give_up = { after = 3 }",
+        &["give_up: ", "`after`", "`after_failures`"],
+    );
+    refused(
+        "give_up = { after_failures = -1 }",
+        &["give_up: after_failures: ", "-1"],
+    );
+    refused(
+        "give_up = { after_elapsed = 60 }",
+        &["give_up: after_elapsed: ", "60", "unit"],
+    );
+    refused(
+        "initial = \"1h\"\nmax = \"1s\"\nexponent = 0.1",
+        &[
+            "max: 1s is below initial (3600s)",
+            "exponent: 0.1 is below 1",
+        ],
+    );
+}
+
+#[test]
+fn twice_the_same_field_is_refused() {
+    let message = serde_json::from_str::<Backoff>(r#"{"exponent": 2, "exponent": 3}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("duplicate field `exponent`"), "{message}");
+}
+
+#[test]
+fn written_as_people_would() {
+    let text = toml::to_string(&EVERYTHING).unwrap();
+    let expected = "initial = \"1s 500ms\"\nmax = \"10m\"\nexponent = 1.1\nrounding = \"whole-seconds\"\n\n\
+                    [jitter]\nproportional = 0.2\n\n\
+                    [give_up]\nafter_failures = 10\nafter_elapsed = \"1day\"\n";
+    assert_eq!(text, expected);
+}
+
+proptest! {
+    #[test]
+    fn round_trips_in_every_format(backoff in any::backoff()) {
+        prop_assume!(backoff.validate().is_ok());
+        let json = serde_json::to_string(&backoff).unwrap();
+        let yaml = serde_norway::to_string(&backoff).unwrap();
+        let bytes = postcard::to_allocvec(&backoff).unwrap();
+        prop_assert_eq!(postcard::from_bytes::<Backoff>(&bytes).unwrap(), backoff);
+        // JSON knows no infinity.
+        if backoff.exponent.is_finite() {
+            prop_assert_eq!(serde_json::from_str::<Backoff>(&json).expect(&json), backoff);
+        }
+        prop_assert_eq!(serde_norway::from_str::<Backoff>(&yaml).expect(&yaml), backoff);
+    }
+
+    #[test]
+    fn invalid_is_refused_in_every_format(backoff in any::backoff()) {
+        prop_assume!(backoff.validate().is_err());
+        let bytes = postcard::to_allocvec(&backoff).unwrap();
+        prop_assert!(postcard::from_bytes::<Backoff>(&bytes).is_err());
+        let json = serde_json::to_string(&backoff).unwrap();
+        prop_assert!(serde_json::from_str::<Backoff>(&json).is_err());
+    }
+
+    #[test]
+    fn states_round_trip(state in any::state()) {
+        let json = serde_json::to_string(&state).unwrap();
+        prop_assert_eq!(serde_json::from_str::<BackoffState>(&json).expect(&json), state);
+        let bytes = postcard::to_allocvec(&state).unwrap();
+        prop_assert_eq!(postcard::from_bytes::<BackoffState>(&bytes).unwrap(), state);
+    }
+
+    #[test]
+    fn no_text_panics(text in ".{0,60}") {
+        let _ = toml::from_str::<Backoff>(&text);
+        let _ = toml::from_str::<Backoff>(&format!("initial = {text:?}"));
+    }
+}

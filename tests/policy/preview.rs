@@ -1,0 +1,138 @@
+//! The preview against what really happens, and what it warns of.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use relent::{Backoff, BackoffState, Failure, Jitter, Rounding, Warning, random};
+
+use super::any;
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+proptest! {
+    #[test]
+    fn every_delay_is_in_its_row(backoff in any::endless(), seed in any::<u64>()) {
+        let mut last = None;
+        for (row, wait) in backoff.preview().rows().zip(backoff.schedule_seeded(seed)) {
+            prop_assert!(row.shortest <= wait && wait <= row.longest, "{wait:?} in {row:?}");
+            prop_assert!(row.shortest <= row.mean && row.mean <= row.longest);
+            last = Some(row);
+        }
+        prop_assert!(last.is_some());
+    }
+
+    #[test]
+    fn as_many_rows_as_waits_where_failures_are_counted(backoff in any::endless(), limit in 0..30_u32) {
+        let backoff = backoff.exponent(2.0).max(Duration::MAX).initial(secs(1)).give_up_after_failures(limit);
+        prop_assert_eq!(backoff.preview().rows().count(), backoff.schedule_seeded(0).count());
+    }
+}
+
+#[test]
+fn means_are_those_of_many_draws() {
+    let policy = Backoff::exponential(secs(3), secs(60)).exponent(3.0);
+    for jitter in [
+        Jitter::Full,
+        Jitter::Equal,
+        Jitter::Proportional(0.3),
+        Jitter::Decorrelated,
+    ] {
+        for policy in [policy.jitter(jitter), policy.jitter(jitter).whole_seconds()] {
+            let first = policy.preview().rows().next().unwrap();
+            let draws = 20_000;
+            let sum: Duration = (0..draws)
+                .map(|n| {
+                    let failure = Failure::new(random::draw(9, n));
+                    policy
+                        .next(&mut BackoffState::default(), failure)
+                        .delay()
+                        .unwrap()
+                })
+                .sum();
+            let mean = sum.as_secs_f64() / draws as f64;
+            assert!(
+                (mean / first.mean.as_secs_f64() - 1.0).abs() < 0.02,
+                "{policy:?}: {mean}, {first:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn ends() {
+    let fixed = Backoff::fixed(secs(1));
+    let end = |policy: Backoff| {
+        let text = policy.preview().to_string();
+        let line = text.lines().find(|line| line.contains("give"));
+        line.unwrap_or_else(|| panic!("{text}")).to_owned()
+    };
+    assert_eq!(end(fixed), "the same from failure 1 on; never gives up");
+    assert_eq!(
+        end(fixed.give_up_after_failures(7)),
+        "gives up at failure 7, after about 6.0 s: too many failures"
+    );
+    assert_eq!(
+        end(fixed.give_up_after(secs(60))),
+        "gives up at failure 61, after about 1.0 min: too much time elapsed"
+    );
+    assert_eq!(
+        end(Backoff::never_retry()),
+        "gives up at failure 1, after about 0.0 ns: too many failures"
+    );
+    let growing = fixed
+        .exponent(1.01)
+        .max(Duration::MAX)
+        .preview()
+        .limit(5)
+        .to_string();
+    assert!(growing.contains("and so on"), "{growing}");
+}
+
+#[test]
+fn warnings() {
+    let good = Backoff::exponential(secs(1), secs(60));
+    let warn = |policy: Backoff| policy.preview().warnings().collect::<Vec<_>>();
+
+    assert_eq!(warn(good), []);
+    assert_eq!(warn(Backoff::DEFAULT), []);
+    assert_eq!(warn(Backoff::never_retry()), []);
+    assert_eq!(
+        warn(good.give_up_after_failures(4)),
+        [Warning::MaxNeverReached {
+            max: secs(60),
+            longest: secs(4)
+        }]
+    );
+    assert_eq!(
+        warn(good.exponent(1.0)),
+        [Warning::MaxNeverReached {
+            max: secs(60),
+            longest: secs(1)
+        }]
+    );
+    assert_eq!(
+        warn(good.give_up_after(Duration::from_millis(900)))[0],
+        Warning::DeadlineBeforeFirstRetry {
+            deadline: Duration::from_millis(900),
+            first: secs(1)
+        }
+    );
+    for herd in [
+        Jitter::None,
+        Jitter::Proportional(0.1),
+        Jitter::Proportional(f64::NAN),
+        Jitter::Decorrelated,
+    ] {
+        assert!(
+            matches!(warn(good.jitter(herd))[..], [Warning::Herd(_)]),
+            "{herd:?}"
+        );
+    }
+    assert_eq!(
+        warn(good.rounding(Rounding::WholeSeconds)),
+        [Warning::CoarseSeconds { choices: 1 }]
+    );
+    assert_eq!(warn(good.initial(secs(20)).whole_seconds()), []);
+}

@@ -1,0 +1,21 @@
+//! The loops, blocking and async, and the budget they share.
+
+#![cfg(feature = "tokio")]
+
+#[path = "retry/budget.rs"]
+mod budget;
+#[path = "retry/cancel.rs"]
+mod cancel;
+#[path = "retry/colours.rs"]
+mod colours;
+#[cfg(feature = "tracing")]
+#[path = "retry/events.rs"]
+mod events;
+#[path = "retry/forms.rs"]
+mod forms;
+#[path = "retry/future.rs"]
+mod future;
+#[path = "retry/peers.rs"]
+mod peers;
+#[path = "retry/rules.rs"]
+mod rules;

@@ -1,0 +1,190 @@
+//! T5: a clock that jumps; T6: user code that calls back.
+
+use std::cell::Cell;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use relent::clock::{Clock, ManualClock};
+use relent::{Backoff, BackoffTracker, Decision, Readiness};
+
+use crate::{DOUBLING, builder, secs, tracker};
+
+#[test]
+fn t5_a_step_back_lengthens_no_wait() {
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set(secs(100_000));
+    for _ in 0..4 {
+        let _ = tracker.record_failure("a");
+    }
+    clock.advance(secs(3));
+    let _ = tracker.record_failure("b");
+    // An hour back. What was waiting goes on to wait as long as it would have.
+    clock.set(secs(96_400));
+    assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left <= secs(8)));
+    clock.advance(secs(8));
+    assert_eq!(tracker.check("a"), Readiness::Ready);
+    assert_eq!(tracker.check("b"), Readiness::Ready);
+    assert_eq!(tracker.next_due(), None);
+}
+
+#[test]
+fn t5_whoever_only_asks_for_the_next_due_is_not_held_up_either() {
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set(secs(100_000));
+    let _ = tracker.record_failure("a");
+    clock.set(secs(0));
+    assert_eq!(tracker.next_due(), Some(secs(1)));
+    clock.advance(secs(1));
+    assert_eq!((tracker.next_due(), tracker.waiting()), (None, 0));
+}
+
+#[test]
+fn t5_a_step_back_shortens_no_outage() {
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set(secs(5000));
+    let _ = tracker.record_failure("a");
+    clock.advance(secs(50));
+    let _ = tracker.record_failure("a");
+    clock.set(secs(1));
+    assert_eq!(tracker.record_success("a").unwrap().outage, secs(50));
+}
+
+#[test]
+fn t5_at_the_end_of_time_keys_still_wait() {
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set(Duration::MAX);
+    assert_eq!(
+        tracker.record_failure("a"),
+        Decision::Retry { after: secs(1) }
+    );
+    assert_eq!(tracker.check("a"), Readiness::Wait(secs(1)));
+    let (_, tracker) = crate::tracker(Backoff::fixed(Duration::MAX));
+    let _ = tracker.record_failure("a");
+    assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left > secs(1 << 32)));
+}
+
+proptest! {
+    #[test]
+    fn t5_no_wait_exceeds_max_whatever_the_clock_does(
+        steps in prop::collection::vec((0_u64..1 << 55, 0_u32..64, 0_u8..5, 0_u8..6), 1..80),
+    ) {
+        let (clock, builder) = builder(Backoff::exponential(secs(1), secs(60)));
+        let tracker = builder.build();
+        let max = secs(60);
+        for (reading, shift, key, action) in steps {
+            clock.set(Duration::from_nanos(reading >> shift));
+            match action {
+                0 | 1 => {
+                    let decision = tracker.record_failure(&key);
+                    prop_assert!(decision.delay().unwrap() <= max);
+                    prop_assert_ne!(tracker.check(&key), Readiness::Ready);
+                }
+                2 => { tracker.purge(); }
+                3 => { tracker.record_success(&key); }
+                _ => {}
+            }
+            if let Readiness::Wait(left) = tracker.check(&key) {
+                prop_assert!(left <= max);
+                clock.advance(left);
+                prop_assert_eq!(tracker.check(&key), Readiness::Ready);
+            }
+            prop_assert!(tracker.next_due().unwrap_or_default() <= max);
+        }
+    }
+}
+
+type Calls = Arc<dyn Fn() + Send + Sync>;
+
+/// Runs a hook whenever it is read, but not while the hook runs.
+#[derive(Clone, Default)]
+struct Nosy(ManualClock, Arc<OnceLock<Calls>>);
+
+thread_local!(static INSIDE: Cell<bool> = const { Cell::new(false) });
+
+fn once(call: &dyn Fn()) {
+    if !INSIDE.replace(true) {
+        call();
+        INSIDE.set(false);
+    }
+}
+
+impl Clock for Nosy {
+    fn now(&self) -> Duration {
+        if let Some(call) = self.1.get() {
+            once(&**call);
+        }
+        self.0.now()
+    }
+}
+
+/// Calls back when it is dropped.
+#[derive(PartialEq, Eq, Hash)]
+struct Loud(u64);
+
+static ON_DROP: Mutex<Option<Calls>> = Mutex::new(None);
+
+impl Clone for Loud {
+    fn clone(&self) -> Loud {
+        Loud(self.0)
+    }
+}
+
+impl Drop for Loud {
+    fn drop(&mut self) {
+        let call = ON_DROP.lock().unwrap().clone();
+        if let Some(call) = call {
+            once(&*call);
+        }
+    }
+}
+
+#[test]
+fn t6_no_lock_is_held_while_user_code_runs() {
+    let (done, finished) = channel();
+    std::thread::spawn(move || {
+        let clock = Nosy::default();
+        let builder = BackoffTracker::builder(DOUBLING).clock(clock.clone());
+        let tracker: Arc<BackoffTracker<Loud, Nosy>> =
+            Arc::new(builder.max_keys(500).retention(secs(10)).build());
+        let weak: Weak<_> = Arc::downgrade(&tracker);
+        // Locks every shard, one after the other.
+        let touch: Calls = Arc::new(move || {
+            if let Some(tracker) = weak.upgrade() {
+                let _ = (tracker.waiting(), tracker.next_due());
+            }
+        });
+        clock.1.set(touch.clone()).ok().unwrap();
+        *ON_DROP.lock().unwrap() = Some(touch.clone());
+        for n in 0..1000 {
+            let key = Loud(n);
+            let _ = tracker.record_failure(&key);
+            let _ = tracker.check(&key);
+            let _ = tracker.get(&key);
+            if n % 3 == 0 {
+                let _ = tracker.record_success(&key);
+                let _ = tracker.attempt(&key).unwrap().fail();
+            }
+            if n % 100 == 0 {
+                clock.0.advance(secs(20));
+                clock.0.set(clock.0.now() / 2);
+            }
+        }
+        tracker.retain(|key, _| {
+            once(&*touch);
+            let _ = tracker.record_failure(key);
+            key.0 % 2 == 0
+        });
+        let snapshot = tracker.snapshot();
+        tracker.restore(snapshot);
+        clock.0.advance(secs(1000));
+        tracker.purge();
+        *ON_DROP.lock().unwrap() = None;
+        done.send(tracker.evicted()).unwrap();
+    });
+    let evicted = finished
+        .recv_timeout(Duration::from_secs(60))
+        .expect("no deadlock");
+    assert!(evicted > 0, "keys were dropped to make room");
+}

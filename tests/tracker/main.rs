@@ -1,0 +1,38 @@
+//! The keyed tracker: rules T, and what G and J mean for many keys.
+
+#![allow(
+    clippy::unchecked_time_subtraction,
+    reason = "a panic is how a test fails"
+)]
+
+mod clocks;
+mod memory;
+mod model;
+mod rules;
+mod snapshots;
+mod threads;
+
+use std::time::Duration;
+
+use relent::clock::ManualClock;
+use relent::{Backoff, BackoffTracker, BackoffTrackerBuilder, Jitter};
+
+type Tracker<K> = BackoffTracker<K, ManualClock>;
+
+/// 1, 2, 4, 8, … 60 s, exactly.
+const DOUBLING: Backoff = Backoff::exponential(secs(1), secs(60)).jitter(Jitter::None);
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn builder<K>(backoff: Backoff) -> (ManualClock, BackoffTrackerBuilder<K, ManualClock>) {
+    let clock = ManualClock::new();
+    let builder = BackoffTracker::builder(backoff).clock(clock.clone());
+    (clock, builder)
+}
+
+fn tracker(backoff: Backoff) -> (ManualClock, Tracker<String>) {
+    let (clock, builder) = builder(backoff);
+    (clock, builder.build())
+}

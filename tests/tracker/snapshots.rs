@@ -1,0 +1,273 @@
+//! What outlives the process.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use relent::clock::Clock;
+use relent::{Backoff, BackoffTracker, Decision, GiveUpReason, Readiness, Snapshot};
+
+use crate::{DOUBLING, Tracker, builder, secs, tracker};
+
+/// A tracker at this time of day.
+fn at(time: SystemTime) -> Tracker<String> {
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set_wall(time);
+    tracker
+}
+
+fn noon() -> SystemTime {
+    UNIX_EPOCH + secs(1_700_000_000)
+}
+
+/// One key that waits 8 s after four failures, the first a minute ago; one due; one that gave up.
+fn busy() -> Snapshot<String> {
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set_wall(noon() - secs(60));
+    let _ = tracker.record_failure("waits");
+    let _ = tracker.record_failure("due");
+    clock.advance(secs(60));
+    for _ in 0..3 {
+        let _ = tracker.record_failure("waits");
+    }
+    let _ = tracker.record_failure_with("gave up", &Backoff::never_retry(), None);
+    tracker.snapshot()
+}
+
+#[test]
+fn a_restored_tracker_goes_on() {
+    let tracker = at(noon() + secs(3));
+    tracker.restore(busy());
+    assert_eq!(tracker.len(), 3);
+    assert_eq!(tracker.check("waits"), Readiness::Wait(secs(5)));
+    assert_eq!(tracker.check("due"), Readiness::Ready);
+    assert_eq!(
+        tracker.check("gave up"),
+        Readiness::GaveUp(GiveUpReason::Failures)
+    );
+    // Though the clock of this process began just now.
+    assert_eq!(tracker.get("waits").unwrap().elapsed, secs(63));
+    assert_eq!(
+        tracker.record_failure("waits"),
+        Decision::Retry { after: secs(16) }
+    );
+    assert_eq!(
+        tracker.record_failure("due"),
+        Decision::Retry { after: secs(2) }
+    );
+    let limited = DOUBLING.give_up_after(secs(50));
+    let decision = tracker.record_failure_with("waits", &limited, None);
+    assert_eq!(decision, Decision::GiveUp(GiveUpReason::Elapsed));
+}
+
+#[test]
+fn t5_no_time_of_day_makes_a_wait_longer() {
+    for (time, left) in [
+        (noon() - secs(1_000_000), 8),
+        (UNIX_EPOCH, 8),
+        (noon(), 8),
+        (noon() + secs(7), 1),
+    ] {
+        let tracker = at(time);
+        tracker.restore(busy());
+        assert_eq!(
+            tracker.check("waits"),
+            Readiness::Wait(secs(left)),
+            "{time:?}"
+        );
+    }
+    let tracker = at(noon() + secs(8));
+    tracker.restore(busy());
+    assert_eq!(tracker.check("waits"), Readiness::Ready);
+}
+
+#[test]
+fn t4_what_is_past_its_retention_is_not_restored() {
+    let tracker = at(noon() + secs(24 * 3600));
+    tracker.restore(busy());
+    assert_eq!(tracker.len(), 1, "the one that still waited 8 s");
+    assert_eq!(tracker.get("waits").unwrap().state.failures, 4);
+}
+
+#[test]
+fn tracked_keys_stay_as_they_are() {
+    let tracker = at(noon());
+    let _ = tracker.record_failure("waits");
+    tracker.restore(busy());
+    assert_eq!(tracker.get("waits").unwrap().state.failures, 1);
+    assert_eq!(tracker.get("due").unwrap().state.failures, 1);
+}
+
+#[test]
+fn t4_the_bound_holds() {
+    let (_, all) = builder(DOUBLING);
+    let all = all.build();
+    for n in 0..1000_u64 {
+        let _ = all.record_failure(&n);
+    }
+    let snapshot = all.snapshot();
+    assert_eq!(snapshot.keys.len(), 1000);
+    let (_, few) = builder(DOUBLING);
+    let few = few.max_keys(100).build();
+    few.restore(snapshot);
+    assert_eq!((few.len(), few.evicted()), (100, 900));
+}
+
+#[test]
+fn a_large_snapshot_has_each_key_once() {
+    let (_, tracker) = builder(DOUBLING);
+    let tracker = tracker.build();
+    for n in 0..30_000_u64 {
+        let _ = tracker.record_failure(&n);
+    }
+    let mut keys: Vec<_> = tracker
+        .snapshot()
+        .keys
+        .iter()
+        .map(|kept| kept.key)
+        .collect();
+    keys.sort_unstable();
+    assert!(keys.into_iter().eq(0..30_000));
+}
+
+#[test]
+fn absurd_times_do_no_harm() {
+    let far = UNIX_EPOCH + Duration::from_secs(1 << 60);
+    let past = UNIX_EPOCH - Duration::from_secs(1 << 40);
+    let times = [past, UNIX_EPOCH, noon(), far];
+    for taken_at in times {
+        for first_failure in times {
+            for until in times {
+                let mut snapshot = busy();
+                snapshot.taken_at = taken_at;
+                for kept in &mut snapshot.keys {
+                    kept.first_failure = first_failure;
+                    kept.until = until;
+                    kept.interval = Duration::MAX;
+                    kept.failures = u32::MAX;
+                }
+                let tracker = at(noon());
+                tracker.restore(snapshot);
+                let _ = (
+                    tracker.check("waits"),
+                    tracker.get("due"),
+                    tracker.next_due(),
+                );
+                let again = tracker.snapshot();
+                assert_eq!(again.keys.len(), tracker.len());
+                assert!(
+                    tracker
+                        .record_failure("waits")
+                        .delay()
+                        .is_some_and(|d| d <= secs(60))
+                );
+            }
+        }
+    }
+}
+
+struct AbsurdWall(SystemTime);
+
+impl Clock for AbsurdWall {
+    fn now(&self) -> Duration {
+        secs(5)
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.0
+    }
+}
+
+#[test]
+fn an_absurd_time_of_day_does_no_harm() {
+    for wall in [UNIX_EPOCH - secs(1 << 62), UNIX_EPOCH + secs(1 << 62)] {
+        let builder = BackoffTracker::builder(DOUBLING).clock(AbsurdWall(wall));
+        let tracker: BackoffTracker<String, _> = builder.build();
+        tracker.restore(busy());
+        let _ = tracker.record_failure("a");
+        let snapshot = tracker.snapshot();
+        assert!(snapshot.keys.iter().any(|kept| kept.key == "a"));
+        #[cfg(feature = "serde")]
+        let _: Snapshot<String> = written::again(&snapshot);
+    }
+}
+
+#[cfg(feature = "serde")]
+mod written {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::{Readiness, Snapshot, at, busy, noon};
+    use crate::secs;
+
+    pub(super) fn again<T: Serialize + DeserializeOwned>(value: &T) -> T {
+        serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_person_can_read_it() {
+        let mut snapshot = busy();
+        snapshot.keys.retain(|kept| kept.key == "waits");
+        let expected = serde_json::json!({
+            "version": 1,
+            "taken_at": "2023-11-14T22:13:20.000000000Z",
+            "keys": [{
+                "key": "waits",
+                "failures": 4,
+                "interval": "8s",
+                "first_failure": "2023-11-14T22:12:20.000000000Z",
+                "until": "2023-11-14T22:13:28.000000000Z",
+                "gave_up": null,
+            }],
+        });
+        assert_eq!(serde_json::to_value(&snapshot).unwrap(), expected);
+        assert_eq!(again(&snapshot), snapshot);
+    }
+
+    #[test]
+    fn it_survives_compact_formats() {
+        let snapshot = busy();
+        let bytes = postcard::to_allocvec(&snapshot).unwrap();
+        let read: Snapshot<String> = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(read, snapshot);
+        let tracker = at(noon());
+        tracker.restore(read);
+        assert_eq!(tracker.check("waits"), Readiness::Wait(secs(8)));
+    }
+
+    #[track_caller]
+    fn assert_refused(snapshot: &str, because: &[&str]) {
+        let error = serde_json::from_str::<Snapshot<String>>(snapshot)
+            .unwrap_err()
+            .to_string();
+        for word in because {
+            assert!(error.contains(word), "{error:?} should tell of {word:?}");
+        }
+    }
+
+    #[test]
+    fn p5_what_cannot_be_read_is_refused_by_name() {
+        // Of a version to come, whatever else is in it.
+        assert_refused(
+            r#"{"version": 2, "shards": []}"#,
+            &["version 2", "version 1"],
+        );
+        assert_refused(
+            r#"{"taken_at": "2023-11-14T22:13:20Z", "keys": []}"#,
+            &["version"],
+        );
+        let with = |key: &str| {
+            format!(r#"{{"version": 1, "taken_at": "2023-11-14T22:13:20Z", "keys": [{key}]}}"#)
+        };
+        assert!(serde_json::from_str::<Snapshot<String>>(&with("")).is_ok());
+        assert_refused(&with(r#"{"key": "a"}"#), &["failures"]);
+        assert_refused(&with(r#"{"key": "a", "surprise": 1}"#), &["surprise"]);
+        let time = |until: &str| {
+            let kept = format!(
+                r#"{{"key": "a", "failures": 1, "interval": "1s",
+                     "first_failure": "2023-11-14T22:13:20Z", "until": "{until}"}}"#
+            );
+            with(&kept)
+        };
+        assert!(serde_json::from_str::<Snapshot<String>>(&time("2023-11-14T22:13:20Z")).is_ok());
+        assert_refused(&time("tomorrow"), &["\"tomorrow\"", "2025-01-31T23:59:59Z"]);
+    }
+}
