@@ -20,7 +20,7 @@
 mod behind;
 pub mod blocking;
 mod change;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod columns;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -38,7 +38,13 @@ mod lease;
 mod listing;
 mod memory;
 mod options;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod rounds;
 mod session;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -59,7 +65,11 @@ pub use lease::{Lease, LeaseLost, Refusal};
 pub use listing::{Cursor, Listed, Page, Which};
 pub use memory::MemoryStore;
 pub use options::Options;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresStore};
 pub use record::Record;
+#[cfg(feature = "redis")]
+pub use redis::{RedisError, RedisStore};
 pub use session::{Expiry, Session};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteError, SqliteStore};

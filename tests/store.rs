@@ -16,5 +16,13 @@ mod session;
 #[cfg(feature = "sqlite")]
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[cfg(all(unix, feature = "postgres"))]
+#[path = "store/postgres.rs"]
+mod postgres;
+#[cfg(all(unix, feature = "redis"))]
+#[path = "store/redis.rs"]
+mod redis;
+#[cfg(all(unix, any(feature = "postgres", feature = "redis")))]
+mod servers;
 #[path = "store/twins.rs"]
 mod twins;

@@ -70,7 +70,7 @@ pub(super) fn put(
         record.due().map_or(NEVER, columns::time),
         record.gave_up.map(columns::reason),
         record.cause,
-        lease.map(|lease| i64::try_from(lease.token).unwrap_or(i64::MAX)),
+        lease.map(|lease| columns::token(lease.token)),
         lease.map(|lease| &lease.holder),
         lease.map(|lease| columns::time(lease.since)),
         lease.map(|lease| columns::time(lease.until)),
@@ -225,7 +225,7 @@ pub(super) fn note(
     event: Event,
     cause: Option<&str>,
 ) -> Result<(), SqliteError> {
-    let cause = cause.filter(|_| matches!(event, Event::Failed | Event::Expired));
+    let cause = cause.filter(|_| columns::has_cause(event));
     let mut statement = connection.prepare_cached(
         "INSERT INTO relent_history (namespace, key, at, event, cause) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
