@@ -1,0 +1,3 @@
+//! A recoverer
+mod scheduler;
+fn main() {}
