@@ -9,8 +9,8 @@ use std::time::Duration;
 use relent::clock::{Clock, MonotonicClock};
 use relent::store::SqliteStore;
 use relent::store::blocking::DurableTracker;
-use relent::{Backoff, Jitter, Readiness};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use relent::{Backoff, BackoffState, Jitter, Readiness};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, futures::Notified};
 use tokio::task::JoinSet;
 
@@ -37,11 +37,20 @@ pub(crate) trait World: Send + Sync + 'static {
 pub(crate) enum News {
     /// It failed, and is tried again after that long. Until all of its queue is delivered it is down.
     Failed(Error, Duration),
-    Delivered(i64),
     /// It was down, and its queue is empty now.
     Up,
     /// The database failed, and is tried again after that long.
     Stuck(Error, Duration),
+}
+
+/// How a destination stands.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Status {
+    pub(crate) is_up: bool,
+    /// How many events it has yet to get.
+    pub(crate) waiting: u32,
+    /// Its failures since the last transaction that arrived.
+    pub(crate) streak: BackoffState,
 }
 
 /// Sends to each destination one transaction at a time, oldest first, until it is dropped.
@@ -120,11 +129,7 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
 
     /// Stores events, to be sent after all that were stored before. Once this returns, they will be.
     pub(crate) fn submit(&self, to: &str, events: &[&str]) -> Result<(), Error> {
-        let bells = self
-            .desk
-            .destinations
-            .get(to)
-            .ok_or("no such destination")?;
+        let bells = self.desk.bells(to)?;
         self.desk.commit(|transaction| {
             let insert = "INSERT INTO event (destination, body) VALUES (?1, ?2)";
             let mut insert = transaction.prepare_cached(insert)?;
@@ -139,23 +144,25 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
     }
 
     /// Has a destination that waits tried now. Where nothing waits, this changes nothing.
-    pub(crate) fn force(&self, name: &str) {
-        if let Some(bells) = self.desk.destinations.get(name) {
-            bells.forced.notify_waiters();
-        }
+    pub(crate) fn force(&self, name: &str) -> Result<(), Error> {
+        self.desk.bells(name)?.forced.notify_waiters();
+        Ok(())
     }
 
-    /// Whether a destination is up, and how many events it has yet to get.
-    pub(crate) fn status(&self, name: &str) -> Result<(bool, u32), Error> {
+    pub(crate) fn status(&self, name: &str) -> Result<Status, Error> {
+        let record = self.desk.tracker.get(name)?;
         self.desk.commit(|transaction| {
             let status = "SELECT up, (SELECT count(*) FROM event WHERE destination = name)
                           FROM destination WHERE name = ?1";
-            Ok(transaction.query_row(status, [name], |row| Ok((row.get(0)?, row.get(1)?)))?)
+            let status = transaction.query_row(status, [name], |row| {
+                Ok(Status {
+                    is_up: row.get(0)?,
+                    waiting: row.get(1)?,
+                    streak: record.map(|record| record.state).unwrap_or_default(),
+                })
+            });
+            Ok(status?)
         })
-    }
-
-    pub(crate) fn tracker(&self) -> &DurableTracker<SqliteStore<C>> {
-        &self.desk.tracker
     }
 }
 
@@ -172,7 +179,7 @@ impl<W: World, C: Clock + Send + Sync + 'static> Desk<W, C> {
     /// The one loop of a destination, be it up or down: there is no moment between the two in which
     /// an event could be overlooked or overtake another.
     async fn deliver(&self, name: &str) -> Result<Infallible, Error> {
-        let bells = self.destinations.get(name).ok_or("no such destination")?;
+        let bells = self.bells(name)?;
         let left = self.left(name)?;
         wait(left, bells.forced.notified()).await;
         loop {
@@ -194,6 +201,11 @@ impl<W: World, C: Clock + Send + Sync + 'static> Desk<W, C> {
         }
     }
 
+    fn bells(&self, name: &str) -> Result<&Bells, Error> {
+        let bells = self.destinations.get(name);
+        bells.ok_or_else(|| format!("{name}: no such destination").into())
+    }
+
     /// What is left of a wait that began before a restart.
     fn left(&self, name: &str) -> Result<Duration, Error> {
         Ok(match self.tracker.check(name)? {
@@ -207,43 +219,44 @@ impl<W: World, C: Clock + Send + Sync + 'static> Desk<W, C> {
         })
     }
 
-    /// The oldest transaction that is yet to arrive. If none has a number, the oldest events get one.
+    /// The transaction to send next.
     fn oldest(&self, name: &str) -> Result<Option<Numbered>, Error> {
         self.commit(|transaction| {
-            let oldest = "SELECT id FROM event WHERE destination = ?1 AND id > 0 ORDER BY id LIMIT 1";
-            let oldest = transaction.prepare_cached(oldest)?.query_row([name], |row| row.get(0));
-            let id: i64 = match oldest.optional()? {
-                Some(id) => id,
-                None => {
-                    let number = "UPDATE event SET id = 1 + (SELECT last_id FROM destination WHERE name = ?1)
-                         WHERE seq IN (SELECT seq FROM event WHERE destination = ?1 AND id IS NULL ORDER BY seq LIMIT ?2)";
-                    if transaction.prepare_cached(number)?.execute((name, self.batch))? == 0 {
-                        return Ok(None);
-                    }
-                    let count = "UPDATE destination SET last_id = last_id + 1 WHERE name = ?1 RETURNING last_id";
-                    transaction.prepare_cached(count)?.query_row([name], |row| row.get(0))?
-                }
-            };
-            let events = "SELECT body FROM event WHERE destination = ?1 AND id = ?2 ORDER BY seq";
-            let mut events = transaction.prepare_cached(events)?;
-            let events = events.query_map((name, id), |row| row.get(0))?;
-            let events = events.collect::<Result<_, _>>()?;
-            Ok(Some(Numbered { id, events }))
+            let mut oldest = numbered(transaction, name)?;
+            if oldest.is_none() && self.number(transaction, name)? {
+                oldest = numbered(transaction, name)?;
+            }
+            Ok(oldest)
         })
     }
 
-    /// One commit: the transaction goes, the backoff ends, and if nothing is left the destination is
-    /// up. What is submitted meanwhile comes before that, and is seen, or after, and rings.
+    /// Makes the oldest events the next transaction, if there are any. One has a number at a time:
+    /// whatever waits longer is sent in larger lots.
+    fn number(&self, transaction: &Transaction<'_>, name: &str) -> Result<bool, Error> {
+        let number = "UPDATE event SET id = (SELECT last_id + 1 FROM destination WHERE name = ?1)
+                      WHERE seq IN (SELECT seq FROM event WHERE destination = ?1 AND id IS NULL
+                                    ORDER BY seq LIMIT ?2)";
+        let events = transaction
+            .prepare_cached(number)?
+            .execute((name, self.batch))?;
+        let count = "UPDATE destination SET last_id = last_id + 1 WHERE name = ?1";
+        if events > 0 {
+            transaction.prepare_cached(count)?.execute([name])?;
+        }
+        Ok(events > 0)
+    }
+
+    /// One commit: the transaction goes, the backoff ends, and the next transaction is made, or the
+    /// destination is up. Events are stored before that, and found, or after, and ring.
     fn delivered(&self, name: &str, id: i64) -> Result<(), Error> {
         let is_up = self.commit(|transaction| {
             let delete = "DELETE FROM event WHERE destination = ?1 AND id = ?2";
             transaction.prepare_cached(delete)?.execute((name, id))?;
             self.tracker.record_success_in(transaction, name)?;
-            let up = "UPDATE destination SET up = 1 WHERE name = ?1 AND NOT up
-                      AND NOT EXISTS (SELECT 1 FROM event WHERE destination = ?1)";
-            Ok(transaction.prepare_cached(up)?.execute([name])? > 0)
+            let up = "UPDATE destination SET up = 1 WHERE name = ?1 AND NOT up";
+            let is_last = !self.number(transaction, name)?;
+            Ok(is_last && transaction.prepare_cached(up)?.execute([name])? > 0)
         })?;
-        self.world.hear(name, News::Delivered(id));
         if is_up {
             self.world.hear(name, News::Up);
         }
@@ -269,6 +282,21 @@ impl<W: World, C: Clock + Send + Sync + 'static> Desk<W, C> {
         transaction.commit()?;
         Ok(done)
     }
+}
+
+/// The transaction that has a number.
+fn numbered(transaction: &Transaction<'_>, name: &str) -> Result<Option<Numbered>, Error> {
+    let select = "SELECT id, body FROM event WHERE destination = ?1 AND id > 0 ORDER BY seq";
+    let mut select = transaction.prepare_cached(select)?;
+    let mut rows = select.query([name])?;
+    let mut numbered: Option<Numbered> = None;
+    while let Some(row) = rows.next()? {
+        let id = row.get(0)?;
+        let events = Vec::new();
+        let numbered = numbered.get_or_insert(Numbered { id, events });
+        numbered.events.push(row.get(1)?);
+    }
+    Ok(numbered)
 }
 
 async fn wait(delay: Duration, forced: Notified<'_>) {
