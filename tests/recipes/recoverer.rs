@@ -53,6 +53,8 @@ struct Seen {
     /// Of all destinations.
     news: Vec<String>,
     sending: BTreeSet<String>,
+    /// What to do the next time that one is up, before it can do anything else.
+    when_up: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Peers {
@@ -122,6 +124,12 @@ impl World for Peers {
             News::Up => format!("up after {arrived}"),
             News::Stuck(error, delay) => format!("stuck, {error}, again in {delay:?}"),
         });
+        let is_up = seen.news.last().is_some_and(|news| news.starts_with("up"));
+        let when_up = seen.when_up.take_if(|_| is_up);
+        drop(seen);
+        if let Some(when_up) = when_up {
+            when_up();
+        }
     }
 }
 
@@ -141,7 +149,7 @@ struct Rig {
     batch: u32,
     backoff: Backoff,
     names: Vec<&'static str>,
-    scheduler: Option<Scheduler<Peers, Virtual>>,
+    scheduler: Option<Arc<Scheduler<Peers, Virtual>>>,
 }
 
 impl Rig {
@@ -181,7 +189,7 @@ impl Rig {
             self.backoff,
             self.clock,
         );
-        self.scheduler = Some(scheduler.unwrap());
+        self.scheduler = Some(Arc::new(scheduler.unwrap()));
     }
 
     fn stop(&mut self) {
@@ -346,6 +354,20 @@ async fn it_is_up_once_and_only_when_nothing_is_left() {
     rig.up("a").await;
     let news = rig.peers.seen().news.clone();
     assert_eq!(news, ["dead, again in 2s", "up after 4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_event_is_overlooked_that_comes_as_it_gets_up() {
+    let rig = Rig::new(&["a"], EXACT, 10);
+    rig.kill("a");
+    rig.submit("a", [0]);
+    sleep(SECOND).await;
+    rig.revive("a");
+    let scheduler = Arc::clone(rig.scheduler.as_ref().unwrap());
+    rig.peers.seen().when_up = Some(Box::new(move || scheduler.submit("a", &["1"]).unwrap()));
+    rig.up("a").await;
+    rig.got("a", 2);
+    assert!(rig.peers.waits("a")[1] < SECOND, "it was sent at once");
 }
 
 /// What arrives between the last transaction's answer and "up" is neither forgotten nor early.
