@@ -37,3 +37,6 @@ pub mod comparison {}
 
 #[doc = include_str!("docs/architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("docs/recipes.md")]
+pub mod recipes {}

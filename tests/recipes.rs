@@ -2,3 +2,6 @@
 
 #[path = "recipes/operator.rs"]
 mod operator;
+#[cfg(all(feature = "sqlite", feature = "tokio"))]
+#[path = "recipes/recoverer.rs"]
+mod recoverer;
