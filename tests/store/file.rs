@@ -326,3 +326,25 @@ fn p3_records_and_own_data_are_written_together_or_not_at_all() {
     let put = store.transaction(|transaction| transaction.put_data(&no_json));
     assert!(matches!(put, Err(FileError::Data { .. })));
 }
+
+#[cfg(unix)]
+#[test]
+fn dropped_it_is_free_at_once_while_other_threads_spawn_processes() {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let opened = (0..2000).try_for_each(|_| FileStore::open(&path).map(drop));
+        done.store(true, Relaxed);
+        opened.unwrap();
+    });
+}

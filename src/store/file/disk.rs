@@ -110,7 +110,7 @@ impl Disk {
 #[derive(Debug)]
 pub(super) struct Locked {
     /// The operating system frees it with the last handle: also when the process is killed.
-    _file: File,
+    file: File,
 }
 
 impl Locked {
@@ -118,10 +118,19 @@ impl Locked {
         let path = beside(path, ".lock");
         let file = open_lock(&path)?;
         match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Locked { _file: file }),
+            Ok(()) => Ok(Locked { file }),
             Err(TryLockError::WouldBlock) => Err(FileError::Locked { path }),
             Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
         }
+    }
+}
+
+impl Drop for Locked {
+    /// Closing the file would not do: where another thread is about to spawn a process, that has the
+    /// file open too until it runs its program.
+    fn drop(&mut self) {
+        // If this fails, closing has to do.
+        let _ = FileExt::unlock(&self.file);
     }
 }
 
