@@ -54,7 +54,7 @@ mod unreadable;
 pub use change::{Change, Event, Settled, Write};
 pub use error::{Error, StartError, WorkError};
 #[cfg(feature = "file")]
-pub use file::{FileError, FileStore};
+pub use file::{FileError, FileStore, FileTransaction};
 pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work, WriteBehind};
 pub use history::Entry;
 pub use inline::Inline;
