@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use relent::clock::ManualClock;
-use relent::{Backoff, BackoffTracker};
+use relent::{Backoff, BackoffState, BackoffTracker, Decision, Failure};
 
 /// A path, the most instructions it may take, and what runs it so often.
 struct Path {
@@ -23,6 +23,29 @@ struct Path {
 }
 
 const PATHS: &[Path] = &[
+    Path {
+        name: "step: constant policy, full jitter",
+        limit: 60,
+        run: |n| steps(n, |state, failure| POLICY.next(state, failure)),
+    },
+    Path {
+        name: "step: any policy, full jitter",
+        limit: 160,
+        run: |n| {
+            let policy = black_box(POLICY);
+            steps(n, |state, failure| black_box(&policy).next(state, failure));
+        },
+    },
+    Path {
+        name: "loop: success at once",
+        limit: 30,
+        run: |n| {
+            for n in 0..n {
+                let answer = POLICY.retry(|| black_box(Ok::<_, ()>(n))).call();
+                black_box(answer).ok();
+            }
+        },
+    },
     Path {
         name: "tracker: check, none failing",
         limit: 20,
@@ -60,12 +83,25 @@ const PATHS: &[Path] = &[
     },
 ];
 
+const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(600));
+
+/// Streaks of sixteen failures, which grow and then stay at `max`.
+fn steps(n: u64, step: impl Fn(&mut BackoffState, Failure) -> Decision) {
+    let mut state = BackoffState::default();
+    for n in 0..n {
+        if n % 16 == 0 {
+            state = BackoffState::default();
+        }
+        let entropy = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        black_box(step(black_box(&mut state), Failure::new(entropy)));
+    }
+}
+
 type Tracker = BackoffTracker<u64, ManualClock>;
 
 fn tracker(failing: u64) -> Tracker {
-    let policy = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(600));
     let clock = ManualClock::new();
-    let tracker = BackoffTracker::builder(policy).clock(clock).build();
+    let tracker = BackoffTracker::builder(POLICY).clock(clock).build();
     for key in 0..failing {
         let _ = tracker.record_failure(&key);
     }
