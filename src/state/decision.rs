@@ -104,7 +104,7 @@ impl Backoff {
     ///     .give_up_after_failures(3);
     ///
     /// let mut state = BackoffState::default();
-    /// let failure = Failure::new(rand::random());
+    /// let failure = Failure::new(relent::random::seed());
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::Retry { after: Duration::from_secs(1) });
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::Retry { after: Duration::from_secs(2) });
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::GiveUp(GiveUpReason::Failures));
