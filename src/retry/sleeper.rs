@@ -60,15 +60,13 @@ impl Sleeper for TokioSleeper {
     }
 }
 
-/// No timer: without the feature `tokio` a loop must be given one by `.sleep(..)`.
+/// No timer: what loops have without the feature `tokio`, until they are given one by `.sleep(..)`.
 ///
 /// No `T` makes a timer of it. With two ways to be a [`Sleeper`], neither of which holds, the
 /// compiler names that trait, and its remedy, instead of `FnMut`.
-#[cfg(not(feature = "tokio"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NoSleeper<T = ()>(std::marker::PhantomData<T>);
 
-#[cfg(not(feature = "tokio"))]
 impl<T: missing::Timer> Sleeper for NoSleeper<T> {
     type Sleep = std::future::Pending<()>;
 
@@ -77,7 +75,6 @@ impl<T: missing::Timer> Sleeper for NoSleeper<T> {
     }
 }
 
-#[cfg(not(feature = "tokio"))]
 mod missing {
     pub trait Timer {}
 }
