@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use super::change::Change;
+use super::key::InvalidKey;
 use super::listing::Listed;
 use super::record::{Record, after, between};
 use super::step;
@@ -22,12 +23,14 @@ pub(super) struct Changed {
 }
 
 impl Behind {
-    /// What is to be written so that the store knows what the snapshot does.
+    /// What is to be written so that the store knows what the snapshot does, of the keys that a
+    /// store takes.
     pub(super) fn changes(&self, snapshot: &Snapshot<String>) -> Vec<Changed> {
         let mut gone = self.written.clone();
         let mut changes: Vec<_> = snapshot
             .keys
             .iter()
+            .filter(|now| InvalidKey::check(&now.key).is_ok())
             .filter(|now| {
                 let written = gone.remove(&now.key);
                 written.is_none_or(|written| Behind::differs(&written, now))

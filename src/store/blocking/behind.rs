@@ -8,7 +8,6 @@ use super::Store;
 use crate::clock::{Clock, MonotonicClock};
 use crate::state::BackoffTracker;
 use crate::store::behind::{self, Behind};
-use crate::store::key::InvalidKey;
 use crate::store::listing::{Page, Which};
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a disk.
@@ -24,7 +23,8 @@ use crate::store::listing::{Page, Which};
 /// ```
 /// use relent::{Backoff, BackoffTracker, Readiness};
 /// use relent::store::{MemoryStore, blocking::WriteBehind};
-/// ///
+/// use std::sync::Arc;
+///
 /// let store = Arc::new(MemoryStore::new());
 /// let behind = WriteBehind::open(Arc::clone(&store), BackoffTracker::new(Backoff::DEFAULT))?;
 /// let _ = behind.tracker().record_failure("mx.example.org");
@@ -90,8 +90,7 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
     pub fn flush(&self) -> Result<usize, S::Error> {
         let mut behind = self.behind.lock();
         let snapshot = self.tracker.snapshot();
-        let mut changes = behind.changes(&snapshot);
-        changes.retain(|changed| InvalidKey::check(&changed.key).is_ok());
+        let changes = behind.changes(&snapshot);
         let count = changes.len();
         let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
         let transitions = behind::transitions(&changes, snapshot.taken_at);

@@ -8,7 +8,6 @@ use super::AsyncStore;
 use crate::clock::{Clock, MonotonicClock};
 use crate::state::BackoffTracker;
 use crate::store::behind::{self, Behind};
-use crate::store::key::InvalidKey;
 use crate::store::listing::{Page, Which};
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a store.
@@ -70,8 +69,7 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
         let snapshot = self.tracker.snapshot();
         // Not locked while the store is waited for. Of two flushes at once the next sets right what
         // the slower may have undone.
-        let mut changes = self.behind.lock().changes(&snapshot);
-        changes.retain(|changed| InvalidKey::check(&changed.key).is_ok());
+        let changes = self.behind.lock().changes(&snapshot);
         let count = changes.len();
         let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
         let transitions = behind::transitions(&changes, snapshot.taken_at);
