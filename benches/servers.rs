@@ -39,7 +39,13 @@ async fn main() {
         failures(&tracker, &pool, rounds).await;
         batches(&tracker, &pool, rounds).await;
         claims(&tracker, &pool, rounds).await;
-        due(&tracker, &pool, if quick { 1000 } else { 1_000_000 }, rounds).await;
+        due(
+            &tracker,
+            &pool,
+            if quick { 1000 } else { 1_000_000 },
+            rounds,
+        )
+        .await;
     }
     if let Some(server) = servers::redis::Server::new() {
         redis(&server, rounds).await;
@@ -91,7 +97,12 @@ async fn failures(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds
         "PostgreSQL: record_failure",
         rounds,
         100,
-        async |n| tracker.record_failure(&format!("{}", n % 50), "broken").await.expect("recorded"),
+        async |n| {
+            tracker
+                .record_failure(&format!("{}", n % 50), "broken")
+                .await
+                .expect("recorded")
+        },
         async |n| {
             let key = format!("{}", n % 50);
             let mut connection = pool.acquire().await.expect("a connection");
@@ -108,7 +119,11 @@ async fn failures(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds
                     interval_ns = excluded.interval_ns, until = excluded.until,
                     cause = excluded.cause",
             );
-            let put = put.bind(&key).bind(i64::from(n)).bind(i64::from(n)).bind("broken");
+            let put = put
+                .bind(&key)
+                .bind(i64::from(n))
+                .bind(i64::from(n))
+                .bind("broken");
             put.execute(&mut *connection).await.expect("written");
         },
     )
@@ -158,12 +173,17 @@ async fn claims(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: 
     let keys: Vec<_> = (0..100 * rounds).map(|n| format!("claim {n}")).collect();
     let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
     assert!(tracker.record_failures(&pairs).await.is_ok());
-    query("UPDATE bare SET until = now() + INTERVAL '1 hour'").execute(pool).await.expect("reset");
-    query("INSERT INTO bare SELECT key, 1, 1, now(), now(), 'broken' FROM UNNEST($1::TEXT[]) AS key")
-        .bind(&keys)
+    query("UPDATE bare SET until = now() + INTERVAL '1 hour'")
         .execute(pool)
         .await
-        .expect("written");
+        .expect("reset");
+    query(
+        "INSERT INTO bare SELECT key, 1, 1, now(), now(), 'broken' FROM UNNEST($1::TEXT[]) AS key",
+    )
+    .bind(&keys)
+    .execute(pool)
+    .await
+    .expect("written");
     by_turns(
         "PostgreSQL: claim_due(100)",
         rounds,
@@ -197,14 +217,23 @@ async fn due(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rows: i64, 
     .execute(pool)
     .await
     .expect("written");
-    raw_sql("ANALYZE relent").execute(pool).await.expect("analyzed");
+    raw_sql("ANALYZE relent")
+        .execute(pool)
+        .await
+        .expect("analyzed");
     let store = tracker.store().namespace("due").expect("a namespace");
     for which in [Which::Due, Which::Waiting] {
         by_turns(
             &format!("PostgreSQL: the first 100 of {rows}, {which:?}"),
             rounds,
             20,
-            async |_| store.list(&Page::first(which, 100)).await.expect("listed").len(),
+            async |_| {
+                store
+                    .list(&Page::first(which, 100))
+                    .await
+                    .expect("listed")
+                    .len()
+            },
             async |_| {
                 let list = query(
                     "SELECT * FROM relent WHERE namespace = 'due' AND due <= now()
@@ -224,7 +253,12 @@ async fn redis(server: &servers::redis::Server, rounds: usize) {
         "Redis: record_failure",
         rounds,
         100,
-        async |n| tracker.record_failure(&format!("{}", n % 50), "broken").await.expect("recorded"),
+        async |n| {
+            tracker
+                .record_failure(&format!("{}", n % 50), "broken")
+                .await
+                .expect("recorded")
+        },
         async |n| {
             let key = format!("bare {}", n % 50);
             let mut connection = connection.clone();
@@ -232,7 +266,10 @@ async fn redis(server: &servers::redis::Server, rounds: usize) {
             get.cmd("TIME").ignore().get(&key);
             let _: (Option<String>,) = get.query_async(&mut connection).await.expect("read");
             let mut put = redis::pipe();
-            put.set(&key, VALUE).ignore().zadd("bare due", &key, n).ignore();
+            put.set(&key, VALUE)
+                .ignore()
+                .zadd("bare due", &key, n)
+                .ignore();
             put.exec_async(&mut connection).await.expect("written");
         },
     )
@@ -251,7 +288,10 @@ async fn redis(server: &servers::redis::Server, rounds: usize) {
             let _: (Vec<Option<String>>,) = get.query_async(&mut connection).await.expect("read");
             let mut put = redis::pipe();
             for key in &keys {
-                put.set(key, VALUE).ignore().zadd("bare due", key, n).ignore();
+                put.set(key, VALUE)
+                    .ignore()
+                    .zadd("bare due", key, n)
+                    .ignore();
             }
             put.exec_async(&mut connection).await.expect("written");
         },

@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use relent::store::{
-    AsyncStore, DurableTracker, LeaseLost, Options, PostgresStore, RedisStore, Refusal,
-    StartError, Work, WorkError,
+    AsyncStore, DurableTracker, LeaseLost, Options, PostgresStore, Record, RedisStore, Refusal,
+    StartError, Work, WorkError, step,
 };
 use relent::{Backoff, Decision, Jitter, random};
 use tempfile::tempdir;
@@ -25,8 +26,7 @@ const KEYS: u64 = 200;
 const UNIT: Duration = Duration::from_millis(8);
 
 /// Doubles each time, so that a delay tells how many failures there were, and some wait.
-const TELLING: Backoff =
-    Backoff::exponential(UNIT, Duration::from_secs(60)).jitter(Jitter::None);
+const TELLING: Backoff = Backoff::exponential(UNIT, Duration::from_secs(60)).jitter(Jitter::None);
 
 /// The length of the streak that made somebody wait so long.
 fn failures(told: Decision) -> u32 {
@@ -73,7 +73,12 @@ async fn be<S: AsyncStore + 'static>(what: &str, store: S, place: &Place) {
 fn spawn(what: &str, place: &Place) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "contention::child", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "contention::child",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env("RELENT_SERVERS_CHILD", what)
         .env("RELENT_SERVERS_SERVER", &place.server)
         .env("RELENT_SERVERS_DATABASE", &place.database)
@@ -83,7 +88,10 @@ fn spawn(what: &str, place: &Place) -> Child {
 }
 
 fn now() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos()
 }
 
 /// Does this and that to any key, and notes what it did.
@@ -116,7 +124,10 @@ async fn contend<S: AsyncStore>(store: S, said: &Path, number: u64) {
             }
             2..=4 => {
                 let ended = tracker.record_success(&key).await.unwrap();
-                note(&key, Call::Succeeded(ended.map_or(0, |ended| ended.failures)));
+                note(
+                    &key,
+                    Call::Succeeded(ended.map_or(0, |ended| ended.failures)),
+                );
             }
             5 => {
                 for work in tracker.claim_due(3).await.unwrap() {
@@ -189,14 +200,23 @@ async fn all_contend<S: AsyncStore>(store: S, place: &Place) {
             count += 1;
         }
     }
-    let place = if place.database.is_empty() { "Redis" } else { "PostgreSQL" };
-    eprintln!("{count} calls of {PROCESSES} processes on {} keys in {place}", histories.len());
+    let place = if place.database.is_empty() {
+        "Redis"
+    } else {
+        "PostgreSQL"
+    };
+    eprintln!(
+        "{count} calls of {PROCESSES} processes on {} keys in {place}",
+        histories.len()
+    );
     assert_eq!(kinds.len(), 8, "every kind of call: {kinds:?}");
     for (key, made) in histories {
         let left = history::linearize(made).unwrap_or_else(|why| panic!("key {key}: {why}"));
         let (record, _) = store.load(&key).await.unwrap();
         let failures = record.as_ref().map_or(0, |record| record.state.failures);
-        let token = record.and_then(|record| record.lease).map(|lease| lease.token);
+        let token = record
+            .and_then(|record| record.lease)
+            .map(|lease| lease.token);
         assert_eq!((failures, token), (left.failures, left.lease), "key {key}");
     }
 }
@@ -205,7 +225,9 @@ const TIME_TO_LIVE: Duration = Duration::from_millis(600);
 
 /// Takes a key, says so, and goes on for a while under a heartbeat; then tries to finish.
 async fn be_paused<S: AsyncStore + 'static>(store: S, said: &Path) {
-    let options = Options::new(TELLING).time_to_live(TIME_TO_LIVE).holder("paused");
+    let options = Options::new(TELLING)
+        .time_to_live(TIME_TO_LIVE)
+        .holder("paused");
     let tracker = DurableTracker::new(store, options);
     let work = tracker.start("key").await.unwrap();
     let heartbeat = tokio::spawn(tracker.heartbeat());
@@ -215,7 +237,10 @@ async fn be_paused<S: AsyncStore + 'static>(store: S, said: &Path) {
     }
     let found = (
         tracker.session().expired() && work.expired(),
-        matches!(tracker.start("other").await, Err(StartError::SessionExpired)),
+        matches!(
+            tracker.start("other").await,
+            Err(StartError::SessionExpired)
+        ),
         matches!(
             work.finish().await,
             Err(WorkError::Lost(LeaseLost::Taken { .. } | LeaseLost::Ended))
@@ -227,7 +252,9 @@ async fn be_paused<S: AsyncStore + 'static>(store: S, said: &Path) {
 
 async fn one_is_paused<S: AsyncStore + 'static>(store: S, place: &Place) {
     let signal = |child: &Child, name: &str| {
-        let sent = Command::new("kill").args([name, &child.id().to_string()]).status();
+        let sent = Command::new("kill")
+            .args([name, &child.id().to_string()])
+            .status();
         assert!(sent.unwrap().success());
     };
     let wait_for = async |name: &str| {
@@ -252,9 +279,15 @@ async fn one_is_paused<S: AsyncStore + 'static>(store: S, place: &Place) {
     signal(&child, "-STOP");
     sleep(TIME_TO_LIVE + Duration::from_millis(100)).await;
     let refused = tracker.start("key").await.map(drop);
-    assert!(matches!(refused, Err(StartError::Refused(Refusal::BackingOff { .. }))));
+    assert!(matches!(
+        refused,
+        Err(StartError::Refused(Refusal::BackingOff { .. }))
+    ));
     let record = tracker.get("key").await.unwrap().unwrap();
-    assert_eq!((record.state.failures, &*record.cause), (1, "lease expired"));
+    assert_eq!(
+        (record.state.failures, &*record.cause),
+        (1, "lease expired")
+    );
     sleep(UNIT * 2).await;
     let work = tracker.start("key").await.unwrap();
 
@@ -265,6 +298,49 @@ async fn one_is_paused<S: AsyncStore + 'static>(store: S, place: &Place) {
     let said = fs::read_to_string(place.said.join("said")).unwrap();
     assert_eq!(said, "(true, true, true)");
     assert!(work.finish().await.is_ok());
+}
+
+/// A worker that is held up between reading and writing, until its lease has run out, writes nothing.
+async fn one_is_held_up<S: AsyncStore + 'static>(store: S) {
+    let store = Arc::new(store);
+    for is_finish in [true, false] {
+        let options = Options::new(TELLING).time_to_live(TIME_TO_LIVE);
+        let tracker = DurableTracker::new(Arc::clone(&store), options);
+        let key = if is_finish { "finish" } else { "fail" };
+        let work = tracker.start(key).await.unwrap();
+        let token = work.token();
+        let mut calls = 0;
+        let failed = step::Failed {
+            backoff: None,
+            retry_after: None,
+            cause: "late".to_owned(),
+            entropy: 0,
+        };
+        let mut hold_up = move || {
+            calls += 1;
+            if calls == 1 {
+                std::thread::sleep(TIME_TO_LIVE * 2);
+            }
+        };
+        let late = if is_finish {
+            let mut finish = step::finish(token);
+            let change = move |record: Option<&Record>, now| {
+                hold_up();
+                finish(record, now)
+            };
+            store.update(key, change).await.unwrap().map(drop)
+        } else {
+            let mut fail = step::fail(token, failed);
+            let change = move |record: Option<&Record>, now| {
+                hold_up();
+                fail(record, now)
+            };
+            store.update(key, change).await.unwrap().map(drop)
+        };
+        assert!(matches!(late, Err(LeaseLost::Expired { .. })), "{late:?}");
+        let record = tracker.get(key).await.unwrap();
+        assert_eq!(record.as_ref(), Some(work.record()));
+    }
 }
 
 async fn on_postgres(said: &Path) -> Option<(PostgresStore, Place)> {
@@ -298,6 +374,18 @@ async fn p2_a_worker_that_was_paused_too_long_is_refused_by_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p2_a_worker_that_is_held_up_between_reading_and_writing_is_refused() {
+    let said = tempdir().unwrap();
+    if let Some((store, _)) = on_postgres(said.path()).await {
+        one_is_held_up(store).await;
+    }
+    if let Some(server) = redis::shared() {
+        let store = RedisStore::new(server.connection().await);
+        one_is_held_up(store.namespace("held up").unwrap()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p2_redis_with_processes_that_contend_and_one_that_is_paused() {
     let Some(server) = redis::shared() else {
         return;
@@ -311,6 +399,5 @@ async fn p2_redis_with_processes_that_contend_and_one_that_is_paused() {
     let connection = server.connection().await;
     let store = RedisStore::new(connection.clone());
     all_contend(store.clone(), &place).await;
-    ::redis::cmd("FLUSHALL").exec_async(&mut connection.clone()).await.unwrap();
     one_is_paused(store, &place).await;
 }
