@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use relent::store::{
-    AsyncStore, DurableTracker, LeaseLost, Options, PostgresStore, RedisStore, Refusal, StartError,
-    Work, WorkError,
+    AsyncStore, DurableTracker, LeaseLost, Options, PostgresStore, Record, RedisStore, Refusal,
+    StartError, Work, WorkError, step,
 };
 use relent::{Backoff, Decision, Jitter, random};
 use tempfile::tempdir;
@@ -299,6 +300,49 @@ async fn one_is_paused<S: AsyncStore + 'static>(store: S, place: &Place) {
     assert!(work.finish().await.is_ok());
 }
 
+/// A worker that is held up between reading and writing, until its lease has run out, writes nothing.
+async fn one_is_held_up<S: AsyncStore + 'static>(store: S) {
+    let store = Arc::new(store);
+    for is_finish in [true, false] {
+        let options = Options::new(TELLING).time_to_live(TIME_TO_LIVE);
+        let tracker = DurableTracker::new(Arc::clone(&store), options);
+        let key = if is_finish { "finish" } else { "fail" };
+        let work = tracker.start(key).await.unwrap();
+        let token = work.token();
+        let mut calls = 0;
+        let failed = step::Failed {
+            backoff: None,
+            retry_after: None,
+            cause: "late".to_owned(),
+            entropy: 0,
+        };
+        let mut hold_up = move || {
+            calls += 1;
+            if calls == 1 {
+                std::thread::sleep(TIME_TO_LIVE * 2);
+            }
+        };
+        let late = if is_finish {
+            let mut finish = step::finish(token);
+            let change = move |record: Option<&Record>, now| {
+                hold_up();
+                finish(record, now)
+            };
+            store.update(key, change).await.unwrap().map(drop)
+        } else {
+            let mut fail = step::fail(token, failed);
+            let change = move |record: Option<&Record>, now| {
+                hold_up();
+                fail(record, now)
+            };
+            store.update(key, change).await.unwrap().map(drop)
+        };
+        assert!(matches!(late, Err(LeaseLost::Expired { .. })), "{late:?}");
+        let record = tracker.get(key).await.unwrap();
+        assert_eq!(record.as_ref(), Some(work.record()));
+    }
+}
+
 async fn on_postgres(said: &Path) -> Option<(PostgresStore, Place)> {
     let server = postgres::shared()?;
     let pool = server.database().await;
@@ -330,6 +374,18 @@ async fn p2_a_worker_that_was_paused_too_long_is_refused_by_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p2_a_worker_that_is_held_up_between_reading_and_writing_is_refused() {
+    let said = tempdir().unwrap();
+    if let Some((store, _)) = on_postgres(said.path()).await {
+        one_is_held_up(store).await;
+    }
+    if let Some(server) = redis::shared() {
+        let store = RedisStore::new(server.connection().await);
+        one_is_held_up(store.namespace("held up").unwrap()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p2_redis_with_processes_that_contend_and_one_that_is_paused() {
     let Some(server) = redis::shared() else {
         return;
@@ -343,9 +399,5 @@ async fn p2_redis_with_processes_that_contend_and_one_that_is_paused() {
     let connection = server.connection().await;
     let store = RedisStore::new(connection.clone());
     all_contend(store.clone(), &place).await;
-    ::redis::cmd("FLUSHALL")
-        .exec_async(&mut connection.clone())
-        .await
-        .unwrap();
     one_is_paused(store, &place).await;
 }

@@ -578,3 +578,33 @@ async fn batches_that_overlap_do_not_stand_in_each_others_way() {
     let counted: u32 = all.iter().map(|listed| listed.record.state.failures).sum();
     assert_eq!(counted, 6 * 20 * 30);
 }
+
+/// A new row's token is drawn before the row is in its place. Where others draw in between, it gets
+/// another; and its holder is told which.
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_tokens_of_new_rows_are_told_as_they_are_kept() {
+    let Some((_, tracker)) = machines().await else {
+        return;
+    };
+    let workers = (0..8).map(|worker| {
+        let tracker = tracker.clone();
+        tokio::spawn(async move {
+            let mut tokens = vec![];
+            for n in 0..40 {
+                let work = tracker.start(&format!("{worker} {n}")).await.unwrap();
+                let kept = tracker.get(work.key()).await.unwrap();
+                assert_eq!(kept.as_ref(), Some(work.record()));
+                tokens.push(work.token());
+            }
+            assert!(tokens.is_sorted());
+            tokens
+        })
+    });
+    let mut all = vec![];
+    for worker in workers.collect::<Vec<_>>() {
+        all.extend(worker.await.unwrap());
+    }
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 8 * 40);
+}
