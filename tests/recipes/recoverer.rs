@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-const POLICY: Backoff = Backoff::exponential(Duration::from_secs(2), Duration::from_secs(512));
+const POLICY: Backoff =
+    Backoff::exponential(Duration::from_secs(2), Duration::from_secs(512)).jitter(Jitter::Equal);
 
 const EXACT: Backoff = POLICY.jitter(Jitter::None);
 
@@ -497,7 +498,7 @@ async fn after_a_restart_they_do_not_come_in_step() {
         let back = rig.clock.now();
         rig.peers.seen().attempts.clear();
         rig.restart();
-        sleep(2 * SECOND).await;
+        sleep(SECOND * 21 / 10).await;
         let seen = rig.peers.seen();
         let times: BTreeSet<_> = seen
             .attempts
