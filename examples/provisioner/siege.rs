@@ -8,6 +8,7 @@ use std::{fs, io, thread};
 
 use relent::Decision;
 use relent::clock::MonotonicClock;
+use rusqlite::OptionalExtension;
 
 use crate::machines::{Kind, Machines};
 use crate::rack::Rack;
@@ -82,61 +83,88 @@ pub(crate) fn set_up(home: &Path) -> Result<()> {
 pub(crate) fn siege(home: &Path, spawn: impl Fn(&str) -> io::Result<Child>) -> Result<[Victim; 2]> {
     let machines = Machines::open(&home.join("machines.db"), MonotonicClock)?;
     let rack = Rack::open(&home.join("rack.db"))?;
-    let [mut killed, stopped, mut third, mut fourth] = ["w1", "w2", "w3", "w4"].map(spawn);
-    let mut stopped = stopped?;
+    let workers: io::Result<Vec<_>> = ["w1", "w2", "w3", "w4"].into_iter().map(spawn).collect();
+    let mut workers = Workers(workers?);
+    let [killed, stopped, ..] = &mut workers.0[..] else {
+        unreachable!("there are four")
+    };
 
     let of_the_killed = at_work(&rack, "w1")?;
-    let killed = killed
-        .as_mut()
-        .map_err(|error| io::Error::new(error.kind(), "w1"))?;
     killed.kill()?;
     killed.wait()?;
     println!("   -- w1 is killed");
 
     let of_the_stopped = loop {
         let victim = at_work(&rack, "w2")?;
-        signal(&stopped, "-STOP")?;
+        signal(stopped, "-STOP")?;
         // Unless it was quicker.
-        if at_work(&rack, "w2")? == victim {
+        if first_order(&rack, "w2")?.as_ref() == Some(&victim) {
             break victim;
         }
-        signal(&stopped, "-CONT")?;
+        signal(stopped, "-CONT")?;
     };
     println!("   -- w2 is stopped, for longer than its lease");
-    thread::sleep(LEASE * 3);
-    signal(&stopped, "-CONT")?;
+    thread::sleep(LEASE);
+    wait_until("nobody works in the place of w2", || {
+        let (machine, kind) = &of_the_stopped;
+        let other = "SELECT worker <> 'w2' FROM orders WHERE machine = ?1 AND kind = ?2
+                     ORDER BY id DESC LIMIT 1";
+        let other: bool = rack
+            .connection
+            .query_row(other, [machine, kind], |row| row.get(0))?;
+        Ok(other.then_some(()))
+    })?;
+    signal(stopped, "-CONT")?;
     println!("   -- w2 goes on");
 
-    let deadline = Instant::now() + PATIENCE;
-    while machines.left()? > 0 && Instant::now() < deadline {
-        thread::sleep(POLL);
-    }
+    wait_until("machines are stuck", || {
+        Ok((machines.left()? == 0).then_some(()))
+    })?;
     fs::write(home.join("enough"), "")?;
-    stopped.wait()?;
-    for worker in [&mut third, &mut fourth] {
-        if let Ok(worker) = worker {
-            worker.wait()?;
-        }
+    for worker in &mut workers.0 {
+        worker.wait()?;
     }
     Ok([of_the_killed, of_the_stopped])
 }
 
-/// Waits until a worker has given the first of its orders to a machine, and none after that.
+/// The workers, none of whom is left behind, however it ends.
+struct Workers(Vec<Child>);
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &mut self.0 {
+            // One that has ended is not killed.
+            let _ = worker.kill().and_then(|()| worker.wait());
+        }
+    }
+}
+
+/// Waits until a worker has given a machine the first of its orders, and says which.
 fn at_work(rack: &Rack, worker: &str) -> Result<Victim> {
+    wait_until("a worker is idle", || first_order(rack, worker))
+}
+
+/// What the last order of a worker was for, if it was the first of three.
+fn first_order(rack: &Rack, worker: &str) -> Result<Option<Victim>> {
+    let last = "SELECT machine, kind, count(*) FROM orders WHERE worker = ?1 GROUP BY token
+                ORDER BY token DESC LIMIT 1";
+    let last = rack.connection.query_row(last, [worker], |row| {
+        let victim = (row.get(0)?, row.get(1)?);
+        Ok((victim, row.get::<_, i64>(2)?))
+    });
+    let last = last.optional()?;
+    Ok(last.and_then(|(victim, orders)| (orders == 1).then_some(victim)))
+}
+
+fn wait_until<T>(or: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
-    let last = "SELECT machine, kind, count(*) FROM orders WHERE worker = ?1 AND token =
-                (SELECT max(token) FROM orders WHERE worker = ?1)";
     while Instant::now() < deadline {
-        let last = rack.connection.query_row(last, [worker], |row| {
-            let victim: (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);
-            Ok((victim, row.get::<_, i64>(2)?))
-        })?;
-        if let ((Some(machine), Some(kind)), 1) = last {
-            return Ok((machine, kind));
+        if let Some(ready) = ready()? {
+            return Ok(ready);
         }
         thread::sleep(POLL / 5);
     }
-    Err(format!("{worker} does not work").into())
+    Err(or.into())
 }
 
 fn signal(process: &Child, signal: &str) -> io::Result<()> {
