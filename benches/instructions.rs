@@ -25,7 +25,7 @@ struct Path {
 const PATHS: &[Path] = &[
     Path {
         name: "tracker: check, none failing",
-        limit: 16,
+        limit: 20,
         run: |n| healthy(n, 0, |tracker, key| tracker.check(&key)),
     },
     Path {

@@ -12,6 +12,7 @@
 //! lock is shown to compare with.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Barrier, Mutex};
@@ -59,31 +60,47 @@ fn theirs(failing: u64) -> Theirs {
     theirs
 }
 
+const EACH: u64 = 300_000;
+
 /// Nanoseconds an operation of each thread, in the best of some rounds.
 fn time<T>(threads: u64, operation: impl Fn(u64) -> T + Sync) -> f64 {
     const ROUNDS: usize = 9;
-    const EACH: u64 = 300_000;
     let best = (0..ROUNDS).map(|_| {
         let together = Barrier::new(threads as usize);
         thread::scope(|scope| {
-            let round = |thread: u64| {
-                together.wait();
-                let begun = Instant::now();
-                for n in 0..EACH {
-                    black_box(operation(thread * EACH + n));
-                }
-                begun.elapsed().as_nanos() as f64 / EACH as f64
-            };
+            let (operation, together) = (&operation, &together);
             let others: Vec<_> = (1..threads)
-                .map(|thread| scope.spawn(move || round(thread)))
+                .map(|thread| scope.spawn(move || round(operation, thread, together)))
                 .collect();
-            others
-                .into_iter()
-                .map(|other| other.join().unwrap())
-                .fold(round(0), f64::max)
+            let first = round(operation, 0, together);
+            let others = others.into_iter().map(|other| other.join().unwrap());
+            others.fold(first, f64::max)
         })
     });
     best.fold(f64::MAX, f64::min)
+}
+
+/// A function of its own, into which the operation is inlined.
+#[inline(never)]
+fn round<T>(operation: &impl Fn(u64) -> T, thread: u64, together: &Barrier) -> f64 {
+    together.wait();
+    let begun = Instant::now();
+    for n in thread * EACH..(thread + 1) * EACH {
+        black_box(operation(n));
+    }
+    begun.elapsed().as_nanos() as f64 / EACH as f64
+}
+
+/// The longest of the times that `run` tells one by one, each the shortest of several runs: what takes
+/// long every time, and not because the machine did something else.
+fn longest(run: impl Fn() -> Vec<u32>) -> Duration {
+    let mut times = run();
+    for _ in 0..4 {
+        for (time, again) in times.iter_mut().zip(run()) {
+            *time = again.min(*time);
+        }
+    }
+    Duration::from_nanos(times.into_iter().max().unwrap_or_default().into())
 }
 
 fn row<T, U>(
@@ -177,62 +194,66 @@ fn memory() {
     );
 }
 
+/// The same hashes in every run, so that the same insertions make a table grow.
+type Fixed = BuildHasherDefault<DefaultHasher>;
+
 fn growth() {
     const KEYS: u64 = 4_000_000;
-    let longest = |insert: &dyn Fn(u64) -> Option<Duration>| {
-        let mut longest: Vec<_> = (0..KEYS)
-            .map(|key| {
-                let begun = Instant::now();
-                black_box(insert(key));
-                begun.elapsed()
-            })
-            .collect();
-        longest.sort_unstable();
-        longest.split_off(longest.len() - 3)
-    };
-    let (ours, theirs) = (ours(0), theirs(0));
-    let our = longest(&|key| ours.record_failure(&key).delay());
-    let their = longest(&|key| fail(&theirs, key));
-    println!("the longest insertions while growing to {KEYS} keys: {our:?}, backoff {their:?}");
+    fn times(insert: impl Fn(u64) -> Option<Duration>) -> Vec<u32> {
+        let timed = |key| {
+            let begun = Instant::now();
+            black_box(insert(key));
+            begun.elapsed().as_nanos() as u32
+        };
+        (0..KEYS).map(timed).collect()
+    }
+    let our = longest(|| {
+        let builder = BackoffTracker::builder(POLICY).max_keys(1 << 23);
+        let tracker = builder.hasher(Fixed::new()).build();
+        times(|key| tracker.record_failure(&key).delay())
+    });
+    let their = longest(|| {
+        let theirs = theirs(0);
+        times(|key| fail(&theirs, key))
+    });
+    println!("the longest insertion while growing to {KEYS} keys: {our:?}, backoff {their:?}");
 }
 
-/// Notes the longest time from one reading to the next. A purge reads the clock before each lock.
+/// Notes the times from one reading to the next. A purge reads the clock before each lock.
 #[derive(Default)]
 struct Watched {
     now: AtomicU64,
-    last: AtomicU64,
-    longest: AtomicU64,
+    readings: Mutex<Vec<Duration>>,
 }
 
 impl Clock for Watched {
     fn now(&self) -> Duration {
-        let now = MonotonicClock.now().as_nanos() as u64;
-        self.longest
-            .fetch_max(now - self.last.swap(now, Relaxed), Relaxed);
+        if self.now.load(Relaxed) > 0 {
+            self.readings.lock().unwrap().push(MonotonicClock.now());
+        }
         Duration::from_nanos(self.now.load(Relaxed))
     }
 }
 
 fn purge() {
     const KEYS: u64 = 1_000_000;
-    let longest = (0..5).map(|_| {
+    let held = longest(|| {
         let watched = Watched::default();
-        let tracker = BackoffTracker::builder(POLICY).clock(&watched).build();
+        let builder = BackoffTracker::builder(POLICY).clock(&watched);
+        let tracker = builder.hasher(Fixed::new()).build();
         for key in 0..KEYS {
             let _ = tracker.record_failure(&key);
         }
-        watched.now.store(u64::MAX / 4, Relaxed);
-        let _ = watched.now();
-        watched.longest.store(0, Relaxed);
-        let begun = Instant::now();
+        watched.readings.lock().unwrap().reserve(1 << 16);
+        watched.now.store(u64::MAX / 8, Relaxed);
         assert_eq!(tracker.purge(), KEYS as usize);
-        let all = begun.elapsed();
-        (Duration::from_nanos(watched.longest.load(Relaxed)), all)
+        let readings = watched.readings.lock().unwrap();
+        readings
+            .windows(2)
+            .map(|pair| pair[1].saturating_sub(pair[0]).as_nanos() as u32)
+            .collect()
     });
-    println!(
-        "purging {KEYS} keys, the longest lock and all, five times: {:?}",
-        longest.collect::<Vec<_>>()
-    );
+    println!("the longest lock while purging {KEYS} keys: at most {held:?}");
 }
 
 fn main() {

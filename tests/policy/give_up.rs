@@ -24,7 +24,7 @@ proptest! {
 
         let failures = limits.after_failures.is_some_and(|n| limited.failures >= n);
         let elapsed = limits.after_elapsed.is_some_and(|limit| {
-            limit.is_zero() || failure.elapsed.as_nanos() + delay.as_nanos() > limit.as_nanos()
+            limit.is_zero() || failure.elapsed.checked_add(delay).is_some_and(|end| end > limit)
         });
         prop_assert_eq!(decision, match (failures, elapsed) {
             (true, _) => Decision::GiveUp(GiveUpReason::Failures),

@@ -513,3 +513,22 @@ fn g3_gave_up_is_kept() {
         assert!(tracker.forget("key").unwrap());
     }
 }
+
+#[test]
+fn many_may_open_a_new_database_at_once() {
+    let directory = tempdir().unwrap();
+    for round in 0..20 {
+        let path = directory.path().join(format!("{round}.db"));
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let tracker = DurableTracker::new(SqliteStore::open(path).unwrap(), POLICY);
+                    assert!(tracker.record_failure(&format!("{n}"), "").is_ok());
+                });
+            }
+        });
+        let tracker = DurableTracker::new(SqliteStore::open(&path).unwrap(), POLICY);
+        assert_eq!(tracker.waiting(100).unwrap().len(), 8);
+    }
+}

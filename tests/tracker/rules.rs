@@ -461,6 +461,21 @@ fn t4_a_purge_takes_all_that_is_forgotten_and_nothing_else() {
 }
 
 #[test]
+fn what_fails_while_retain_asks_is_kept() {
+    let (_, tracker) = tracker(DOUBLING);
+    let _ = tracker.record_failure("a");
+    let _ = tracker.record_failure("b");
+    tracker.retain(|key, _| {
+        if key == "a" {
+            let _ = tracker.record_failure("a");
+        }
+        false
+    });
+    assert_failures(&tracker, "a", 2);
+    assert_failures(&tracker, "b", 0);
+}
+
+#[test]
 fn only_a_first_failure_clones_its_key() {
     use std::borrow::Borrow;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

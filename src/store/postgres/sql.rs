@@ -1,0 +1,197 @@
+//! The statements. Each is one round trip, and commits by itself where no transaction is open.
+//!
+//! They stay within what CockroachDB takes too: one change per table and statement, no functions in
+//! another language, no locks but those of rows.
+//!
+//! The time is the machine's own, `clock_timestamp()`, not that at which the transaction began: a
+//! lease may run out in the middle of a transaction, and a row may have been written by another
+//! since it began. It is read after the row, so that what the row says is never from the future.
+
+/// Reads rows by their keys, and the time: at least one row, of nothing but the time.
+///
+/// `$1` namespace, `$2` keys.
+pub(super) const READ: &str = "
+    SELECT clock_timestamp() AS now, relent.*
+    FROM (SELECT 1) AS one
+    LEFT JOIN relent ON relent.namespace = $1 AND relent.key = ANY($2)";
+
+/// As [`READ`], and keeps the rows as they are until the end of the transaction. In the order of
+/// their keys, so that of two who want several of them, one waits for the other.
+pub(super) const LOCK: &str = "
+    SELECT clock_timestamp() AS now, locked.*
+    FROM (SELECT 1) AS one
+    LEFT JOIN (
+        SELECT * FROM relent WHERE namespace = $1 AND key = ANY($2) ORDER BY key FOR UPDATE
+    ) AS locked ON TRUE";
+
+/// Writes rows that are as they were when they were read, and new ones; and answers which.
+///
+/// A row is as it was if its revision is one less than the one to write. A new one begins with a
+/// random revision, so that it cannot be taken for the one that was there before it was deleted.
+/// What was decided while a lease was good is not written once it has run out.
+///
+/// A new lease gets its token here: from a row that nobody else can change in between. That does
+/// not hold for a new row, whose token is drawn before it is in its place: so the last token is told
+/// as of after that, and [`REGRANT`] is for when they differ.
+///
+/// `$1` namespace, `$2` the time of reading; an array per column; what to note of which key.
+pub(super) const PUT: &str = "
+    WITH change AS (
+        SELECT * FROM UNNEST(
+            $3::TEXT[], $4::BOOLEAN[], $5::BIGINT[], $6::BOOLEAN[], $7::BIGINT[], $8::BIGINT[],
+            $9::TIMESTAMPTZ[], $10::TIMESTAMPTZ[], $11::TIMESTAMPTZ[], $12::TIMESTAMPTZ[],
+            $13::TIMESTAMPTZ[], $14::TEXT[], $15::TEXT[], $16::BIGINT[], $17::TEXT[],
+            $18::TIMESTAMPTZ[], $19::TIMESTAMPTZ[]
+        ) AS change (
+            key, is_new, revision, is_granted, failures, interval_ns, first_failure, since, until,
+            due, written, gave_up, cause, token, holder, lease_since, lease_until
+        )
+    ), as_read AS (
+        SELECT relent.key FROM relent JOIN change
+            ON relent.namespace = $1 AND relent.key = change.key
+            AND relent.revision = change.revision - 1
+        WHERE relent.lease_until IS NULL OR relent.lease_until <= $2
+            OR relent.lease_until > clock_timestamp()
+        ORDER BY relent.key FOR UPDATE OF relent
+    ), put AS (
+        INSERT INTO relent (
+            namespace, key, revision, failures, interval_ns, first_failure, since, until, due,
+            written, gave_up, cause, token, holder, lease_since, lease_until
+        )
+        SELECT $1, change.key, revision, failures, interval_ns, first_failure, since, until, due,
+            written, gave_up, cause,
+            CASE WHEN is_granted THEN nextval('relent_tokens') ELSE token END,
+            holder, lease_since, lease_until
+        FROM change LEFT JOIN as_read ON as_read.key = change.key
+        WHERE is_new OR as_read.key IS NOT NULL
+        ORDER BY change.key
+        ON CONFLICT (namespace, key) DO UPDATE SET
+            version = excluded.version, revision = excluded.revision,
+            failures = excluded.failures, interval_ns = excluded.interval_ns,
+            first_failure = excluded.first_failure, since = excluded.since,
+            until = excluded.until, due = excluded.due, written = excluded.written,
+            gave_up = excluded.gave_up, cause = excluded.cause, token = excluded.token,
+            holder = excluded.holder, lease_since = excluded.lease_since,
+            lease_until = excluded.lease_until
+        WHERE relent.revision = excluded.revision - 1
+        RETURNING relent.key, relent.token
+    ), noted AS (
+        INSERT INTO relent_history (namespace, key, at, event, cause)
+        SELECT $1, put.key, $2, event, cause
+        FROM UNNEST($20::TEXT[], $21::TEXT[], $22::TEXT[])
+            WITH ORDINALITY AS event (key, event, cause, n)
+        JOIN put ON put.key = event.key ORDER BY n
+    )
+    SELECT key, token, (SELECT last_value FROM relent_tokens WHERE token IS NOT NULL) AS last_token
+    FROM put";
+
+/// Gives a lease in a row that is in its place another token.
+///
+/// `$1` namespace, `$2` key, `$3` revision.
+pub(super) const REGRANT: &str = "
+    UPDATE relent SET token = nextval('relent_tokens')
+    WHERE namespace = $1 AND key = $2 AND revision = $3 RETURNING token";
+
+/// Deletes rows that are as they were when they were read, and answers which.
+///
+/// `$1` namespace, `$2` the time of reading, `$3` keys, `$4` their revisions; what to note.
+pub(super) const DELETE: &str = "
+    WITH deleted AS (
+        DELETE FROM relent USING UNNEST($3::TEXT[], $4::BIGINT[]) AS change (key, revision)
+        WHERE relent.namespace = $1 AND relent.key = change.key
+            AND relent.revision = change.revision
+            AND (relent.lease_until IS NULL OR relent.lease_until <= $2
+                OR relent.lease_until > clock_timestamp())
+        RETURNING relent.key
+    ), noted AS (
+        INSERT INTO relent_history (namespace, key, at, event, cause)
+        SELECT $1, deleted.key, $2, event, cause
+        FROM UNNEST($5::TEXT[], $6::TEXT[], $7::TEXT[])
+            WITH ORDINALITY AS event (key, event, cause, n)
+        JOIN deleted ON deleted.key = event.key ORDER BY n
+    )
+    SELECT key FROM deleted";
+
+/// Lists what is due, and what is from the future. That no index finds among what waits; but one
+/// tells at once that there is none, as long as the clock was not set back.
+///
+/// `$1` namespace, `$2` and `$3` the place after which to begin, `$4` how many.
+pub(super) const DUE: &str = "
+    WITH clock AS (SELECT clock_timestamp() AS now)
+    SELECT * FROM (
+        (SELECT * FROM relent
+         WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NULL
+            AND due <= (SELECT now FROM clock)
+         ORDER BY due, key LIMIT $4)
+        UNION ALL
+        (SELECT * FROM relent
+         WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NULL
+            AND due > (SELECT now FROM clock) AND written > (SELECT now FROM clock)
+            AND (SELECT now FROM clock) < (
+                SELECT written FROM relent WHERE namespace = $1 ORDER BY written DESC LIMIT 1)
+         ORDER BY due, key LIMIT $4)
+    ) AS listed ORDER BY due, key LIMIT $4";
+
+/// Lists what waits. Parameters as for [`DUE`].
+pub(super) const WAITING: &str = "
+    WITH clock AS (SELECT clock_timestamp() AS now)
+    SELECT * FROM relent
+    WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NULL
+        AND due > (SELECT now FROM clock) AND written <= (SELECT now FROM clock)
+    ORDER BY due, key LIMIT $4";
+
+/// Lists what gave up: all of that is due at the end of time. Parameters as for [`DUE`].
+pub(super) const GAVE_UP: &str = "
+    SELECT * FROM relent
+    WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NOT NULL
+        AND due >= TIMESTAMPTZ '2262-04-11 23:47:16.854775+00'
+    ORDER BY due, key LIMIT $4";
+
+/// Takes what is due and has no lease, and answers with the rows as they were before, with the
+/// tokens of their new leases. What is due and has a lease that ran out, or is from the future, it
+/// answers too, and leaves: what becomes of that is not for a statement to decide.
+///
+/// Rows that somebody else is about to change are passed over, not waited for.
+///
+/// `$1` namespace, `$2` how many, `$3` holder, `$4` time to live in microseconds, `$5` the end of
+/// time, `$6` whether to note it, `$7` the version of the rows that are understood.
+pub(super) const CLAIM: &str = "
+    WITH clock AS (SELECT clock_timestamp() AS now),
+    due AS (
+        SELECT * FROM relent
+        WHERE namespace = $1 AND gave_up IS NULL AND version <= $7
+            AND due <= (SELECT now FROM clock)
+        ORDER BY due, key LIMIT $2 FOR UPDATE SKIP LOCKED
+    ), future AS (
+        SELECT * FROM relent
+        WHERE namespace = $1 AND gave_up IS NULL AND version <= $7
+            AND due > (SELECT now FROM clock) AND written > (SELECT now FROM clock)
+            AND (SELECT now FROM clock) < (
+                SELECT written FROM relent WHERE namespace = $1 ORDER BY written DESC LIMIT 1)
+        ORDER BY due, key LIMIT $2
+    ), taken AS (
+        UPDATE relent SET revision = relent.revision + 1, token = free.next, holder = $3,
+            lease_since = clock.now, written = clock.now,
+            lease_until = LEAST($5, clock.now + $4 * INTERVAL '1 microsecond'),
+            due = LEAST($5, clock.now + $4 * INTERVAL '1 microsecond')
+        FROM clock, (
+            SELECT key, nextval('relent_tokens') AS next FROM due WHERE token IS NULL
+        ) AS free
+        WHERE relent.namespace = $1 AND relent.key = free.key
+        RETURNING relent.key, relent.token
+    ), noted AS (
+        INSERT INTO relent_history (namespace, key, at, event)
+        SELECT $1, taken.key, clock.now, 'started' FROM taken, clock WHERE $6
+    )
+    SELECT clock.now, found.*, taken.token AS granted
+    FROM clock CROSS JOIN (SELECT * FROM due UNION ALL SELECT * FROM future) AS found
+    LEFT JOIN taken ON taken.key = found.key
+    ORDER BY found.due, found.key";
+
+/// `$1` namespace, `$2` key, `$3` how many.
+pub(super) const HISTORY: &str = "
+    SELECT at, event, cause FROM relent_history
+    WHERE namespace = $1 AND key = $2 ORDER BY id DESC LIMIT $3";
+
+/// `$1` namespace, `$2` time.
+pub(super) const PRUNE: &str = "DELETE FROM relent_history WHERE namespace = $1 AND at < $2";
