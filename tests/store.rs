@@ -9,20 +9,20 @@ mod faces;
 mod file;
 #[path = "store/memory.rs"]
 mod memory;
-#[path = "store/record.rs"]
-mod record;
-#[path = "store/session.rs"]
-mod session;
-#[cfg(feature = "sqlite")]
-#[path = "store/sqlite.rs"]
-mod sqlite;
 #[cfg(all(unix, feature = "postgres"))]
 #[path = "store/postgres.rs"]
 mod postgres;
+#[path = "store/record.rs"]
+mod record;
 #[cfg(all(unix, feature = "redis"))]
 #[path = "store/redis.rs"]
 mod redis;
 #[cfg(all(unix, any(feature = "postgres", feature = "redis")))]
 mod servers;
+#[path = "store/session.rs"]
+mod session;
+#[cfg(feature = "sqlite")]
+#[path = "store/sqlite.rs"]
+mod sqlite;
 #[path = "store/twins.rs"]
 mod twins;

@@ -253,15 +253,18 @@ impl PostgresStore {
             .map(|(key, change)| batch.add(key, kept.get(*key), change, self.history));
         let to_write: Vec<_> = to_write.collect();
         let written = batch.write(connection, &self.namespace, now).await?;
-        let answers = changes.into_iter().zip(to_write).map(|((key, change), is_to_write)| {
-            let token = match written.get(key) {
-                Some(token) => token.and_then(|token| u64::try_from(token).ok()),
-                None if is_to_write => return None,
-                None => None,
-            };
-            let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token.unwrap_or_default()));
-            Some(settled.answer)
-        });
+        let answers = changes
+            .into_iter()
+            .zip(to_write)
+            .map(|((key, change), is_to_write)| {
+                let token = match written.get(key) {
+                    Some(token) => token.and_then(|token| u64::try_from(token).ok()),
+                    None if is_to_write => return None,
+                    None => None,
+                };
+                let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token.unwrap_or_default()));
+                Some(settled.answer)
+            });
         Ok(answers.collect())
     }
 
@@ -273,7 +276,9 @@ impl PostgresStore {
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<R>>, PostgresError> {
         let mut transaction = Connection::begin(connection).await?;
-        let answers = self.attempt(&mut transaction, sql::LOCK, keys, change).await?;
+        let answers = self
+            .attempt(&mut transaction, sql::LOCK, keys, change)
+            .await?;
         transaction.commit().await?;
         Ok(answers)
     }
@@ -292,9 +297,11 @@ impl PostgresStore {
             }
             // Hardly ever does anybody come in the way. After that, make sure of our turn.
             let made = if rounds.is_contended() {
-                self.attempt_locked(&mut connection, &keys, &mut change).await
+                self.attempt_locked(&mut connection, &keys, &mut change)
+                    .await
             } else {
-                self.attempt(&mut connection, sql::READ, &keys, &mut change).await
+                self.attempt(&mut connection, sql::READ, &keys, &mut change)
+                    .await
             };
             match made {
                 Err(error) if error.is_conflict() => rounds.made(keys, Vec::new()),
@@ -386,10 +393,18 @@ impl AsyncStore for PostgresStore {
                 others.push((n, key));
                 continue;
             };
-            let now = row.try_get::<Moment, _>("now")?.time().unwrap_or(UNIX_EPOCH);
+            let now = row
+                .try_get::<Moment, _>("now")?
+                .time()
+                .unwrap_or(UNIX_EPOCH);
             let change = start.nth(n).apply(Some(&record), now);
             let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token));
-            claimed.extend(settled.answer.ok().map(|record| (n, Listed { key, record })));
+            claimed.extend(
+                settled
+                    .answer
+                    .ok()
+                    .map(|record| (n, Listed { key, record })),
+            );
         }
         others.truncate(limit.saturating_sub(claimed.len()));
         if !others.is_empty() {

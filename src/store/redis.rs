@@ -138,7 +138,10 @@ impl<C> RedisStore<C> {
         let idle = self.idle.filter(|_| record.lease.is_none())?;
         let due = value::micros(record.due()?).div_ceil(1000);
         // More is no time that Redis knows.
-        Some(due.saturating_add(idle.as_millis()).min(i64::MAX as u128 / 2))
+        Some(
+            due.saturating_add(idle.as_millis())
+                .min(i64::MAX as u128 / 2),
+        )
     }
 
     fn decode(&self, key: &str, text: &[u8]) -> Result<Record, RedisError> {
@@ -176,7 +179,9 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
             let text = String::from_utf8(answer.next()??).ok()?;
             text.parse::<u64>().ok()
         };
-        let time = part().zip(part()).ok_or((ErrorKind::UnexpectedReturnType, "no time"));
+        let time = part()
+            .zip(part())
+            .ok_or((ErrorKind::UnexpectedReturnType, "no time"));
         let (seconds, micros) = time.map_err(redis::RedisError::from)?;
         Ok((value::time(seconds, micros), answer))
     }
@@ -188,7 +193,8 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         }
         let (now, texts) = self.read(&read).await?;
         let kept = keys.iter().zip(texts).map(|((_, key), text)| {
-            text.map(|text| Ok((self.decode(key, &text)?, text))).transpose()
+            text.map(|text| Ok((self.decode(key, &text)?, text)))
+                .transpose()
         });
         Ok((kept.collect::<Result<_, RedisError>>()?, now))
     }
@@ -208,7 +214,8 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         let mut list = scripts::GAVE_UP.prepare_invoke();
         list.key(format!("{}gave-up", self.prefix));
         // More is no limit that Redis knows.
-        list.arg(self.name("")).arg(page.limit.min(i32::MAX as usize));
+        list.arg(self.name(""))
+            .arg(page.limit.min(i32::MAX as usize));
         let after = page.after.as_ref();
         list.arg(after.map_or_else(|| "-".to_owned(), |after| format!("({}", after.key)));
         list

@@ -35,8 +35,7 @@ impl<'a, R> Rounds<'a, R> {
         }
         let mut seen = HashSet::new();
         let places = std::mem::take(&mut self.left).into_iter();
-        let (now, later) =
-            places.partition(|&(_, key)| seen.len() < most && seen.insert(key));
+        let (now, later) = places.partition(|&(_, key)| seen.len() < most && seen.insert(key));
         self.left = later;
         Ok(now)
     }

@@ -35,7 +35,10 @@ impl Server {
         let (initdb, postgres) = or_skip(programs, "PostgreSQL")?;
         let directory = tempfile::tempdir().expect("a directory").keep();
         if is_root() {
-            let owned = Command::new("chown").arg("postgres").arg(&directory).status();
+            let owned = Command::new("chown")
+                .arg("postgres")
+                .arg(&directory)
+                .status();
             assert!(owned.expect("chown").success());
         }
         let data = directory.join("data");
@@ -50,7 +53,11 @@ impl Server {
         ]);
         let made = Command::new(made[0]).args(&made[1..]).output();
         let made = made.expect("initdb");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         let server = Server {
             postgres,
             directory,
@@ -147,7 +154,12 @@ pub(crate) fn options(directory: &Path, database: &str) -> PgConnectOptions {
 fn command<'a>(words: &[&'a str]) -> Vec<&'a str> {
     let mut command = vec![];
     if is_root() {
-        command.extend(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        command.extend([
+            "setpriv",
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+        ]);
     }
     command.extend(words);
     command

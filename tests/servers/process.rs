@@ -72,8 +72,13 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 /// What there is, or a loud word that its tests are skipped; in CI, where they must run, a failure.
 pub(crate) fn or_skip<T>(found: Option<T>, what: &str) -> Option<T> {
     if found.is_none() {
-        assert!(env::var_os("CI").is_none(), "{what} is missing, and this is CI");
-        eprintln!("\n*** SKIPPED: {what} is not installed; nothing was tested of what needs it ***\n");
+        assert!(
+            env::var_os("CI").is_none(),
+            "{what} is missing, and this is CI"
+        );
+        eprintln!(
+            "\n*** SKIPPED: {what} is not installed; nothing was tested of what needs it ***\n"
+        );
     }
     found
 }

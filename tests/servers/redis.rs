@@ -42,8 +42,19 @@ impl Server {
         let text = |path: &Path| path.to_str().expect("a path of ours").to_owned();
         let (program, directory) = (text(&self.program), text(&self.directory));
         let words = [
-            &program, "--port", "0", "--unixsocket", &text(&socket), "--dir", &directory,
-            "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+            &program,
+            "--port",
+            "0",
+            "--unixsocket",
+            &text(&socket),
+            "--dir",
+            &directory,
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+            "--save",
+            "",
         ];
         *self.process.lock() = Some(Process::start(&words, &self.directory));
     }

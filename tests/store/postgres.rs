@@ -30,7 +30,11 @@ impl Bench for Postgres {
     async fn empty(&self) -> PostgresStore {
         let n = self.stores.fetch_add(1, Relaxed);
         let store = PostgresStore::new(self.pool.clone());
-        let store = if n % 2 == 0 { store } else { store.with_history() };
+        let store = if n % 2 == 0 {
+            store
+        } else {
+            store.with_history()
+        };
         store.namespace(n.to_string()).unwrap()
     }
 
@@ -58,7 +62,10 @@ async fn postgres_keeps_the_contract() {
         return;
     };
     let options = server.database().await.connect_options();
-    let options = options.as_ref().clone().options([("search_path", "public,pg_catalog")]);
+    let options = options
+        .as_ref()
+        .clone()
+        .options([("search_path", "public,pg_catalog")]);
     let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
     sqlx::raw_sql(CLOCK).execute(&pool).await.unwrap();
     PostgresStore::new(pool.clone()).migrate().await.unwrap();

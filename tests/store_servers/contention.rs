@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use relent::store::{
-    AsyncStore, DurableTracker, LeaseLost, Options, PostgresStore, RedisStore, Refusal,
-    StartError, Work, WorkError,
+    AsyncStore, DurableTracker, LeaseLost, Options, PostgresStore, RedisStore, Refusal, StartError,
+    Work, WorkError,
 };
 use relent::{Backoff, Decision, Jitter, random};
 use tempfile::tempdir;
@@ -25,8 +25,7 @@ const KEYS: u64 = 200;
 const UNIT: Duration = Duration::from_millis(8);
 
 /// Doubles each time, so that a delay tells how many failures there were, and some wait.
-const TELLING: Backoff =
-    Backoff::exponential(UNIT, Duration::from_secs(60)).jitter(Jitter::None);
+const TELLING: Backoff = Backoff::exponential(UNIT, Duration::from_secs(60)).jitter(Jitter::None);
 
 /// The length of the streak that made somebody wait so long.
 fn failures(told: Decision) -> u32 {
@@ -73,7 +72,12 @@ async fn be<S: AsyncStore + 'static>(what: &str, store: S, place: &Place) {
 fn spawn(what: &str, place: &Place) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "contention::child", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "contention::child",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env("RELENT_SERVERS_CHILD", what)
         .env("RELENT_SERVERS_SERVER", &place.server)
         .env("RELENT_SERVERS_DATABASE", &place.database)
@@ -83,7 +87,10 @@ fn spawn(what: &str, place: &Place) -> Child {
 }
 
 fn now() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos()
 }
 
 /// Does this and that to any key, and notes what it did.
@@ -116,7 +123,10 @@ async fn contend<S: AsyncStore>(store: S, said: &Path, number: u64) {
             }
             2..=4 => {
                 let ended = tracker.record_success(&key).await.unwrap();
-                note(&key, Call::Succeeded(ended.map_or(0, |ended| ended.failures)));
+                note(
+                    &key,
+                    Call::Succeeded(ended.map_or(0, |ended| ended.failures)),
+                );
             }
             5 => {
                 for work in tracker.claim_due(3).await.unwrap() {
@@ -189,14 +199,23 @@ async fn all_contend<S: AsyncStore>(store: S, place: &Place) {
             count += 1;
         }
     }
-    let place = if place.database.is_empty() { "Redis" } else { "PostgreSQL" };
-    eprintln!("{count} calls of {PROCESSES} processes on {} keys in {place}", histories.len());
+    let place = if place.database.is_empty() {
+        "Redis"
+    } else {
+        "PostgreSQL"
+    };
+    eprintln!(
+        "{count} calls of {PROCESSES} processes on {} keys in {place}",
+        histories.len()
+    );
     assert_eq!(kinds.len(), 8, "every kind of call: {kinds:?}");
     for (key, made) in histories {
         let left = history::linearize(made).unwrap_or_else(|why| panic!("key {key}: {why}"));
         let (record, _) = store.load(&key).await.unwrap();
         let failures = record.as_ref().map_or(0, |record| record.state.failures);
-        let token = record.and_then(|record| record.lease).map(|lease| lease.token);
+        let token = record
+            .and_then(|record| record.lease)
+            .map(|lease| lease.token);
         assert_eq!((failures, token), (left.failures, left.lease), "key {key}");
     }
 }
@@ -205,7 +224,9 @@ const TIME_TO_LIVE: Duration = Duration::from_millis(600);
 
 /// Takes a key, says so, and goes on for a while under a heartbeat; then tries to finish.
 async fn be_paused<S: AsyncStore + 'static>(store: S, said: &Path) {
-    let options = Options::new(TELLING).time_to_live(TIME_TO_LIVE).holder("paused");
+    let options = Options::new(TELLING)
+        .time_to_live(TIME_TO_LIVE)
+        .holder("paused");
     let tracker = DurableTracker::new(store, options);
     let work = tracker.start("key").await.unwrap();
     let heartbeat = tokio::spawn(tracker.heartbeat());
@@ -215,7 +236,10 @@ async fn be_paused<S: AsyncStore + 'static>(store: S, said: &Path) {
     }
     let found = (
         tracker.session().expired() && work.expired(),
-        matches!(tracker.start("other").await, Err(StartError::SessionExpired)),
+        matches!(
+            tracker.start("other").await,
+            Err(StartError::SessionExpired)
+        ),
         matches!(
             work.finish().await,
             Err(WorkError::Lost(LeaseLost::Taken { .. } | LeaseLost::Ended))
@@ -227,7 +251,9 @@ async fn be_paused<S: AsyncStore + 'static>(store: S, said: &Path) {
 
 async fn one_is_paused<S: AsyncStore + 'static>(store: S, place: &Place) {
     let signal = |child: &Child, name: &str| {
-        let sent = Command::new("kill").args([name, &child.id().to_string()]).status();
+        let sent = Command::new("kill")
+            .args([name, &child.id().to_string()])
+            .status();
         assert!(sent.unwrap().success());
     };
     let wait_for = async |name: &str| {
@@ -252,9 +278,15 @@ async fn one_is_paused<S: AsyncStore + 'static>(store: S, place: &Place) {
     signal(&child, "-STOP");
     sleep(TIME_TO_LIVE + Duration::from_millis(100)).await;
     let refused = tracker.start("key").await.map(drop);
-    assert!(matches!(refused, Err(StartError::Refused(Refusal::BackingOff { .. }))));
+    assert!(matches!(
+        refused,
+        Err(StartError::Refused(Refusal::BackingOff { .. }))
+    ));
     let record = tracker.get("key").await.unwrap().unwrap();
-    assert_eq!((record.state.failures, &*record.cause), (1, "lease expired"));
+    assert_eq!(
+        (record.state.failures, &*record.cause),
+        (1, "lease expired")
+    );
     sleep(UNIT * 2).await;
     let work = tracker.start("key").await.unwrap();
 
@@ -311,6 +343,9 @@ async fn p2_redis_with_processes_that_contend_and_one_that_is_paused() {
     let connection = server.connection().await;
     let store = RedisStore::new(connection.clone());
     all_contend(store.clone(), &place).await;
-    ::redis::cmd("FLUSHALL").exec_async(&mut connection.clone()).await.unwrap();
+    ::redis::cmd("FLUSHALL")
+        .exec_async(&mut connection.clone())
+        .await
+        .unwrap();
     one_is_paused(store, &place).await;
 }

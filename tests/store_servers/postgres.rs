@@ -16,8 +16,7 @@ use sqlx::{Row, query, query_scalar, raw_sql};
 use crate::servers::postgres::{self as server, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
-const POLICY: Backoff =
-    Backoff::exponential(SECOND, Duration::from_secs(60)).jitter(Jitter::None);
+const POLICY: Backoff = Backoff::exponential(SECOND, Duration::from_secs(60)).jitter(Jitter::None);
 
 /// A database with a table of the user's, and a tracker on it.
 async fn machines() -> Option<(PgPool, DurableTracker<PostgresStore>)> {
@@ -44,7 +43,11 @@ async fn p3_finish_is_committed_with_the_callers_data_or_not_at_all() {
     let work = tracker.start("m1").await.unwrap();
     for is_committed in [false, true] {
         let mut transaction = pool.begin().await.unwrap();
-        query(INSTALLED).bind("m1").execute(&mut *transaction).await.unwrap();
+        query(INSTALLED)
+            .bind("m1")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
         assert_eq!(work.finish_in(&mut transaction).await.unwrap(), None);
         if is_committed {
             transaction.commit().await.unwrap();
@@ -64,7 +67,10 @@ async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
     let Some((pool, tracker)) = machines().await else {
         return;
     };
-    for (n, level) in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"].iter().enumerate() {
+    for (n, level) in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+        .iter()
+        .enumerate()
+    {
         let failures = u32::try_from(n).unwrap() + 1;
         assert!(tracker.record_failure("ended", "broken").await.is_ok());
         let work = tracker.start(&format!("m{n}")).await.unwrap();
@@ -72,11 +78,19 @@ async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
         let level = format!("SET TRANSACTION ISOLATION LEVEL {level}");
         query(&level).execute(&mut *transaction).await.unwrap();
         assert!(work.fail_in(&mut transaction, "no disk").await.is_ok());
-        let failed = tracker.record_failure_in(&mut transaction, "m", "no answer").await;
+        let failed = tracker
+            .record_failure_in(&mut transaction, "m", "no answer")
+            .await;
         assert!(failed.is_ok());
-        let ended = tracker.record_success_in(&mut transaction, "ended").await.unwrap();
+        let ended = tracker
+            .record_success_in(&mut transaction, "ended")
+            .await
+            .unwrap();
         assert_eq!(ended.map(|ended| ended.failures), Some(1));
-        assert!(tracker.get("ended").await.unwrap().is_some(), "not committed");
+        assert!(
+            tracker.get("ended").await.unwrap().is_some(),
+            "not committed"
+        );
         transaction.commit().await.unwrap();
         assert_eq!(tracker.get("ended").await.unwrap(), None);
         let record = tracker.get(work.key()).await.unwrap().unwrap();
@@ -85,8 +99,13 @@ async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
         assert_eq!(record.state.failures, failures);
     }
     let mut connection = pool.acquire().await.unwrap();
-    let outside = tracker.record_failure_in(&mut connection, "m", "no transaction").await;
-    assert!(matches!(outside, Err(Error::Store(PostgresError::NoTransaction))));
+    let outside = tracker
+        .record_failure_in(&mut connection, "m", "no transaction")
+        .await;
+    assert!(matches!(
+        outside,
+        Err(Error::Store(PostgresError::NoTransaction))
+    ));
 }
 
 /// While a transaction has a key, others wait for it, and then see what it did.
@@ -97,12 +116,16 @@ async fn p2_a_key_in_an_open_transaction_is_waited_for_or_passed_over() {
     };
     let brief = Backoff::fixed(SECOND / 100);
     for key in ["a", "b"] {
-        let failed = tracker.record_failure_with(key, Some(&brief), None, "").await;
+        let failed = tracker
+            .record_failure_with(key, Some(&brief), None, "")
+            .await;
         assert!(failed.is_ok());
     }
     tokio::time::sleep(SECOND / 20).await;
     let mut transaction = pool.begin().await.unwrap();
-    let failed = tracker.record_failure_in(&mut transaction, "a", "first").await;
+    let failed = tracker
+        .record_failure_in(&mut transaction, "a", "first")
+        .await;
     assert!(failed.is_ok());
     let claimed = tracker.claim_due(10).await.unwrap();
     let keys: Vec<_> = claimed.iter().map(|work| work.key().to_owned()).collect();
@@ -130,7 +153,11 @@ async fn p3_a_finish_whose_connection_is_cut_can_still_be_failed() {
         .fetch_one(&mut *transaction)
         .await
         .unwrap();
-    query(INSTALLED).bind("m1").execute(&mut *transaction).await.unwrap();
+    query(INSTALLED)
+        .bind("m1")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
     assert!(work.finish_in(&mut transaction).await.is_ok());
     let cut = query("SELECT pg_terminate_backend($1)").bind(process);
     cut.execute(&pool).await.unwrap();
@@ -138,7 +165,10 @@ async fn p3_a_finish_whose_connection_is_cut_can_still_be_failed() {
     assert_eq!(states(&pool).await, [""; 0]);
     assert!(work.fail("could not commit").await.is_ok());
     let record = tracker.get("m1").await.unwrap().unwrap();
-    assert_eq!((record.state.failures, &*record.cause), (1, "could not commit"));
+    assert_eq!(
+        (record.state.failures, &*record.cause),
+        (1, "could not commit")
+    );
 }
 
 /// In a transaction the time does not stand still: a lease can run out in it.
@@ -150,7 +180,10 @@ async fn p1_a_lease_runs_out_in_the_middle_of_a_transaction() {
     let options = Options::new(POLICY).time_to_live(SECOND / 5);
     let tracker = DurableTracker::new(tracker.store().clone(), options);
     let mut transaction = pool.begin().await.unwrap();
-    query("SELECT now()").execute(&mut *transaction).await.unwrap();
+    query("SELECT now()")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
     let work = tracker.start("m1").await.unwrap();
     tokio::time::sleep(SECOND / 4).await;
     let late = work.finish_in(&mut transaction).await;
@@ -217,7 +250,9 @@ async fn the_anti_join_finds_what_can_be_taken() {
     let brief = Backoff::fixed(Duration::from_micros(1));
     let never = Backoff::never_retry();
     for (key, policy) in [("over", &brief), ("failed", &POLICY), ("gone", &never)] {
-        let failed = tracker.record_failure_with(key, Some(policy), None, "").await;
+        let failed = tracker
+            .record_failure_with(key, Some(policy), None, "")
+            .await;
         assert!(failed.is_ok());
     }
     let _held = tracker.start("held").await.unwrap();
@@ -247,13 +282,20 @@ async fn history_tells_in_order_and_is_pruned() {
     tokio::time::sleep(SECOND / 100).await;
     drop(tracker.claim_due(10).await.unwrap());
     tokio::time::sleep(SECOND).await;
-    assert!(matches!(tracker.start("key").await, Err(StartError::Refused(_))));
+    assert!(matches!(
+        tracker.start("key").await,
+        Err(StartError::Refused(_))
+    ));
     assert!(tracker.forget("key").await.unwrap());
     assert!(tracker.start("other").await.unwrap().finish().await.is_ok());
     assert!(tracker.start("key").await.unwrap().finish().await.is_ok());
 
     let entries = tracker.store().history("key", 100).await.unwrap();
-    let told: Vec<_> = entries.iter().rev().map(|entry| (entry.event, entry.cause.as_deref())).collect();
+    let told: Vec<_> = entries
+        .iter()
+        .rev()
+        .map(|entry| (entry.event, entry.cause.as_deref()))
+        .collect();
     let expected = [
         (Event::Started, None),
         (Event::Canceled, None),
@@ -267,10 +309,26 @@ async fn history_tells_in_order_and_is_pruned() {
     ];
     assert_eq!(told, expected);
     assert!(entries.iter().rev().is_sorted_by_key(|entry| entry.at));
-    assert_eq!(tracker.store().history("key", 2).await.unwrap(), entries[..2]);
-    assert_eq!(tracker.store().prune_history(entries[4].at).await.unwrap(), 4);
-    assert_eq!(tracker.store().history("key", 100).await.unwrap(), entries[..5]);
-    assert_eq!(tracker.store().prune_history(SystemTime::now() + SECOND).await.unwrap(), 7);
+    assert_eq!(
+        tracker.store().history("key", 2).await.unwrap(),
+        entries[..2]
+    );
+    assert_eq!(
+        tracker.store().prune_history(entries[4].at).await.unwrap(),
+        4
+    );
+    assert_eq!(
+        tracker.store().history("key", 100).await.unwrap(),
+        entries[..5]
+    );
+    assert_eq!(
+        tracker
+            .store()
+            .prune_history(SystemTime::now() + SECOND)
+            .await
+            .unwrap(),
+        7
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,7 +339,10 @@ async fn migrating_at_once_and_again_is_harmless() {
     let pool = server.database().await;
     let unready = DurableTracker::new(PostgresStore::new(pool.clone()), POLICY);
     let error = unready.record_failure("key", "broken").await;
-    assert!(matches!(error, Err(Error::Store(PostgresError::NotMigrated))), "{error:?}");
+    assert!(
+        matches!(error, Err(Error::Store(PostgresError::NotMigrated))),
+        "{error:?}"
+    );
     let migrations = (0..8).map(|_| {
         let store = PostgresStore::new(pool.clone());
         tokio::spawn(async move { store.migrate().await })
@@ -340,14 +401,18 @@ async fn p5_tables_that_are_not_ours_are_refused_and_left() {
     let refused = async |sql: &str| {
         let pool = server.database().await;
         raw_sql(sql).execute(&pool).await.unwrap();
-        let tables = "SELECT string_agg(table_name || column_name, ',') FROM information_schema.columns
+        let tables =
+            "SELECT string_agg(table_name || column_name, ',') FROM information_schema.columns
                       WHERE table_schema = 'public'";
         let before: String = query_scalar(tables).fetch_one(&pool).await.unwrap();
         let refused = PostgresStore::new(pool.clone()).migrate().await;
         let Err(PostgresError::Unreadable(unreadable)) = refused else {
             panic!("{sql}: {refused:?}");
         };
-        assert!(unreadable.to_string().contains("relent_meta"), "{unreadable}");
+        assert!(
+            unreadable.to_string().contains("relent_meta"),
+            "{unreadable}"
+        );
         let after: String = query_scalar(tables).fetch_one(&pool).await.unwrap();
         assert_eq!(after, before);
         unreadable.problem
@@ -381,7 +446,10 @@ async fn p5_a_row_that_cannot_be_read_is_named_and_left() {
         ("first_failure = TIMESTAMPTZ '1969-12-31Z'", true),
         ("until = '-infinity'", true),
         ("token = 1", true),
-        ("token = -1, holder = '', lease_since = now(), lease_until = now()", true),
+        (
+            "token = -1, holder = '', lease_since = now(), lease_until = now()",
+            true,
+        ),
         ("until = 'infinity'", false),
         ("gave_up = 'bored'", false),
         ("version = 2", false),
@@ -405,7 +473,10 @@ async fn p5_a_row_that_cannot_be_read_is_named_and_left() {
 
 async fn is_refused(pool: &PgPool, tracker: &DurableTracker<PostgresStore>, damage: &str) {
     let row = async || {
-        let row: PgRow = query("SELECT relent::TEXT AS row FROM relent").fetch_one(pool).await.unwrap();
+        let row: PgRow = query("SELECT relent::TEXT AS row FROM relent")
+            .fetch_one(pool)
+            .await
+            .unwrap();
         row.get::<String, _>("row")
     };
     let before = row().await;
@@ -413,7 +484,10 @@ async fn is_refused(pool: &PgPool, tracker: &DurableTracker<PostgresStore>, dama
         panic!("{damage} was overlooked");
     };
     let said = error.to_string();
-    assert!(said.contains("\"the key\"") && said.contains("nothing was changed"), "{said}");
+    assert!(
+        said.contains("\"the key\"") && said.contains("nothing was changed"),
+        "{said}"
+    );
     assert!(tracker.start("the key").await.is_err());
     assert!(tracker.get("the key").await.is_err());
     let batch = [("fine", ""), ("the key", "")];
@@ -429,21 +503,32 @@ async fn b8_the_longest_interval_and_the_end_of_time_survive() {
     };
     let eternal = Backoff::fixed(Duration::MAX);
     for _ in 0..2 {
-        let failed = tracker.record_failure_with("key", Some(&eternal), None, "").await;
+        let failed = tracker
+            .record_failure_with("key", Some(&eternal), None, "")
+            .await;
         assert!(failed.is_ok());
         let record = tracker.get("key").await.unwrap().unwrap();
         assert_eq!(record.state.interval, Duration::from_nanos(u64::MAX));
-        assert_eq!(record.until, UNIX_EPOCH + Duration::from_nanos(i64::MAX as u64));
+        assert_eq!(
+            record.until,
+            UNIX_EPOCH + Duration::from_nanos(i64::MAX as u64)
+        );
         assert_eq!(tracker.waiting(10).await.unwrap().len(), 1);
     }
     let options = Options::new(POLICY).time_to_live(Duration::MAX);
     let tracker = DurableTracker::new(tracker.store().clone(), options);
     let brief = Backoff::fixed(Duration::from_micros(1));
-    let failed = tracker.record_failure_with("held", Some(&brief), None, "").await;
+    let failed = tracker
+        .record_failure_with("held", Some(&brief), None, "")
+        .await;
     assert!(failed.is_ok());
     let work = tracker.claim_due(1).await.unwrap().remove(0);
     let kept = tracker.get("held").await.unwrap();
-    assert_eq!(kept.as_ref(), Some(work.record()), "the statement and the step agree");
+    assert_eq!(
+        kept.as_ref(),
+        Some(work.record()),
+        "the statement and the step agree"
+    );
 }
 
 /// A statement takes what is due; what it wrote is what the step says.
@@ -455,7 +540,9 @@ async fn claims_leave_what_the_step_says() {
     let brief = Backoff::fixed(Duration::from_micros(1));
     for n in 0..20 {
         let key = n.to_string();
-        let failed = tracker.record_failure_with(&key, Some(&brief), None, "broken").await;
+        let failed = tracker
+            .record_failure_with(&key, Some(&brief), None, "broken")
+            .await;
         assert!(failed.is_ok());
     }
     let works = tracker.claim_due(100).await.unwrap();
@@ -476,7 +563,9 @@ async fn batches_that_overlap_do_not_stand_in_each_others_way() {
         let tracker = tracker.clone();
         tokio::spawn(async move {
             for round in 0..20 {
-                let keys: Vec<_> = (0..30).map(|n| ((n * 7 + worker * 11 + round) % 40).to_string()).collect();
+                let keys: Vec<_> = (0..30)
+                    .map(|n| ((n * 7 + worker * 11 + round) % 40).to_string())
+                    .collect();
                 let batch: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
                 assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 30);
             }

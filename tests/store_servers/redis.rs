@@ -27,7 +27,11 @@ async fn p5_what_cannot_be_read_is_named_and_left() {
     let tracker = DurableTracker::new(store, POLICY);
     assert!(tracker.record_failure("good", "broken").await.is_ok());
     let name = "{relent:bad}:key:bad";
-    let good: String = cmd("GET").arg("{relent:bad}:key:good").query_async(&mut connection).await.unwrap();
+    let good: String = cmd("GET")
+        .arg("{relent:bad}:key:good")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
     let newer = good.replace("\"relent\":1", "\"relent\":2");
     let cases = [
         ("hello", "relent's"),
@@ -40,20 +44,38 @@ async fn p5_what_cannot_be_read_is_named_and_left() {
         ("{\"relent\":-1}", "damaged"),
     ];
     for (text, expected) in cases {
-        cmd("SET").arg(name).arg(text).exec_async(&mut connection).await.unwrap();
+        cmd("SET")
+            .arg(name)
+            .arg(text)
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
         let Err(relent::store::Error::Store(error)) = tracker.record_failure("bad", "broken").await
         else {
             panic!("{text} was overlooked");
         };
         let said = error.to_string();
-        assert!(said.contains(name) && said.contains(expected), "{text}: {said}");
+        assert!(
+            said.contains(name) && said.contains(expected),
+            "{text}: {said}"
+        );
         assert!(tracker.start("bad").await.is_err());
         assert!(tracker.get("bad").await.is_err());
-        let left: String = cmd("GET").arg(name).query_async(&mut connection).await.unwrap();
+        let left: String = cmd("GET")
+            .arg(name)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(left, text);
     }
-    cmd("SET").arg(name).arg(newer).exec_async(&mut connection).await.unwrap();
-    let Err(relent::store::Error::Store(RedisError::Unreadable(unreadable))) = tracker.get("bad").await
+    cmd("SET")
+        .arg(name)
+        .arg(newer)
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    let Err(relent::store::Error::Store(RedisError::Unreadable(unreadable))) =
+        tracker.get("bad").await
     else {
         panic!("read what is newer");
     };
@@ -68,7 +90,12 @@ async fn idle_streaks_expire_and_leave_the_lists() {
     let store = store.expire_idle(Duration::from_millis(100));
     let tracker = DurableTracker::new(store, POLICY);
     for n in 0..5 {
-        assert!(tracker.record_failure(&format!("idle {n}"), "broken").await.is_ok());
+        assert!(
+            tracker
+                .record_failure(&format!("idle {n}"), "broken")
+                .await
+                .is_ok()
+        );
     }
     let never = Backoff::never_retry();
     let gave_up = tracker.record_failure_with("gave up", Some(&never), None, "broken");
@@ -82,14 +109,23 @@ async fn idle_streaks_expire_and_leave_the_lists() {
 
     assert_eq!(tracker.get("idle 3").await.unwrap(), None);
     assert_eq!(tracker.due(2).await.unwrap(), []);
-    let listed: usize = cmd("ZCARD").arg("{relent:idle}:due").query_async(&mut connection).await.unwrap();
+    let listed: usize = cmd("ZCARD")
+        .arg("{relent:idle}:due")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(listed, 2, "those that expired are in no list");
     for key in ["gave up", "waits", "held"] {
         assert!(tracker.get(key).await.unwrap().is_some(), "{key}");
     }
     assert!(work.finish().await.is_ok());
     let told = tracker.record_failure("idle 3", "broken").await.unwrap();
-    assert_eq!(told, Decision::Retry { after: POLICY.initial });
+    assert_eq!(
+        told,
+        Decision::Retry {
+            after: POLICY.initial
+        }
+    );
 }
 
 /// Neither a name nor a namespace can be made to look like another.
@@ -136,6 +172,10 @@ async fn p4_a_killed_server_with_appendfsync_always_loses_nothing_and_scripts_ar
     assert!(Some(&work.token()) > tokens.iter().max());
     // A server can forget its scripts at any time.
     let mut connection = server.connection().await;
-    cmd("SCRIPT").arg("FLUSH").exec_async(&mut connection).await.unwrap();
+    cmd("SCRIPT")
+        .arg("FLUSH")
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
     assert!(work.finish().await.is_ok());
 }

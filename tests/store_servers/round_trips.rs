@@ -26,7 +26,8 @@ fn listen(from: &Path, to: &Path) -> Arc<AtomicU32> {
     thread::spawn(move || {
         for client in listener.incoming() {
             let (client, server) = (client.unwrap(), UnixStream::connect(&to).unwrap());
-            let (mut answers, mut asker) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            let (mut answers, mut asker) =
+                (server.try_clone().unwrap(), client.try_clone().unwrap());
             thread::spawn(move || std::io::copy(&mut answers, &mut asker));
             let count = Arc::clone(&count);
             thread::spawn(move || pass_on(client, server, &count));
@@ -36,15 +37,26 @@ fn listen(from: &Path, to: &Path) -> Arc<AtomicU32> {
 }
 
 /// A message is its kind, which the first lacks, its length, and its text.
-fn pass_on(mut client: UnixStream, mut server: UnixStream, count: &AtomicU32) -> std::io::Result<()> {
+fn pass_on(
+    mut client: UnixStream,
+    mut server: UnixStream,
+    count: &AtomicU32,
+) -> std::io::Result<()> {
     let mut is_first = true;
     loop {
         let mut head = [0; 5];
-        let head = if is_first { &mut head[1..] } else { &mut head[..] };
+        let head = if is_first {
+            &mut head[1..]
+        } else {
+            &mut head[..]
+        };
         client.read_exact(head)?;
         let is_statement = head.len() == 5 && matches!(head[0], b'B' | b'Q');
         count.fetch_add(u32::from(is_statement), Relaxed);
-        let length = head[head.len() - 4..].try_into().map(u32::from_be_bytes).unwrap();
+        let length = head[head.len() - 4..]
+            .try_into()
+            .map(u32::from_be_bytes)
+            .unwrap();
         let mut text = vec![0; length as usize - 4];
         client.read_exact(&mut text)?;
         server.write_all(head)?;
@@ -61,8 +73,14 @@ async fn a_change_takes_two_round_trips_and_a_claim_one() {
     let proxy = tempdir().unwrap();
     let statements = listen(proxy.path(), server.directory());
     let options = server.database().await.connect_options();
-    let options = options.as_ref().clone().socket(proxy.path()).ssl_mode(PgSslMode::Disable);
-    let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
+    let options = options
+        .as_ref()
+        .clone()
+        .socket(proxy.path())
+        .ssl_mode(PgSslMode::Disable);
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .test_before_acquire(false);
     let store = PostgresStore::new(pool.connect_with(options).await.unwrap());
     store.migrate().await.unwrap();
     let tracker = DurableTracker::new(store, NOW);

@@ -87,10 +87,14 @@ impl<'a> Batch<'a> {
     ) -> Result<Written, sqlx::Error> {
         let mut written = Written::new();
         if !self.puts.keys.is_empty() {
-            self.puts.write(connection, namespace, now, &mut written).await?;
+            self.puts
+                .write(connection, namespace, now, &mut written)
+                .await?;
         }
         if !self.deletes.keys.is_empty() {
-            self.deletes.write(connection, namespace, now, &mut written).await?;
+            self.deletes
+                .write(connection, namespace, now, &mut written)
+                .await?;
         }
         Ok(written)
     }
@@ -127,7 +131,12 @@ impl Puts<'_> {
             .bind(column.of(|record| Moment::of(record.written())))
             .bind(column.of(|record| record.gave_up.map(columns::reason)))
             .bind(column.of(|record| record.cause.as_str()))
-            .bind(column.of(|record| record.lease.as_ref().map(|lease| columns::token(lease.token))))
+            .bind(column.of(|record| {
+                record
+                    .lease
+                    .as_ref()
+                    .map(|lease| columns::token(lease.token))
+            }))
             .bind(column.of(|record| record.lease.as_ref().map(|lease| lease.holder.as_str())))
             .bind(column.of(|record| record.lease.as_ref().map(|lease| Moment::of(lease.since))))
             .bind(column.of(|record| record.lease.as_ref().map(|lease| Moment::of(lease.until))))
@@ -200,16 +209,12 @@ impl Deletes<'_> {
 }
 
 impl<'a> Notes<'a> {
-    fn add(
-        &mut self,
-        key: &'a str,
-        events: impl Iterator<Item = Event>,
-        cause: Option<&'a str>,
-    ) {
+    fn add(&mut self, key: &'a str, events: impl Iterator<Item = Event>, cause: Option<&'a str>) {
         for event in events {
             self.keys.push(key);
             self.events.push(columns::event(event));
-            self.causes.push(cause.filter(|_| columns::has_cause(event)));
+            self.causes
+                .push(cause.filter(|_| columns::has_cause(event)));
         }
     }
 }

@@ -55,7 +55,10 @@ fn record(row: &PgRow) -> Read<Record> {
             // A clean slate, as an older schema leaves it.
             None => BackoffState::default(),
             Some(interval) => BackoffState {
-                failures: known(u32::try_from(column::<i64>(row, "failures")?).ok(), "failures")?,
+                failures: known(
+                    u32::try_from(column::<i64>(row, "failures")?).ok(),
+                    "failures",
+                )?,
                 interval: known(columns::to_duration(interval), "interval_ns")?,
             },
         },

@@ -23,7 +23,10 @@ struct Whose {
 }
 
 /// A record as text; in two parts, between which the token of a lease belongs that is granted yet.
-pub(super) fn encode(record: &Record, is_granted: bool) -> Result<(String, String), serde_json::Error> {
+pub(super) fn encode(
+    record: &Record,
+    is_granted: bool,
+) -> Result<(String, String), serde_json::Error> {
     let mut record = in_micros(record);
     if let Some(lease) = record.lease.as_mut().filter(|_| is_granted) {
         lease.token = u64::MAX;
@@ -35,7 +38,9 @@ pub(super) fn encode(record: &Record, is_granted: bool) -> Result<(String, Strin
     }
     // In a text of the user's its quotes would be escaped.
     let token = format!("\"token\":{}", u64::MAX);
-    let at = text.find(&token).map_or(text.len(), |at| at + "\"token\":".len());
+    let at = text
+        .find(&token)
+        .map_or(text.len(), |at| at + "\"token\":".len());
     let rest = text.split_off(at);
     let rest = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
     Ok((text, rest.to_owned()))
@@ -44,7 +49,10 @@ pub(super) fn encode(record: &Record, is_granted: bool) -> Result<(String, Strin
 pub(super) fn decode(text: &[u8]) -> Result<Record, Problem> {
     let damaged = |error: serde_json::Error| Problem::Damaged(error.to_string());
     match serde_json::from_slice::<Value<Record>>(text) {
-        Ok(Value { relent: VERSION, record }) => return Ok(record),
+        Ok(Value {
+            relent: VERSION,
+            record,
+        }) => return Ok(record),
         Ok(_) => {}
         Err(error) => {
             let whose: Whose = serde_json::from_slice(text)
@@ -74,7 +82,9 @@ pub(super) fn micros(time: SystemTime) -> u128 {
 fn in_micros(record: &Record) -> Record {
     let round = |time: &mut SystemTime| {
         let nanos = between(UNIX_EPOCH, *time).subsec_nanos() % 1000;
-        *time = time.checked_sub(Duration::from_nanos(nanos.into())).unwrap_or(*time);
+        *time = time
+            .checked_sub(Duration::from_nanos(nanos.into()))
+            .unwrap_or(*time);
     };
     let mut record = record.clone();
     round(&mut record.first_failure);
