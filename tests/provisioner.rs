@@ -3,12 +3,21 @@
 
 #![cfg(unix)]
 
+#[path = "../examples/provisioner/home.rs"]
+mod home;
 #[path = "../examples/provisioner/machines.rs"]
 mod machines;
+#[cfg(feature = "postgres")]
+#[path = "../examples/provisioner/postgres.rs"]
+mod postgres;
 #[path = "../examples/provisioner/rack.rs"]
 mod rack;
+#[cfg(feature = "postgres")]
+mod servers;
 #[path = "../examples/provisioner/siege.rs"]
 mod siege;
+#[path = "../examples/provisioner/sqlite.rs"]
+mod sqlite;
 #[path = "../examples/provisioner/worker.rs"]
 mod worker;
 
@@ -17,34 +26,37 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
 use machines::{Kind, Machines, Taken};
-use rack::Rack;
-use relent::clock::{Clock, ManualClock, MonotonicClock};
+use relent::clock::ManualClock;
 use relent::store::{Event, LeaseLost, Record, StartError};
+use sqlite::Sqlite;
 use tempfile::{TempDir, tempdir};
-use worker::{End, Hardware, LEASE, Trouble, Worker};
+use worker::{End, Hardware, LEASE, Trouble, Worker, options};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
 type Outcome = Result<String, Trouble>;
-
-type Script = dyn FnMut(&Taken<ManualClock>) -> Outcome;
+type Script = dyn FnMut(&dyn Taken) -> Outcome;
 
 /// Hardware that does what the test says.
 struct Scripted(Box<Script>);
 
-impl Hardware<ManualClock> for Scripted {
-    fn provision(&mut self, _: Kind, work: &Taken<ManualClock>) -> Outcome {
+impl Hardware for Scripted {
+    fn provision(&mut self, _: Kind, work: &dyn Taken) -> Outcome {
         self.0(work)
     }
 }
 
 #[allow(clippy::unnecessary_wraps)] // one script of several
-fn fine(_: &Taken<ManualClock>) -> Outcome {
+fn fine(_: &dyn Taken) -> Outcome {
     Ok("linux".to_owned())
 }
 
-fn broken(_: &Taken<ManualClock>) -> Outcome {
+fn broken(_: &dyn Taken) -> Outcome {
     Err(Trouble::Failed("no answer".to_owned()))
+}
+
+fn not_now(_: &dyn Taken) -> Outcome {
+    Err(Trouble::NotNow)
 }
 
 /// A database with one machine that is down, too.
@@ -61,30 +73,33 @@ impl Case {
             directory: tempdir().unwrap(),
             clock,
         };
-        let insert = "INSERT INTO machine (id, down) VALUES ('m1', TRUE)";
-        case.machines().connection.execute(insert, []).unwrap();
+        case.machines(Kind::Recover).add("m1", true).unwrap();
         case
     }
 
-    fn machines(&self) -> Machines<ManualClock> {
+    fn machines(&self, kind: Kind) -> Sqlite<ManualClock> {
         let path = self.directory.path().join("machines.db");
-        Machines::open(&path, self.clock.clone()).unwrap()
+        let options = options("w", kind).clock(self.clock.clone());
+        Sqlite::open(&path, kind, self.clock.clone(), options).unwrap()
     }
 
     fn worker(
         &self,
         kind: Kind,
-        hardware: impl FnMut(&Taken<ManualClock>) -> Outcome + 'static,
-    ) -> Worker<ManualClock, Scripted> {
-        let hardware = Scripted(Box::new(hardware));
-        Worker::new("w", kind, self.machines(), self.clock.clone(), hardware)
+        hardware: impl FnMut(&dyn Taken) -> Outcome + 'static,
+    ) -> Worker<Sqlite<ManualClock>, Scripted> {
+        Worker {
+            machines: self.machines(kind),
+            hardware: Scripted(Box::new(hardware)),
+            kind,
+        }
     }
 
     /// What comes of the machine at the next turn of a worker that has just started.
     fn turn(
         &self,
         kind: Kind,
-        hardware: impl FnMut(&Taken<ManualClock>) -> Outcome + 'static,
+        hardware: impl FnMut(&dyn Taken) -> Outcome + 'static,
     ) -> Option<End> {
         let turn = self.worker(kind, hardware).turn().unwrap()?;
         assert_eq!(turn.0, "m1");
@@ -92,19 +107,18 @@ impl Case {
     }
 
     fn record(&self, kind: Kind) -> Option<Record> {
-        let tracker = self.machines().tracker(kind, kind.backoff().into());
-        tracker.get("m1").unwrap()
+        self.machines(kind).tracker.get("m1").unwrap()
     }
 
     fn os(&self) -> Option<String> {
         let os = "SELECT os FROM machine";
-        let connection = self.machines().connection;
+        let connection = self.machines(Kind::Initialize).connection;
         connection.query_row(os, [], |row| row.get(0)).unwrap()
     }
 
     #[track_caller]
     fn history(&self, kind: Kind, expected: &[Event]) {
-        assert_eq!(events(&self.machines(), kind.name(), "m1"), expected);
+        assert_eq!(events(&self.machines(kind), "m1"), expected);
     }
 
     fn wait(&self, kind: Kind) {
@@ -117,11 +131,9 @@ impl Case {
     }
 }
 
-/// In the order in which they happened.
-fn events<C: Clock + Clone>(machines: &Machines<C>, kind: &str, machine: &str) -> Vec<Event> {
-    let store = machines.store.namespace(kind).unwrap();
-    let history = store.history(machine, 1000).unwrap();
-    history.iter().rev().map(|entry| entry.event).collect()
+fn events(machines: &impl Machines, machine: &str) -> Vec<Event> {
+    let history = machines.history(machine).unwrap();
+    history.iter().map(|entry| entry.event).collect()
 }
 
 #[test]
@@ -137,7 +149,7 @@ fn a_success_is_noted_and_ends_the_lease() {
         case.turn(Kind::Recover, fine),
         Some(End::Finished)
     ));
-    assert_eq!(case.machines().left().unwrap(), 0);
+    assert_eq!(case.machines(Kind::Recover).left().unwrap(), 0);
 }
 
 #[test]
@@ -184,7 +196,7 @@ fn a_cancel_leaves_the_backoff_as_it_was() {
         }
         let before = case.record(Kind::Recover);
         assert_eq!(before.is_some(), failing);
-        let turn = case.turn(Kind::Recover, |_| Err(Trouble::NotNow));
+        let turn = case.turn(Kind::Recover, not_now);
         assert!(matches!(turn, Some(End::Canceled)));
         assert_eq!(case.record(Kind::Recover), before);
     }
@@ -197,7 +209,7 @@ fn a_cancel_leaves_the_backoff_as_it_was() {
 fn a_machine_that_a_worker_died_on_is_not_stuck() {
     let case = Case::new();
     let mut dead = case.worker(Kind::Initialize, fine);
-    let work = dead.machines.take(Kind::Initialize, &dead.tracker).unwrap();
+    let work = dead.machines.take().unwrap();
     assert!(work.is_some());
     drop((work, dead));
     case.clock.advance(LEASE.saturating_sub(NANOSECOND));
@@ -225,14 +237,12 @@ fn a_machine_that_a_worker_died_on_is_not_stuck() {
 
 #[test]
 fn a_worker_that_comes_too_late_writes_nothing() {
-    for late in [fine, broken, |_: &_| Err(Trouble::NotNow)] {
+    for late in [fine, broken, not_now] {
         let case = Case::new();
         let (clock, mut second) = (case.clock.clone(), case.worker(Kind::Initialize, fine));
         let mut first = case.worker(Kind::Initialize, move |work| {
             assert!(second.turn().unwrap().is_none(), "one at a time");
-            assert!(!work.expired());
             clock.advance(LEASE);
-            assert!(work.expired());
             assert!(
                 second.turn().unwrap().is_none(),
                 "expiry counts as a failure"
@@ -248,10 +258,10 @@ fn a_worker_that_comes_too_late_writes_nothing() {
         assert_eq!(case.os().as_deref(), Some("linux"));
         assert_eq!(case.record(Kind::Initialize), None);
         // And has to begin anew.
-        assert!(first.tracker.session().expired());
-        let refused = first.tracker.start("m1").map(drop);
+        assert!(first.machines.session().expired());
+        let refused = first.machines.tracker.start("m1").map(drop);
         assert!(matches!(refused, Err(StartError::SessionExpired)));
-        first.renew();
+        first.machines.renew().unwrap();
         assert!(first.turn().unwrap().is_none());
     }
 }
@@ -275,7 +285,7 @@ fn what_cannot_be_noted_has_failed_and_is_not_stuck() {
 #[test]
 fn child() {
     if let Ok(home) = std::env::var("PROVISIONER_HOME") {
-        siege::work(
+        home::work(
             Path::new(&home),
             &std::env::var("PROVISIONER_NAME").unwrap(),
         )
@@ -287,7 +297,23 @@ fn child() {
 fn real_workers_one_killed_and_one_stopped() {
     let directory = tempdir().unwrap();
     let home = directory.path();
-    siege::set_up(home).unwrap();
+    besieged(home, |kind| home::sqlite(home, "test", kind).unwrap());
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn real_workers_over_postgres_one_killed_and_one_stopped() {
+    let Some(server) = servers::postgres::Server::new(&["fsync=off"]) else {
+        return;
+    };
+    let directory = tempdir().unwrap();
+    let home = directory.path();
+    let database = home::postgres::Database::make(home, &server).unwrap();
+    besieged(home, |kind| database.open("test", kind).unwrap());
+}
+
+fn besieged<M: Machines>(home: &Path, open: impl Fn(Kind) -> M) {
+    siege::set_up(home, &open(Kind::Initialize)).unwrap();
     let program = std::env::current_exe().unwrap();
     let spawn = |name: &str| {
         let mut command = Command::new(&program);
@@ -296,26 +322,20 @@ fn real_workers_one_killed_and_one_stopped() {
         command.env("PROVISIONER_NAME", name);
         command.stdout(Stdio::null()).spawn()
     };
-    let victims = siege::siege(home, spawn).unwrap();
+    let victims = siege::siege(home, &open(Kind::Initialize), spawn).unwrap();
 
-    let machines = Machines::open(&home.join("machines.db"), MonotonicClock).unwrap();
-    assert_eq!(machines.left().unwrap(), 0, "no machine is stuck");
+    let left = open(Kind::Initialize).left().unwrap();
+    assert_eq!(left, 0, "no machine is stuck");
     for kind in Kind::ALL {
-        let tracker = machines.tracker(kind, kind.backoff().into());
-        let kept = [tracker.due(9).unwrap(), tracker.waiting(9).unwrap()].concat();
-        assert_eq!(
-            kept,
-            [],
-            "{}: leases and backoff end with success",
-            kind.name()
-        );
+        let machines = open(kind);
         for n in 1..=8 {
             let machine = format!("m{n}");
-            let events = events(&machines, kind.name(), &machine);
+            let events = events(&machines, &machine);
             for pair in events.chunks(2) {
                 let in_order = matches!(pair, [Event::Started, end] if *end != Event::Started);
                 assert!(in_order, "{machine}, {}: {events:?}", kind.name());
             }
+            assert!(events.is_empty() || events.ends_with(&[Event::Finished]));
             let finished = events.iter().filter(|event| **event == Event::Finished);
             let needed = kind == Kind::Initialize || n % 4 == 0;
             assert_eq!(
@@ -326,13 +346,13 @@ fn real_workers_one_killed_and_one_stopped() {
         }
     }
     for (machine, kind) in victims {
-        let events = events(&machines, &kind, &machine);
+        let events = events(&open(kind), &machine);
         assert!(events.contains(&Event::Expired), "{machine}: {events:?}");
     }
 
     // None was worked on twice at once: once a later worker has given an order, an earlier gives none;
     // the one that tried is the one that was stopped.
-    let rack = Rack::open(&home.join("rack.db")).unwrap().connection;
+    let rack = siege::rack(home).unwrap().connection;
     let count = |which: &str| -> i64 {
         let count = format!("SELECT count(*) FROM orders {which}");
         rack.query_row(&count, [], |row| row.get(0)).unwrap()

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use relent::clock::Clock;
 use rusqlite::{Connection, params};
 
 use crate::machines::{Kind, Taken};
@@ -55,7 +54,7 @@ impl Rack {
     }
 
     /// Gives an order, if nobody with a later token has. Returns whether it was taken.
-    fn order<C: Clock>(&self, kind: Kind, work: &Taken<C>) -> rusqlite::Result<bool> {
+    fn order(&self, kind: Kind, work: &dyn Taken) -> rusqlite::Result<bool> {
         let token = i64::try_from(work.token()).unwrap_or(i64::MAX);
         let lease = work.record().lease.as_ref();
         let holder = lease.map(|lease| lease.holder.as_str());
@@ -70,10 +69,12 @@ impl Rack {
     }
 }
 
-impl<C: Clock> Hardware<C> for Rack {
-    fn provision(&mut self, kind: Kind, work: &Taken<C>) -> Result<String, Trouble> {
+impl Hardware for Rack {
+    fn provision(&mut self, kind: Kind, work: &dyn Taken) -> Result<String, Trouble> {
         let broken = |error: rusqlite::Error| Trouble::Failed(error.to_string());
         for _ in 0..3 {
+            // A worker would ask its work first whether it has expired. That may be so a moment later
+            // all the same, so it is for the rack to refuse what comes too late.
             if !self.order(kind, work).map_err(broken)? {
                 return Err(Trouble::Failed("order refused: it is stale".to_owned()));
             }

@@ -7,37 +7,41 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use relent::Decision;
-use relent::clock::MonotonicClock;
 use rusqlite::OptionalExtension;
 
-use crate::machines::{Kind, Machines};
+use crate::machines::{Error, Kind, Machines};
 use crate::rack::Rack;
 use crate::worker::{End, LEASE, Worker};
 
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 const POLL: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whom it hit: a machine and a process that it was going through.
-pub(crate) type Victim = (String, String);
+pub(crate) type Victim = (String, Kind);
 
-/// What a worker process does until it is told that it is enough.
-pub(crate) fn work(home: &Path, name: &str) -> Result<()> {
+/// What a worker process does until it is told that it is enough. It finds its machines by kind.
+pub(crate) fn work<M: Machines>(
+    home: &Path,
+    name: &str,
+    open: impl Fn(Kind) -> Result<M>,
+) -> Result<()> {
     let mut workers = vec![];
     for kind in Kind::ALL {
-        let machines = Machines::open(&home.join("machines.db"), MonotonicClock)?;
-        let rack = Rack::open(&home.join("rack.db"))?;
-        let worker = Worker::new(name, kind, machines, MonotonicClock, rack);
-        let heartbeat = worker.heartbeat()?;
-        workers.push((worker, heartbeat));
+        let (mut machines, hardware) = (open(kind)?, rack(home)?);
+        machines.renew()?;
+        workers.push(Worker {
+            machines,
+            hardware,
+            kind,
+        });
     }
     while !home.join("enough").exists() {
         let mut is_idle = true;
-        for (worker, heartbeat) in &mut workers {
-            if worker.tracker.session().expired() {
-                worker.renew();
-                *heartbeat = worker.heartbeat()?;
+        for worker in &mut workers {
+            if worker.machines.session().expired() {
+                worker.machines.renew()?;
             }
             if let Some((machine, end)) = worker.turn()? {
                 is_idle = false;
@@ -65,24 +69,29 @@ fn told(end: &End) -> String {
     }
 }
 
-pub(crate) fn set_up(home: &Path) -> Result<()> {
-    let machines = Machines::open(&home.join("machines.db"), MonotonicClock)?;
-    let rack = Rack::open(&home.join("rack.db"))?;
+/// Eight machines, of which two are down, and some have their troubles.
+pub(crate) fn set_up(home: &Path, machines: &impl Machines) -> Result<()> {
     for n in 1..=8 {
-        let insert = "INSERT INTO machine (id, down) VALUES (?1, ?2)";
-        let machine = (format!("m{n}"), n % 4 == 0);
-        machines.connection.execute(insert, machine)?;
+        machines.add(&format!("m{n}"), n % 4 == 0)?;
     }
+    let rack = rack(home)?;
     for (machine, fails, busy) in [("m2", 3, 0), ("m3", 0, 2), ("m4", 2, 1)] {
         rack.fault(machine, fails, busy)?;
     }
     Ok(())
 }
 
+pub(crate) fn rack(home: &Path) -> Result<Rack> {
+    Ok(Rack::open(&home.join("rack.db"))?)
+}
+
 /// Has four workers see to all machines, kills one, and stops one for a while. Returns whom that hit.
-pub(crate) fn siege(home: &Path, spawn: impl Fn(&str) -> io::Result<Child>) -> Result<[Victim; 2]> {
-    let machines = Machines::open(&home.join("machines.db"), MonotonicClock)?;
-    let rack = Rack::open(&home.join("rack.db"))?;
+pub(crate) fn siege(
+    home: &Path,
+    machines: &impl Machines,
+    spawn: impl Fn(&str) -> io::Result<Child>,
+) -> Result<[Victim; 2]> {
+    let rack = rack(home)?;
     let workers: io::Result<Vec<_>> = ["w1", "w2", "w3", "w4"].into_iter().map(spawn).collect();
     let mut workers = Workers(workers?);
     let [killed, stopped, ..] = &mut workers.0[..] else {
@@ -111,7 +120,7 @@ pub(crate) fn siege(home: &Path, spawn: impl Fn(&str) -> io::Result<Child>) -> R
                      ORDER BY id DESC LIMIT 1";
         let other: bool = rack
             .connection
-            .query_row(other, [machine, kind], |row| row.get(0))?;
+            .query_row(other, [machine, kind.name()], |row| row.get(0))?;
         Ok(other.then_some(()))
     })?;
     signal(stopped, "-CONT")?;
@@ -149,11 +158,12 @@ fn first_order(rack: &Rack, worker: &str) -> Result<Option<Victim>> {
     let last = "SELECT machine, kind, count(*) FROM orders WHERE worker = ?1 GROUP BY token
                 ORDER BY token DESC LIMIT 1";
     let last = rack.connection.query_row(last, [worker], |row| {
-        let victim = (row.get(0)?, row.get(1)?);
-        Ok((victim, row.get::<_, i64>(2)?))
+        let (machine, kind, orders): (String, String, i64) = row.try_into()?;
+        let mut kinds = Kind::ALL.into_iter();
+        let kind = kinds.find(|known| known.name() == kind);
+        Ok(kind.filter(|_| orders == 1).map(|kind| (machine, kind)))
     });
-    let last = last.optional()?;
-    Ok(last.and_then(|(victim, orders)| (orders == 1).then_some(victim)))
+    Ok(last.optional()?.flatten())
 }
 
 fn wait_until<T>(or: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {

@@ -1,22 +1,19 @@
 //! A worker: takes machines, one after the other, and sees each to its end.
 
-use std::io;
 use std::time::Duration;
 
 use relent::Decision;
-use relent::clock::Clock;
-use relent::store::blocking::Heartbeat;
-use relent::store::{LeaseLost, Options, SqliteError, StartError, WorkError};
+use relent::store::{LeaseLost, Options};
 
-use crate::machines::{Kind, Machines, Taken, Tracker};
+use crate::machines::{Error, Kind, Machines, Refused, Taken};
 
 /// How long a worker that died keeps a machine from the others.
 pub(crate) const LEASE: Duration = Duration::from_millis(500);
 
 /// The machines themselves.
-pub(crate) trait Hardware<C> {
+pub(crate) trait Hardware {
     /// Does what `kind` is about. Answers what to note, or why not.
-    fn provision(&mut self, kind: Kind, work: &Taken<C>) -> Result<String, Trouble>;
+    fn provision(&mut self, kind: Kind, work: &dyn Taken) -> Result<String, Trouble>;
 }
 
 #[derive(Debug)]
@@ -24,13 +21,6 @@ pub(crate) enum Trouble {
     Failed(String),
     /// The machine is not to blame: it is left as it was.
     NotNow,
-}
-
-pub(crate) struct Worker<C, H> {
-    pub(crate) machines: Machines<C>,
-    pub(crate) hardware: H,
-    pub(crate) kind: Kind,
-    pub(crate) tracker: Tracker<C>,
 }
 
 /// What came of a machine.
@@ -43,76 +33,43 @@ pub(crate) enum End {
     TooLate(LeaseLost),
 }
 
-#[derive(Debug)]
-pub(crate) enum Error {
-    Start(StartError<SqliteError>),
-    Work(WorkError<SqliteError>),
-    NoThread(io::Error),
+pub(crate) struct Worker<M, H> {
+    pub(crate) machines: M,
+    pub(crate) hardware: H,
+    pub(crate) kind: Kind,
 }
 
-impl<C: Clock + Clone + Send + Sync + 'static, H: Hardware<C>> Worker<C, H> {
-    pub(crate) fn new(
-        name: &str,
-        kind: Kind,
-        machines: Machines<C>,
-        clock: C,
-        hardware: H,
-    ) -> Worker<C, H> {
-        let options = Options::new(kind.backoff()).holder(name).clock(clock);
-        let tracker = machines.tracker(kind, options.time_to_live(LEASE));
-        Worker {
-            machines,
-            hardware,
-            kind,
-            tracker,
-        }
-    }
+/// How a worker of this name takes its leases.
+pub(crate) fn options(name: &str, kind: Kind) -> Options {
+    let options = Options::new(kind.backoff()).holder(name);
+    options.time_to_live(LEASE)
+}
 
-    pub(crate) fn heartbeat(&self) -> Result<Heartbeat, Error> {
-        self.tracker.heartbeat().map_err(Error::NoThread)
-    }
-
-    /// Begins anew after the session has expired. The heartbeat has ended then.
-    pub(crate) fn renew(&mut self) {
-        self.tracker = self.tracker.renewed();
-    }
-
+impl<M: Machines, H: Hardware> Worker<M, H> {
     /// Sees one machine to its end, if there is any to work on.
     pub(crate) fn turn(&mut self) -> Result<Option<(String, End)>, Error> {
-        let taken = self.machines.take(self.kind, &self.tracker);
-        let Some(work) = taken.map_err(Error::Start)? else {
+        let Some(work) = self.machines.take()? else {
             return Ok(None);
         };
         let ended = match self.hardware.provision(self.kind, &work) {
-            Ok(tag) => match self.machines.finish(self.kind, &work, &tag) {
+            Ok(tag) => match self.machines.finish(&work, &tag) {
                 // It is still in hand: what cannot be noted has failed.
-                Err(WorkError::Store(error)) => failed(&work, error.to_string()),
+                Err(Refused::Store(error)) => self.fail(&work, error.to_string()),
                 finished => finished.map(|()| End::Finished),
             },
-            Err(Trouble::Failed(cause)) => failed(&work, cause),
-            Err(Trouble::NotNow) => work.cancel().map(|()| End::Canceled),
+            Err(Trouble::Failed(cause)) => self.fail(&work, cause),
+            Err(Trouble::NotNow) => self.machines.cancel(&work).map(|()| End::Canceled),
         };
+        let machine = work.key().to_owned();
         match ended {
-            Ok(end) => Ok(Some((work.key().to_owned(), end))),
-            Err(WorkError::Lost(lost)) => Ok(Some((work.key().to_owned(), End::TooLate(lost)))),
-            Err(error) => Err(Error::Work(error)),
+            Ok(end) => Ok(Some((machine, end))),
+            Err(Refused::Lost(lost)) => Ok(Some((machine, End::TooLate(lost)))),
+            Err(Refused::Store(error)) => Err(error),
         }
     }
-}
 
-fn failed<C: Clock>(work: &Taken<C>, cause: String) -> Result<End, WorkError<SqliteError>> {
-    let decision = work.fail(&cause)?;
-    Ok(End::Failed(cause, decision))
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Error::Start(error) => error.fmt(f),
-            Error::Work(error) => error.fmt(f),
-            Error::NoThread(error) => error.fmt(f),
-        }
+    fn fail(&mut self, work: &M::Taken, cause: String) -> Result<End, Refused> {
+        let decision = self.machines.fail(work, &cause)?;
+        Ok(End::Failed(cause, decision))
     }
 }
-
-impl std::error::Error for Error {}
