@@ -61,7 +61,7 @@ pub use inline::Inline;
 #[cfg(feature = "tokio")]
 pub use inline::Unblock;
 pub use key::{InvalidKey, MAX_KEY, MAX_NAMESPACE};
-pub use lease::{Lease, LeaseLost, Refusal};
+pub use lease::{Granted, Lease, LeaseLost, Refusal};
 pub use listing::{Cursor, Listed, Page, Which};
 pub use memory::MemoryStore;
 pub use options::Options;

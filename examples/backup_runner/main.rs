@@ -121,7 +121,8 @@ fn story() -> Result<()> {
     for target in TARGETS {
         fs::remove_dir_all(home.join(target).join("data"))?;
     }
-    Ok(thread::sleep(Duration::from_millis(100)))
+    thread::sleep(Duration::from_millis(100));
+    Ok(())
 }
 
 /// Has a runner run, and its say.

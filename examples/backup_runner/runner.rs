@@ -111,7 +111,7 @@ impl<W: World, C: Clock + Clone> Runner<W, C> {
             world,
             clock,
             journal,
-            permanent: DurableTracker::new(tracker.shared(), Backoff::never_retry()),
+            permanent: tracker.another(Backoff::never_retry()),
             tracker,
         };
         if is_new {

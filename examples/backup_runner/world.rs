@@ -140,9 +140,12 @@ impl Shell {
     fn service(&self, target: &str, wanted: Kind) -> io::Result<Observed> {
         // A command of a runner that died may be about to change that.
         self.sh("", target)?;
-        let is_wanted = |kind, told: &str| match kind == wanted {
-            true => Observed::Done(told.to_owned()),
-            false => Observed::NotDone,
+        let is_wanted = |kind, told: &str| {
+            if kind == wanted {
+                Observed::Done(told.to_owned())
+            } else {
+                Observed::NotDone
+            }
         };
         let stopped = self.home.join(target).join("stopped");
         Ok(match self.is_alive(target)? {
@@ -215,6 +218,8 @@ fn wait(mut until: impl FnMut() -> bool, or: &str) -> io::Result<()> {
     waited.map_err(|()| io::Error::new(io::ErrorKind::TimedOut, or))
 }
 
+/// What may go well another time.
+#[allow(clippy::needless_pass_by_value)] // to be handed to `map_err`
 fn passing(error: io::Error) -> Failure {
     Failure {
         cause: error.to_string(),

@@ -124,8 +124,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Every call counts, also while the key is waiting. Where many attempts run at once, take an
     /// [`attempt`](Self::attempt) for each: of those, one failure counts for all.
     ///
-    /// Once the key gave up it stays so until a success: later failures count, and get the same
-    /// answer.
+    /// Once the key gave up it stays so until a success, or until it is
+    /// [forgotten](Self#what-it-forgets): later failures count, and get the same answer.
     pub fn record_failure<Q>(&self, key: &Q) -> Decision
     where
         K: Borrow<Q>,

@@ -343,7 +343,7 @@ fn dropped_it_is_free_at_once_while_other_threads_spawn_processes() {
                 }
             });
         }
-        let opened = (0..2000).try_for_each(|_| FileStore::open(&path).map(drop));
+        let opened = (0..300).try_for_each(|_| FileStore::open(&path).map(drop));
         done.store(true, Relaxed);
         opened.unwrap();
     });

@@ -140,6 +140,17 @@ fn p2_a_lease_lost_at_the_store_expires_the_session_whatever_its_own_clock_says(
 }
 
 #[test]
+fn p2_an_end_that_comes_too_late_expires_the_session() {
+    let clock = ManualClock::new();
+    let tracker =
+        blocking::DurableTracker::new(MemoryStore::with_clock(clock.clone()), options(&clock));
+    let work = tracker.start("key").unwrap();
+    clock.advance(TIME_TO_LIVE);
+    assert!(work.fail("broken").is_err());
+    assert!(tracker.session().expired());
+}
+
+#[test]
 fn work_that_ended_is_not_held_and_does_not_expire_the_session() {
     let clock = ManualClock::new();
     let tracker =

@@ -86,7 +86,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         }
     }
 
-    /// Drops the keys that are forgotten, and gives back their memory. Returns how many they were.
+    /// Drops the keys that are forgotten, and gives back most of their memory. Returns how many they were.
     ///
     /// Not needed for the memory to be bounded: each first failure of a key looks at a few others and
     /// drops those that are forgotten.

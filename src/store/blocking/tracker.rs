@@ -10,6 +10,7 @@ use crate::state::{Decision, Readiness, Recovery};
 use crate::store::change::Change;
 use crate::store::desk::{self, Desk, checked};
 use crate::store::error::{Error, StartError};
+use crate::store::lease::Granted;
 use crate::store::listing::{Listed, Page, Which};
 use crate::store::options::Options;
 use crate::store::record::Record;
@@ -335,6 +336,33 @@ impl<S: Transactional> DurableTracker<S> {
         store
             .update_in(connection, checked(key)?, step::success())
             .map_err(Error::Store)
+    }
+
+    /// As [`start`](Self::start), within the transaction that is open on `connection`: to choose
+    /// the key and take it in one, so that nobody finishes it in between.
+    ///
+    /// The lease holds once that is committed. Tell of it by [`committed`](Self::committed) then.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub fn start_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+    ) -> Result<Granted, StartError<S::Error>> {
+        let asked = self.desk.session.now();
+        let start = self.desk.start()?;
+        let (store, key) = (&self.desk.store, checked(key)?);
+        let record = store
+            .update_in(connection, key, step::start(start))
+            .map_err(StartError::Store)?
+            .map_err(StartError::Refused)?;
+        Ok(Granted::new(key, record, asked))
+    }
+
+    /// The work to do, once the transaction that [`start_in`](Self::start_in) was part of is
+    /// committed. A lease that is not known to be must not be used: let go of it.
+    pub fn committed(&self, granted: Granted) -> Work<S> {
+        let Granted { key, record, asked } = granted;
+        Work::new(&self.desk, &key, record, asked)
     }
 }
 
