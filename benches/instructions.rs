@@ -93,7 +93,7 @@ fn steps(n: u64, step: impl Fn(&mut BackoffState, Failure) -> Decision) {
             state = BackoffState::default();
         }
         let entropy = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        black_box(step(black_box(&mut state), Failure::new(entropy)));
+        let _ = black_box(step(black_box(&mut state), Failure::new(entropy)));
     }
 }
 

@@ -70,8 +70,8 @@ const STEPS: [&[&str]; 2] = [
 const VERSION: u32 = STEPS.len() as u32;
 
 /// What two processes can tell each other that create the same thing at once: try again, it is
-/// there now. (unique_violation, duplicate_table, duplicate_object, serialization_failure,
-/// deadlock_detected; internal_error for "tuple concurrently updated")
+/// there now. (`unique_violation`, `duplicate_table`, `duplicate_object`,
+/// `serialization_failure`, `deadlock_detected`; `internal_error` for "tuple concurrently updated")
 const RACES: [&str; 6] = ["23505", "42P07", "42710", "40001", "40P01", "XX000"];
 
 /// How often several processes may get into each other's way, statement by statement.
