@@ -349,8 +349,9 @@ impl AsyncStore for PostgresStore {
             Which::GaveUp => sql::GAVE_UP,
         };
         let (due, key) = match &page.after {
-            None => (Moment::BEGINNING, ""),
-            Some(after) => (Moment::of(after.due), after.key.as_str()),
+            None if page.which == Which::Waiting => (None, ""),
+            None => (Some(Moment::BEGINNING), ""),
+            Some(after) => (Some(Moment::of(after.due)), after.key.as_str()),
         };
         let rows = query(statement)
             .bind(&self.namespace)

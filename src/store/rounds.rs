@@ -28,14 +28,17 @@ impl<'a, R> Rounds<'a, R> {
         }
     }
 
-    /// The next changes to make, at most so many, of no key twice; none when all are made.
+    /// The next changes to make, at most so many, of no key twice; none when all are made. In the order
+    /// of their keys, so that of two who lock several of them, one waits for the other.
     pub(super) fn next(&mut self, most: usize) -> Result<Vec<Place<'a>>, Contended> {
         if self.conflicts > Self::MOST {
             return Err(Contended);
         }
         let mut seen = HashSet::new();
         let places = std::mem::take(&mut self.left).into_iter();
-        let (now, later) = places.partition(|&(_, key)| seen.len() < most && seen.insert(key));
+        let (mut now, later): (Vec<_>, _) =
+            places.partition(|&(_, key)| seen.len() < most && seen.insert(key));
+        now.sort_unstable_by_key(|&(_, key)| key);
         self.left = later;
         Ok(now)
     }

@@ -107,6 +107,15 @@ fn random_start() -> i64 {
 }
 
 impl Puts<'_> {
+    /// The one that does no more than it must.
+    fn statement(&self) -> &'static str {
+        match (self.is_new.contains(&true), self.is_new.contains(&false)) {
+            (true, false) => sql::PUT_NEW,
+            (false, _) => sql::PUT_OVER,
+            (true, true) => sql::PUT,
+        }
+    }
+
     async fn write(
         self,
         connection: &mut PgConnection,
@@ -115,7 +124,7 @@ impl Puts<'_> {
         written: &mut Written,
     ) -> Result<(), sqlx::Error> {
         let column = Columns(&self.records);
-        let rows = query(sql::PUT)
+        let rows = query(self.statement())
             .bind(namespace)
             .bind(Moment::of(now))
             .bind(&self.keys)

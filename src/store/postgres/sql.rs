@@ -24,7 +24,7 @@ pub(super) const LOCK: &str = "
         SELECT * FROM relent WHERE namespace = $1 AND key = ANY($2) ORDER BY key FOR UPDATE
     ) AS locked ON TRUE";
 
-/// Writes rows that are as they were when they were read, and new ones; and answers which.
+/// Writes rows that are as they were when they were read, or new ones, or both; and answers which.
 ///
 /// A row is as it was if its revision is one less than the one to write. A new one begins with a
 /// random revision, so that it cannot be taken for the one that was there before it was deleted.
@@ -34,8 +34,15 @@ pub(super) const LOCK: &str = "
 /// not hold for a new row, whose token is drawn before it is in its place: so the last token is told
 /// as of after that, and [`REGRANT`] is for when they differ.
 ///
+/// Arrays are not joined with each other: the database takes them for short, and would compare each
+/// with each. `IS TRUE` has it look keys up in a table of hashes for the same reason, and `ANY` in
+/// the index, whatever it thinks of the table.
+///
 /// `$1` namespace, `$2` the time of reading; an array per column; what to note of which key.
-pub(super) const PUT: &str = "
+macro_rules! put {
+    ($put:literal) => {
+        concat!(
+            "
     WITH change AS (
         SELECT * FROM UNNEST(
             $3::TEXT[], $4::BOOLEAN[], $5::BIGINT[], $6::BOOLEAN[], $7::BIGINT[], $8::BIGINT[],
@@ -46,25 +53,78 @@ pub(super) const PUT: &str = "
             key, is_new, revision, is_granted, failures, interval_ns, first_failure, since, until,
             due, written, gave_up, cause, token, holder, lease_since, lease_until
         )
-    ), as_read AS (
-        SELECT relent.key FROM relent JOIN change
-            ON relent.namespace = $1 AND relent.key = change.key
+    ), put AS (",
+            $put,
+            "
+        RETURNING relent.key, relent.token
+    ), noted AS (
+        INSERT INTO relent_history (namespace, key, at, event, cause)
+        SELECT $1, key, $2, event, cause
+        FROM UNNEST($20::TEXT[], $21::TEXT[], $22::TEXT[])
+            WITH ORDINALITY AS event (key, event, cause, n)
+        WHERE (key IN (SELECT key FROM put)) IS TRUE ORDER BY n
+    )
+    SELECT key, token, (SELECT last_value FROM relent_tokens WHERE token IS NOT NULL) AS last_token
+    FROM put"
+        )
+    };
+}
+
+/// Only rows that were there.
+pub(super) const PUT_OVER: &str = put!(
+    "
+        UPDATE relent SET
+            version = 1, revision = change.revision, failures = change.failures,
+            interval_ns = change.interval_ns, first_failure = change.first_failure,
+            since = change.since, until = change.until, due = change.due,
+            written = change.written, gave_up = change.gave_up, cause = change.cause,
+            token = CASE WHEN is_granted THEN nextval('relent_tokens') ELSE change.token END,
+            holder = change.holder, lease_since = change.lease_since,
+            lease_until = change.lease_until
+        FROM change
+        WHERE relent.namespace = $1 AND relent.key = ANY($3) AND relent.key = change.key
             AND relent.revision = change.revision - 1
-        WHERE relent.lease_until IS NULL OR relent.lease_until <= $2
-            OR relent.lease_until > clock_timestamp()
-        ORDER BY relent.key FOR UPDATE OF relent
-    ), put AS (
+            AND (relent.lease_until IS NULL OR relent.lease_until <= $2
+                OR relent.lease_until > clock_timestamp())"
+);
+
+/// Only new rows.
+pub(super) const PUT_NEW: &str = put!(
+    "
         INSERT INTO relent (
             namespace, key, revision, failures, interval_ns, first_failure, since, until, due,
             written, gave_up, cause, token, holder, lease_since, lease_until
         )
-        SELECT $1, change.key, revision, failures, interval_ns, first_failure, since, until, due,
+        SELECT $1, key, revision, failures, interval_ns, first_failure, since, until, due,
             written, gave_up, cause,
             CASE WHEN is_granted THEN nextval('relent_tokens') ELSE token END,
             holder, lease_since, lease_until
-        FROM change LEFT JOIN as_read ON as_read.key = change.key
-        WHERE is_new OR as_read.key IS NOT NULL
-        ORDER BY change.key
+        FROM change
+        ON CONFLICT (namespace, key) DO NOTHING"
+);
+
+/// Both. Two changes of one table in one statement would be faster, and are not for every database.
+pub(super) const PUT: &str = put!(
+    "
+        INSERT INTO relent (
+            namespace, key, revision, failures, interval_ns, first_failure, since, until, due,
+            written, gave_up, cause, token, holder, lease_since, lease_until
+        )
+        SELECT $1, key, revision, failures, interval_ns, first_failure, since, until, due,
+            written, gave_up, cause,
+            CASE WHEN is_granted THEN nextval('relent_tokens') ELSE token END,
+            holder, lease_since, lease_until
+        FROM (
+            SELECT * FROM (
+                SELECT change.* FROM change JOIN relent
+                    ON relent.key = change.key AND relent.revision = change.revision - 1
+                WHERE relent.namespace = $1 AND relent.key = ANY($3)
+                    AND (relent.lease_until IS NULL OR relent.lease_until <= $2
+                        OR relent.lease_until > clock_timestamp())
+                ORDER BY relent.key FOR UPDATE OF relent
+            ) AS as_read
+            UNION ALL SELECT * FROM change WHERE is_new
+        ) AS change
         ON CONFLICT (namespace, key) DO UPDATE SET
             version = excluded.version, revision = excluded.revision,
             failures = excluded.failures, interval_ns = excluded.interval_ns,
@@ -73,17 +133,8 @@ pub(super) const PUT: &str = "
             gave_up = excluded.gave_up, cause = excluded.cause, token = excluded.token,
             holder = excluded.holder, lease_since = excluded.lease_since,
             lease_until = excluded.lease_until
-        WHERE relent.revision = excluded.revision - 1
-        RETURNING relent.key, relent.token
-    ), noted AS (
-        INSERT INTO relent_history (namespace, key, at, event, cause)
-        SELECT $1, put.key, $2, event, cause
-        FROM UNNEST($20::TEXT[], $21::TEXT[], $22::TEXT[])
-            WITH ORDINALITY AS event (key, event, cause, n)
-        JOIN put ON put.key = event.key ORDER BY n
-    )
-    SELECT key, token, (SELECT last_value FROM relent_tokens WHERE token IS NOT NULL) AS last_token
-    FROM put";
+        WHERE relent.revision = excluded.revision - 1"
+);
 
 /// Gives a lease in a row that is in its place another token.
 ///
@@ -99,16 +150,16 @@ pub(super) const DELETE: &str = "
     WITH deleted AS (
         DELETE FROM relent USING UNNEST($3::TEXT[], $4::BIGINT[]) AS change (key, revision)
         WHERE relent.namespace = $1 AND relent.key = change.key
-            AND relent.revision = change.revision
+            AND relent.key = ANY($3) AND relent.revision = change.revision
             AND (relent.lease_until IS NULL OR relent.lease_until <= $2
                 OR relent.lease_until > clock_timestamp())
         RETURNING relent.key
     ), noted AS (
         INSERT INTO relent_history (namespace, key, at, event, cause)
-        SELECT $1, deleted.key, $2, event, cause
+        SELECT $1, key, $2, event, cause
         FROM UNNEST($5::TEXT[], $6::TEXT[], $7::TEXT[])
             WITH ORDINALITY AS event (key, event, cause, n)
-        JOIN deleted ON deleted.key = event.key ORDER BY n
+        WHERE (key IN (SELECT key FROM deleted)) IS TRUE ORDER BY n
     )
     SELECT key FROM deleted";
 
@@ -132,11 +183,13 @@ pub(super) const DUE: &str = "
          ORDER BY due, key LIMIT $4)
     ) AS listed ORDER BY due, key LIMIT $4";
 
-/// Lists what waits. Parameters as for [`DUE`].
+/// Lists what waits. Parameters as for [`DUE`]; `$2` is NULL to begin with now, so that what is due is
+/// not gone through first.
 pub(super) const WAITING: &str = "
     WITH clock AS (SELECT clock_timestamp() AS now)
     SELECT * FROM relent
-    WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NULL
+    WHERE namespace = $1 AND gave_up IS NULL
+        AND (due, key) > (COALESCE($2, (SELECT now FROM clock)), $3)
         AND due > (SELECT now FROM clock) AND written <= (SELECT now FROM clock)
     ORDER BY due, key LIMIT $4";
 
