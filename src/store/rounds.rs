@@ -53,7 +53,11 @@ impl<'a, R> Rounds<'a, R> {
         let mut missed = places.len() > answers.len();
         let mut answers = answers.into_iter();
         for place in places {
-            if let (Some(answer), Some(slot)) = (answers.next().flatten(), self.answers.get_mut(place.0)) { *slot = Some(answer) } else {
+            if let (Some(answer), Some(slot)) =
+                (answers.next().flatten(), self.answers.get_mut(place.0))
+            {
+                *slot = Some(answer);
+            } else {
                 missed = true;
                 self.left.push(place);
             }

@@ -306,7 +306,7 @@ async fn one_is_held_up<S: AsyncStore + 'static>(store: S) {
     let store = Arc::new(store);
     for is_finish in [true, false] {
         let options = Options::new(TELLING).time_to_live(TIME_TO_LIVE);
-        let tracker: DurableTracker<S> = DurableTracker::new(Arc::clone(&store), options);
+        let tracker = DurableTracker::new(Arc::clone(&store), options);
         let key = if is_finish { "finish" } else { "fail" };
         let work = tracker.start(key).await.unwrap();
         let token = work.token();
