@@ -120,7 +120,7 @@ impl SqliteStore {
         let place = format!("the SQLite database {place:?}");
         // Before anything is written to what may not be ours.
         schema::check(&connection, &place)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        turn::to_write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "full")?;
         let store = SqliteStore {
             shared: Arc::new(Shared {

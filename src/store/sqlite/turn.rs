@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::thread;
 use std::time::Duration;
 
+use rusqlite::{Connection, ErrorCode};
+
 use super::SqliteStore;
 use crate::policy::Backoff;
 use crate::state::Schedule;
@@ -26,4 +28,20 @@ pub(super) fn wait(before: i32) -> bool {
         waiting.get_or_insert_with(|| TURN.schedule()).next()
     });
     pause.map(thread::sleep).is_some()
+}
+
+/// Changes to a write-ahead log, for which `SQLite` itself does not wait where several do so at once:
+/// each of them reads already, so they would wait for each other.
+pub(super) fn to_write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let mut before = 0;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error) if is_busy(&error) && wait(before) => before += 1,
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
