@@ -3,6 +3,9 @@
 //! They stay within what CockroachDB takes too: one change per table and statement, no functions in
 //! another language, no locks but those of rows.
 //!
+//! A namespace is compared with a subquery, so that plans are made for any: for one of which it knows
+//! no rows, the database would go through all of the namespace to find a key.
+//!
 //! The time is the machine's own, `clock_timestamp()`, not that at which the transaction began: a
 //! lease may run out in the middle of a transaction, and a row may have been written by another
 //! since it began. It is read after the row, so that what the row says is never from the future.
@@ -27,7 +30,7 @@ macro_rules! read {
             "
     SELECT clock_timestamp() AS now, relent.*
     FROM (SELECT 1) AS one
-    LEFT JOIN relent ON relent.namespace = $1 AND relent.key = ",
+    LEFT JOIN relent ON relent.namespace = (SELECT $1::TEXT) AND relent.key = ",
             $key
         )
     };
@@ -48,7 +51,7 @@ macro_rules! lock {
     SELECT clock_timestamp() AS now, locked.*
     FROM (SELECT 1) AS one
     LEFT JOIN (
-        SELECT * FROM relent WHERE namespace = $1 AND key = ",
+        SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key = ",
             $key,
             " ORDER BY key FOR UPDATE
     ) AS locked ON TRUE"
@@ -143,7 +146,7 @@ macro_rules! over {
             holder = change.holder, lease_since = change.lease_since,
             lease_until = change.lease_until
         FROM change
-        WHERE relent.namespace = $1 AND relent.key = ",
+        WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = ",
             $key,
             " AND relent.key = change.key
             AND relent.revision = change.revision - 1
@@ -197,7 +200,7 @@ pub(super) const PUT: &str = put!(
             SELECT * FROM (
                 SELECT change.* FROM change JOIN relent
                     ON relent.key = change.key AND relent.revision = change.revision - 1
-                WHERE relent.namespace = $1 AND relent.key = ANY($3)
+                WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = ANY($3)
                     AND (relent.lease_until IS NULL OR relent.lease_until <= $2
                         OR relent.lease_until > clock_timestamp())
                 ORDER BY relent.key FOR UPDATE OF relent
@@ -220,7 +223,7 @@ pub(super) const PUT: &str = put!(
 /// `$1` namespace, `$2` key, `$3` revision.
 pub(super) const REGRANT: &str = "
     UPDATE relent SET token = nextval('relent_tokens')
-    WHERE namespace = $1 AND key = $2 AND revision = $3 RETURNING token";
+    WHERE namespace = (SELECT $1::TEXT) AND key = $2 AND revision = $3 RETURNING token";
 
 /// Deletes rows that are as they were when they were read, and answers which.
 ///
@@ -228,7 +231,7 @@ pub(super) const REGRANT: &str = "
 pub(super) const DELETE: &str = "
     WITH deleted AS (
         DELETE FROM relent USING UNNEST($3::TEXT[], $4::BIGINT[]) AS change (key, revision)
-        WHERE relent.namespace = $1 AND relent.key = change.key
+        WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = change.key
             AND relent.key = ANY($3) AND relent.revision = change.revision
             AND (relent.lease_until IS NULL OR relent.lease_until <= $2
                 OR relent.lease_until > clock_timestamp())
@@ -250,15 +253,15 @@ pub(super) const DUE: &str = "
     WITH clock AS (SELECT clock_timestamp() AS now)
     SELECT * FROM (
         (SELECT * FROM relent
-         WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NULL
+         WHERE namespace = (SELECT $1::TEXT) AND (due, key) > ($2, $3) AND gave_up IS NULL
             AND due <= (SELECT now FROM clock)
          ORDER BY due, key LIMIT $4)
         UNION ALL
         (SELECT * FROM relent
-         WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NULL
+         WHERE namespace = (SELECT $1::TEXT) AND (due, key) > ($2, $3) AND gave_up IS NULL
             AND due > (SELECT now FROM clock) AND written > (SELECT now FROM clock)
             AND (SELECT now FROM clock) < (
-                SELECT written FROM relent WHERE namespace = $1 ORDER BY written DESC LIMIT 1)
+                SELECT written FROM relent WHERE namespace = (SELECT $1::TEXT) ORDER BY written DESC LIMIT 1)
          ORDER BY due, key LIMIT $4)
     ) AS listed ORDER BY due, key LIMIT $4";
 
@@ -267,7 +270,7 @@ pub(super) const DUE: &str = "
 pub(super) const WAITING: &str = "
     WITH clock AS (SELECT clock_timestamp() AS now)
     SELECT * FROM relent
-    WHERE namespace = $1 AND gave_up IS NULL
+    WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL
         AND (due, key) > (COALESCE($2, (SELECT now FROM clock)), $3)
         AND due > (SELECT now FROM clock) AND written <= (SELECT now FROM clock)
     ORDER BY due, key LIMIT $4";
@@ -275,7 +278,7 @@ pub(super) const WAITING: &str = "
 /// Lists what gave up: all of that is due at the end of time. Parameters as for [`DUE`].
 pub(super) const GAVE_UP: &str = "
     SELECT * FROM relent
-    WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NOT NULL
+    WHERE namespace = (SELECT $1::TEXT) AND (due, key) > ($2, $3) AND gave_up IS NOT NULL
         AND due >= TIMESTAMPTZ '2262-04-11 23:47:16.854775+00'
     ORDER BY due, key LIMIT $4";
 
@@ -291,15 +294,15 @@ pub(super) const CLAIM: &str = "
     WITH clock AS (SELECT clock_timestamp() AS now),
     due AS (
         SELECT * FROM relent
-        WHERE namespace = $1 AND gave_up IS NULL AND version <= $7
+        WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL AND version <= $7
             AND due <= (SELECT now FROM clock)
         ORDER BY due, key LIMIT $2 FOR UPDATE SKIP LOCKED
     ), future AS (
         SELECT * FROM relent
-        WHERE namespace = $1 AND gave_up IS NULL AND version <= $7
+        WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL AND version <= $7
             AND due > (SELECT now FROM clock) AND written > (SELECT now FROM clock)
             AND (SELECT now FROM clock) < (
-                SELECT written FROM relent WHERE namespace = $1 ORDER BY written DESC LIMIT 1)
+                SELECT written FROM relent WHERE namespace = (SELECT $1::TEXT) ORDER BY written DESC LIMIT 1)
         ORDER BY due, key LIMIT $2
     ), taken AS (
         UPDATE relent SET revision = relent.revision + 1, token = free.next, holder = $3,
@@ -309,7 +312,7 @@ pub(super) const CLAIM: &str = "
         FROM clock, (
             SELECT *, nextval('relent_tokens') AS next FROM due WHERE token IS NULL
         ) AS free
-        WHERE relent.namespace = $1 AND relent.key = free.key
+        WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = free.key
         RETURNING free.*
     ), noted AS (
         INSERT INTO relent_history (namespace, key, at, event)
