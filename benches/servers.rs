@@ -36,6 +36,7 @@ async fn main() {
         let tracker = DurableTracker::new(PostgresStore::new(pool.clone()), POLICY);
         tracker.store().migrate().await.expect("migrated");
         raw_sql(BARE).execute(&pool).await.expect("a bare table");
+        settle(&tracker, &pool).await;
         failures(&tracker, &pool, rounds).await;
         batches(&tracker, &pool, rounds).await;
         claims(&tracker, &pool, rounds).await;
@@ -49,6 +50,18 @@ async fn main() {
     }
     if let Some(server) = servers::redis::Server::new() {
         redis(&server, rounds).await;
+    }
+}
+
+/// Fills both tables a little and has the database look at them, as it does by itself after a minute.
+async fn settle(tracker: &DurableTracker<PostgresStore>, pool: &PgPool) {
+    let keys: Vec<_> = (0..10_000).map(|n| format!("other {n}")).collect();
+    let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    assert!(tracker.record_failures(&pairs).await.is_ok());
+    let bare = "INSERT INTO bare SELECT key, 1, 1, now(), until, cause FROM relent;
+                VACUUM ANALYZE bare; VACUUM ANALYZE relent;";
+    for statement in bare.split(';') {
+        raw_sql(statement).execute(pool).await.expect("settled");
     }
 }
 

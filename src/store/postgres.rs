@@ -28,6 +28,7 @@ use super::unreadable::{Problem, Unreadable};
 use batch::Batch;
 use moment::Moment;
 use row::Kept;
+use sql::Statement;
 
 /// Keeps records in a table of a PostgreSQL database, for any number of hosts.
 ///
@@ -211,14 +212,15 @@ impl PostgresStore {
     async fn look(
         &self,
         connection: &mut PgConnection,
-        statement: &'static str,
+        statement: Statement,
         keys: &[&str],
     ) -> Result<(HashMap<String, Kept>, SystemTime), PostgresError> {
-        let rows = query(statement)
-            .bind(&self.namespace)
-            .bind(keys)
-            .fetch_all(connection)
-            .await?;
+        let read = query(statement.about(keys.len())).bind(&self.namespace);
+        let read = match keys {
+            [key] => read.bind(*key),
+            _ => read.bind(keys),
+        };
+        let rows = read.fetch_all(connection).await?;
         let mut kept = HashMap::with_capacity(rows.len());
         let mut now = Moment::BEGINNING;
         for row in &rows {
@@ -236,7 +238,7 @@ impl PostgresStore {
     async fn attempt<R: Send>(
         &self,
         connection: &mut PgConnection,
-        statement: &'static str,
+        statement: Statement,
         keys: &[Place<'_>],
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<R>>, PostgresError> {
@@ -389,7 +391,7 @@ impl AsyncStore for PostgresStore {
             let Some(Kept { key, record, .. }) = self.read(row)? else {
                 continue;
             };
-            let granted: Option<i64> = row.try_get("granted")?;
+            let granted: Option<i64> = row.try_get("next")?;
             let Some(token) = granted.and_then(|token| u64::try_from(token).ok()) else {
                 others.push((n, key));
                 continue;

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use sqlx::postgres::PgConnection;
-use sqlx::{Row, query, query_scalar};
+use sqlx::postgres::{PgArguments, PgConnection, PgHasArrayType};
+use sqlx::query::Query;
+use sqlx::{Encode, Postgres, Row, Type, query, query_scalar};
 
 use super::moment::Moment;
 use super::row::Kept;
@@ -12,6 +13,7 @@ use super::sql;
 use crate::random;
 use crate::store::change::{Change, Event, Write};
 use crate::store::columns;
+use crate::store::lease::Lease;
 use crate::store::record::Record;
 
 /// The changes to several keys, none of them twice.
@@ -109,9 +111,10 @@ fn random_start() -> i64 {
 impl Puts<'_> {
     /// The one that does no more than it must.
     fn statement(&self) -> &'static str {
+        let keys = self.keys.len();
         match (self.is_new.contains(&true), self.is_new.contains(&false)) {
-            (true, false) => sql::PUT_NEW,
-            (false, _) => sql::PUT_OVER,
+            (true, false) => sql::PUT_NEW.about(keys),
+            (false, _) => sql::PUT_OVER.about(keys),
             (true, true) => sql::PUT,
         }
     }
@@ -123,32 +126,29 @@ impl Puts<'_> {
         now: SystemTime,
         written: &mut Written,
     ) -> Result<(), sqlx::Error> {
-        let column = Columns(&self.records);
-        let rows = query(self.statement())
+        let put = query(self.statement())
             .bind(namespace)
-            .bind(Moment::of(now))
-            .bind(&self.keys)
-            .bind(&self.is_new)
-            .bind(&self.revisions)
-            .bind(&self.is_granted)
-            .bind(column.of(|record| i64::from(record.state.failures)))
-            .bind(column.of(|record| columns::duration(record.state.interval)))
-            .bind(column.of(|record| Moment::of(record.first_failure)))
-            .bind(column.of(|record| Moment::of(record.since)))
-            .bind(column.of(|record| Moment::of(record.until)))
-            .bind(column.of(|record| record.due().map_or(Moment::NEVER, Moment::of)))
-            .bind(column.of(|record| Moment::of(record.written())))
-            .bind(column.of(|record| record.gave_up.map(columns::reason)))
-            .bind(column.of(|record| record.cause.as_str()))
-            .bind(column.of(|record| {
-                record
-                    .lease
-                    .as_ref()
-                    .map(|lease| columns::token(lease.token))
-            }))
-            .bind(column.of(|record| record.lease.as_ref().map(|lease| lease.holder.as_str())))
-            .bind(column.of(|record| record.lease.as_ref().map(|lease| Moment::of(lease.since))))
-            .bind(column.of(|record| record.lease.as_ref().map(|lease| Moment::of(lease.until))))
+            .bind(Moment::of(now));
+        let put = Columns(put, &self.records);
+        let rows = put
+            .given(&self.keys)
+            .given(&self.is_new)
+            .given(&self.revisions)
+            .given(&self.is_granted)
+            .of(|record| i64::from(record.state.failures))
+            .of(|record| columns::duration(record.state.interval))
+            .of(|record| Moment::of(record.first_failure))
+            .of(|record| Moment::of(record.since))
+            .of(|record| Moment::of(record.until))
+            .of(|record| record.due().map_or(Moment::NEVER, Moment::of))
+            .of(|record| Moment::of(record.written()))
+            .of(|record| record.gave_up.map(columns::reason))
+            .of(|record| record.cause.as_str())
+            .of_lease(|lease| columns::token(lease.token))
+            .of_lease(|lease| lease.holder.as_str())
+            .of_lease(|lease| Moment::of(lease.since))
+            .of_lease(|lease| Moment::of(lease.until))
+            .0
             .bind(&self.notes.keys)
             .bind(&self.notes.events)
             .bind(&self.notes.causes)
@@ -184,11 +184,35 @@ impl Puts<'_> {
     }
 }
 
-struct Columns<'a>(&'a [&'a Record]);
+/// A statement, and the records whose columns it gets: as arrays, or as they are if there is one.
+struct Columns<'q>(Query<'q, Postgres, PgArguments>, &'q [&'q Record]);
 
-impl<'a> Columns<'a> {
-    fn of<T>(&self, column: impl Fn(&'a Record) -> T) -> Vec<T> {
-        self.0.iter().map(|&record| column(record)).collect()
+impl<'q> Columns<'q> {
+    fn given<T>(self, values: &[T]) -> Columns<'q>
+    where
+        T: Copy + Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
+    {
+        let Columns(query, records) = self;
+        let query = match values {
+            [value] => query.bind(*value),
+            _ => query.bind(values.to_vec()),
+        };
+        Columns(query, records)
+    }
+
+    fn of<T>(self, column: impl Fn(&'q Record) -> T) -> Columns<'q>
+    where
+        T: Copy + Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
+    {
+        let values: Vec<_> = self.1.iter().map(|&record| column(record)).collect();
+        self.given(&values)
+    }
+
+    fn of_lease<T>(self, column: impl Fn(&'q Lease) -> T) -> Columns<'q>
+    where
+        T: Copy + Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
+    {
+        self.of(|record| record.lease.as_ref().map(&column))
     }
 }
 

@@ -3,26 +3,68 @@
 //! They stay within what CockroachDB takes too: one change per table and statement, no functions in
 //! another language, no locks but those of rows.
 //!
+//! A namespace is compared with a subquery, so that plans are made for any: for one of which it knows
+//! no rows, the database would go through all of the namespace to find a key.
+//!
 //! The time is the machine's own, `clock_timestamp()`, not that at which the transaction began: a
 //! lease may run out in the middle of a transaction, and a row may have been written by another
 //! since it began. It is read after the row, so that what the row says is never from the future.
 
+/// A statement about one key, and the same about several. The database plans the one about a single
+/// key once; of the other it would not know how many keys to plan for, and plan it each time.
+#[derive(Clone, Copy)]
+pub(super) struct Statement {
+    one: &'static str,
+    many: &'static str,
+}
+
+impl Statement {
+    pub(super) fn about(self, keys: usize) -> &'static str {
+        if keys == 1 { self.one } else { self.many }
+    }
+}
+
+macro_rules! read {
+    ($key:literal) => {
+        concat!(
+            "
+    SELECT clock_timestamp() AS now, relent.*
+    FROM (SELECT 1) AS one
+    LEFT JOIN relent ON relent.namespace = (SELECT $1::TEXT) AND relent.key = ",
+            $key
+        )
+    };
+}
+
 /// Reads rows by their keys, and the time: at least one row, of nothing but the time.
 ///
 /// `$1` namespace, `$2` keys.
-pub(super) const READ: &str = "
-    SELECT clock_timestamp() AS now, relent.*
-    FROM (SELECT 1) AS one
-    LEFT JOIN relent ON relent.namespace = $1 AND relent.key = ANY($2)";
+pub(super) const READ: Statement = Statement {
+    one: read!("$2"),
+    many: read!("ANY($2)"),
+};
 
-/// As [`READ`], and keeps the rows as they are until the end of the transaction. In the order of
-/// their keys, so that of two who want several of them, one waits for the other.
-pub(super) const LOCK: &str = "
+macro_rules! lock {
+    ($key:literal) => {
+        concat!(
+            "
     SELECT clock_timestamp() AS now, locked.*
     FROM (SELECT 1) AS one
     LEFT JOIN (
-        SELECT * FROM relent WHERE namespace = $1 AND key = ANY($2) ORDER BY key FOR UPDATE
-    ) AS locked ON TRUE";
+        SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key = ",
+            $key,
+            " ORDER BY key FOR UPDATE
+    ) AS locked ON TRUE"
+        )
+    };
+}
+
+/// As [`READ`], and keeps the rows as they are until the end of the transaction. In the order of
+/// their keys, so that of two who want several of them, one waits for the other.
+pub(super) const LOCK: Statement = Statement {
+    one: lock!("$2"),
+    many: lock!("ANY($2)"),
+};
 
 /// Writes rows that are as they were when they were read, or new ones, or both; and answers which.
 ///
@@ -40,20 +82,12 @@ pub(super) const LOCK: &str = "
 ///
 /// `$1` namespace, `$2` the time of reading; an array per column; what to note of which key.
 macro_rules! put {
-    ($put:literal) => {
+    ($change:expr, $put:expr) => {
         concat!(
             "
-    WITH change AS (
-        SELECT * FROM UNNEST(
-            $3::TEXT[], $4::BOOLEAN[], $5::BIGINT[], $6::BOOLEAN[], $7::BIGINT[], $8::BIGINT[],
-            $9::TIMESTAMPTZ[], $10::TIMESTAMPTZ[], $11::TIMESTAMPTZ[], $12::TIMESTAMPTZ[],
-            $13::TIMESTAMPTZ[], $14::TEXT[], $15::TEXT[], $16::BIGINT[], $17::TEXT[],
-            $18::TIMESTAMPTZ[], $19::TIMESTAMPTZ[]
-        ) AS change (
-            key, is_new, revision, is_granted, failures, interval_ns, first_failure, since, until,
-            due, written, gave_up, cause, token, holder, lease_since, lease_until
-        )
-    ), put AS (",
+    WITH change AS (",
+            $change,
+            "), put AS (",
             $put,
             "
         RETURNING relent.key, relent.token
@@ -70,9 +104,39 @@ macro_rules! put {
     };
 }
 
-/// Only rows that were there.
-pub(super) const PUT_OVER: &str = put!(
+macro_rules! one {
+    () => {
+        "
+        SELECT $3::TEXT AS key, $4::BOOLEAN AS is_new, $5::BIGINT AS revision,
+            $6::BOOLEAN AS is_granted, $7::BIGINT AS failures, $8::BIGINT AS interval_ns,
+            $9::TIMESTAMPTZ AS first_failure, $10::TIMESTAMPTZ AS since, $11::TIMESTAMPTZ AS until,
+            $12::TIMESTAMPTZ AS due, $13::TIMESTAMPTZ AS written, $14::TEXT AS gave_up,
+            $15::TEXT AS cause, $16::BIGINT AS token, $17::TEXT AS holder,
+            $18::TIMESTAMPTZ AS lease_since, $19::TIMESTAMPTZ AS lease_until
     "
+    };
+}
+
+macro_rules! many {
+    () => {
+        "
+        SELECT * FROM UNNEST(
+            $3::TEXT[], $4::BOOLEAN[], $5::BIGINT[], $6::BOOLEAN[], $7::BIGINT[], $8::BIGINT[],
+            $9::TIMESTAMPTZ[], $10::TIMESTAMPTZ[], $11::TIMESTAMPTZ[], $12::TIMESTAMPTZ[],
+            $13::TIMESTAMPTZ[], $14::TEXT[], $15::TEXT[], $16::BIGINT[], $17::TEXT[],
+            $18::TIMESTAMPTZ[], $19::TIMESTAMPTZ[]
+        ) AS change (
+            key, is_new, revision, is_granted, failures, interval_ns, first_failure, since, until,
+            due, written, gave_up, cause, token, holder, lease_since, lease_until
+        )
+    "
+    };
+}
+
+macro_rules! over {
+    ($key:literal) => {
+        concat!(
+            "
         UPDATE relent SET
             version = 1, revision = change.revision, failures = change.failures,
             interval_ns = change.interval_ns, first_failure = change.first_failure,
@@ -82,15 +146,25 @@ pub(super) const PUT_OVER: &str = put!(
             holder = change.holder, lease_since = change.lease_since,
             lease_until = change.lease_until
         FROM change
-        WHERE relent.namespace = $1 AND relent.key = ANY($3) AND relent.key = change.key
+        WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = ",
+            $key,
+            " AND relent.key = change.key
             AND relent.revision = change.revision - 1
             AND (relent.lease_until IS NULL OR relent.lease_until <= $2
                 OR relent.lease_until > clock_timestamp())"
-);
+        )
+    };
+}
 
-/// Only new rows.
-pub(super) const PUT_NEW: &str = put!(
-    "
+/// Only rows that were there.
+pub(super) const PUT_OVER: Statement = Statement {
+    one: put!(one!(), over!("$3")),
+    many: put!(many!(), over!("ANY($3)")),
+};
+
+macro_rules! new {
+    () => {
+        "
         INSERT INTO relent (
             namespace, key, revision, failures, interval_ns, first_failure, since, until, due,
             written, gave_up, cause, token, holder, lease_since, lease_until
@@ -101,10 +175,18 @@ pub(super) const PUT_NEW: &str = put!(
             holder, lease_since, lease_until
         FROM change
         ON CONFLICT (namespace, key) DO NOTHING"
-);
+    };
+}
+
+/// Only new rows.
+pub(super) const PUT_NEW: Statement = Statement {
+    one: put!(one!(), new!()),
+    many: put!(many!(), new!()),
+};
 
 /// Both. Two changes of one table in one statement would be faster, and are not for every database.
 pub(super) const PUT: &str = put!(
+    many!(),
     "
         INSERT INTO relent (
             namespace, key, revision, failures, interval_ns, first_failure, since, until, due,
@@ -118,7 +200,7 @@ pub(super) const PUT: &str = put!(
             SELECT * FROM (
                 SELECT change.* FROM change JOIN relent
                     ON relent.key = change.key AND relent.revision = change.revision - 1
-                WHERE relent.namespace = $1 AND relent.key = ANY($3)
+                WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = ANY($3)
                     AND (relent.lease_until IS NULL OR relent.lease_until <= $2
                         OR relent.lease_until > clock_timestamp())
                 ORDER BY relent.key FOR UPDATE OF relent
@@ -141,7 +223,7 @@ pub(super) const PUT: &str = put!(
 /// `$1` namespace, `$2` key, `$3` revision.
 pub(super) const REGRANT: &str = "
     UPDATE relent SET token = nextval('relent_tokens')
-    WHERE namespace = $1 AND key = $2 AND revision = $3 RETURNING token";
+    WHERE namespace = (SELECT $1::TEXT) AND key = $2 AND revision = $3 RETURNING token";
 
 /// Deletes rows that are as they were when they were read, and answers which.
 ///
@@ -149,7 +231,7 @@ pub(super) const REGRANT: &str = "
 pub(super) const DELETE: &str = "
     WITH deleted AS (
         DELETE FROM relent USING UNNEST($3::TEXT[], $4::BIGINT[]) AS change (key, revision)
-        WHERE relent.namespace = $1 AND relent.key = change.key
+        WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = change.key
             AND relent.key = ANY($3) AND relent.revision = change.revision
             AND (relent.lease_until IS NULL OR relent.lease_until <= $2
                 OR relent.lease_until > clock_timestamp())
@@ -171,15 +253,15 @@ pub(super) const DUE: &str = "
     WITH clock AS (SELECT clock_timestamp() AS now)
     SELECT * FROM (
         (SELECT * FROM relent
-         WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NULL
+         WHERE namespace = (SELECT $1::TEXT) AND (due, key) > ($2, $3) AND gave_up IS NULL
             AND due <= (SELECT now FROM clock)
          ORDER BY due, key LIMIT $4)
         UNION ALL
         (SELECT * FROM relent
-         WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NULL
+         WHERE namespace = (SELECT $1::TEXT) AND (due, key) > ($2, $3) AND gave_up IS NULL
             AND due > (SELECT now FROM clock) AND written > (SELECT now FROM clock)
             AND (SELECT now FROM clock) < (
-                SELECT written FROM relent WHERE namespace = $1 ORDER BY written DESC LIMIT 1)
+                SELECT written FROM relent WHERE namespace = (SELECT $1::TEXT) ORDER BY written DESC LIMIT 1)
          ORDER BY due, key LIMIT $4)
     ) AS listed ORDER BY due, key LIMIT $4";
 
@@ -188,7 +270,7 @@ pub(super) const DUE: &str = "
 pub(super) const WAITING: &str = "
     WITH clock AS (SELECT clock_timestamp() AS now)
     SELECT * FROM relent
-    WHERE namespace = $1 AND gave_up IS NULL
+    WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL
         AND (due, key) > (COALESCE($2, (SELECT now FROM clock)), $3)
         AND due > (SELECT now FROM clock) AND written <= (SELECT now FROM clock)
     ORDER BY due, key LIMIT $4";
@@ -196,7 +278,7 @@ pub(super) const WAITING: &str = "
 /// Lists what gave up: all of that is due at the end of time. Parameters as for [`DUE`].
 pub(super) const GAVE_UP: &str = "
     SELECT * FROM relent
-    WHERE namespace = $1 AND (due, key) > ($2, $3) AND gave_up IS NOT NULL
+    WHERE namespace = (SELECT $1::TEXT) AND (due, key) > ($2, $3) AND gave_up IS NOT NULL
         AND due >= TIMESTAMPTZ '2262-04-11 23:47:16.854775+00'
     ORDER BY due, key LIMIT $4";
 
@@ -212,15 +294,15 @@ pub(super) const CLAIM: &str = "
     WITH clock AS (SELECT clock_timestamp() AS now),
     due AS (
         SELECT * FROM relent
-        WHERE namespace = $1 AND gave_up IS NULL AND version <= $7
+        WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL AND version <= $7
             AND due <= (SELECT now FROM clock)
         ORDER BY due, key LIMIT $2 FOR UPDATE SKIP LOCKED
     ), future AS (
         SELECT * FROM relent
-        WHERE namespace = $1 AND gave_up IS NULL AND version <= $7
+        WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL AND version <= $7
             AND due > (SELECT now FROM clock) AND written > (SELECT now FROM clock)
             AND (SELECT now FROM clock) < (
-                SELECT written FROM relent WHERE namespace = $1 ORDER BY written DESC LIMIT 1)
+                SELECT written FROM relent WHERE namespace = (SELECT $1::TEXT) ORDER BY written DESC LIMIT 1)
         ORDER BY due, key LIMIT $2
     ), taken AS (
         UPDATE relent SET revision = relent.revision + 1, token = free.next, holder = $3,
@@ -228,18 +310,19 @@ pub(super) const CLAIM: &str = "
             lease_until = LEAST($5, clock.now + $4 * INTERVAL '1 microsecond'),
             due = LEAST($5, clock.now + $4 * INTERVAL '1 microsecond')
         FROM clock, (
-            SELECT key, nextval('relent_tokens') AS next FROM due WHERE token IS NULL
+            SELECT *, nextval('relent_tokens') AS next FROM due WHERE token IS NULL
         ) AS free
-        WHERE relent.namespace = $1 AND relent.key = free.key
-        RETURNING relent.key, relent.token
+        WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = free.key
+        RETURNING free.*
     ), noted AS (
         INSERT INTO relent_history (namespace, key, at, event)
         SELECT $1, taken.key, clock.now, 'started' FROM taken, clock WHERE $6
     )
-    SELECT clock.now, found.*, taken.token AS granted
-    FROM clock CROSS JOIN (SELECT * FROM due UNION ALL SELECT * FROM future) AS found
-    LEFT JOIN taken ON taken.key = found.key
-    ORDER BY found.due, found.key";
+    SELECT clock.now, found.* FROM clock CROSS JOIN (
+        SELECT * FROM taken
+        UNION ALL SELECT *, NULL FROM due WHERE token IS NOT NULL
+        UNION ALL SELECT *, NULL FROM future
+    ) AS found ORDER BY due, key";
 
 /// `$1` namespace, `$2` key, `$3` how many.
 pub(super) const HISTORY: &str = "
