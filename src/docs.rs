@@ -39,4 +39,5 @@ pub mod comparison {}
 pub mod architecture {}
 
 #[doc = include_str!("docs/recipes.md")]
+#[cfg(feature = "std")]
 pub mod recipes {}

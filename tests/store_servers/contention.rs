@@ -222,7 +222,7 @@ async fn all_contend<S: AsyncStore>(store: S, place: &Place) {
     }
 }
 
-const TIME_TO_LIVE: Duration = Duration::from_millis(600);
+const TIME_TO_LIVE: Duration = Duration::from_secs(2);
 
 /// Takes a key, says so, and goes on for a while under a heartbeat; then tries to finish.
 async fn be_paused<S: AsyncStore + 'static>(store: S, said: &Path) {
