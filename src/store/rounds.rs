@@ -53,12 +53,12 @@ impl<'a, R> Rounds<'a, R> {
         let mut missed = places.len() > answers.len();
         let mut answers = answers.into_iter();
         for place in places {
-            match (answers.next().flatten(), self.answers.get_mut(place.0)) {
-                (Some(answer), Some(slot)) => *slot = Some(answer),
-                _ => {
-                    missed = true;
-                    self.left.push(place);
-                }
+            let slot = self.answers.get_mut(place.0);
+            if let (Some(answer), Some(slot)) = (answers.next().flatten(), slot) {
+                *slot = Some(answer);
+            } else {
+                missed = true;
+                self.left.push(place);
             }
         }
         self.left.sort_unstable();

@@ -66,6 +66,8 @@ impl ConnectionLike for Clocked {
     }
 }
 
+// As iterators hand it over.
+#[allow(clippy::needless_pass_by_value)]
 fn word(argument: Arg<&[u8]>) -> Option<Vec<u8>> {
     match argument {
         Arg::Simple(word) => Some(word.to_vec()),

@@ -37,7 +37,9 @@ impl PostgresError {
 
 /// Whether the database's error has one of these codes.
 pub(super) fn is(error: &sqlx::Error, codes: &[&str]) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| codes.contains(&code.as_ref()))
 }
 
