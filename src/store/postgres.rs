@@ -42,6 +42,7 @@ use sql::Statement;
 /// (`test_before_acquire(false)`), or each call takes a round trip more.
 ///
 /// The server's clock is the store's, read as the row is read: not when the transaction began.
+/// Once it was set back, lists find what is from the future by an index of their own.
 ///
 /// A batch is one commit. Where others changed some of its keys meanwhile, the rest of it is
 /// committed before those are done again.

@@ -53,9 +53,8 @@ impl<'a, R> Rounds<'a, R> {
         let mut missed = places.len() > answers.len();
         let mut answers = answers.into_iter();
         for place in places {
-            if let (Some(answer), Some(slot)) =
-                (answers.next().flatten(), self.answers.get_mut(place.0))
-            {
+            let slot = self.answers.get_mut(place.0);
+            if let (Some(answer), Some(slot)) = (answers.next().flatten(), slot) {
                 *slot = Some(answer);
             } else {
                 missed = true;

@@ -27,10 +27,7 @@ const OURS: &str = "redis.call('LRANGE', 'clock', 0, 1)";
 impl ConnectionLike for Clocked {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            let mut words: Vec<_> = command
-                .args_iter()
-                .filter_map(|word| argument(&word))
-                .collect();
+            let mut words: Vec<_> = command.args_iter().filter_map(word).collect();
             let script = String::from_utf8_lossy(&words[words.len().min(2) - 1]).into_owned();
             let scripts = Arc::clone(&self.scripts);
             match &words[0][..] {
@@ -61,7 +58,7 @@ impl ConnectionLike for Clocked {
         _: usize,
         _: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        panic!("all is done by scripts")
+        unimplemented!("all is done by scripts")
     }
 
     fn get_db(&self) -> i64 {
@@ -69,7 +66,9 @@ impl ConnectionLike for Clocked {
     }
 }
 
-fn argument(argument: &Arg<&[u8]>) -> Option<Vec<u8>> {
+// As iterators hand it over.
+#[allow(clippy::needless_pass_by_value)]
+fn word(argument: Arg<&[u8]>) -> Option<Vec<u8>> {
     match argument {
         Arg::Simple(word) => Some(word.to_vec()),
         _ => None,

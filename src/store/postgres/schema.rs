@@ -69,10 +69,16 @@ const STEPS: [&[&str]; 2] = [
 /// The version that they bring about.
 const VERSION: u32 = STEPS.len() as u32;
 
-/// What two processes can tell each other that create the same thing at once: try again, it is
-/// there now. (`unique_violation`, `duplicate_table`, `duplicate_object`,
-/// `serialization_failure`, `deadlock_detected`; `internal_error` for "tuple concurrently updated")
-const RACES: [&str; 6] = ["23505", "42P07", "42710", "40001", "40P01", "XX000"];
+/// What two processes can get for an answer that create the same thing at once: try again, it is
+/// there now.
+const RACES: [&str; 6] = [
+    "23505", // unique_violation
+    "42P07", // duplicate_table
+    "42710", // duplicate_object
+    "40001", // serialization_failure
+    "40P01", // deadlock_detected
+    "XX000", // internal_error: "tuple concurrently updated"
+];
 
 /// How often several processes may get into each other's way, statement by statement.
 const RACED: usize = 50;

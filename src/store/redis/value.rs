@@ -47,30 +47,30 @@ pub(super) fn encode(
 }
 
 pub(super) fn decode(text: &[u8]) -> Result<Record, Problem> {
-    let damaged = |error: serde_json::Error| Problem::Damaged(error.to_string());
-    match serde_json::from_slice::<Value<Record>>(text) {
+    match serde_json::from_slice(text) {
         Ok(Value {
             relent: VERSION,
             record,
-        }) => return Ok(record),
-        Ok(_) => {}
-        Err(error) => {
-            let whose: Whose = serde_json::from_slice(text)
-                .map_err(|_| Problem::Foreign("it is no JSON object".to_owned()))?;
-            if whose.relent.as_ref().and_then(serde_json::Value::as_u64) == Some(VERSION) {
-                return Err(damaged(error));
-            }
-        }
+        }) => Ok(record),
+        read => Err(problem(text, read.err())),
     }
-    let whose: Whose = serde_json::from_slice(text).map_err(damaged)?;
-    Err(match whose.relent.as_ref().map(serde_json::Value::as_u64) {
-        None => Problem::Foreign("it does not say `relent`".to_owned()),
-        Some(Some(found)) if found > VERSION => Problem::Newer {
+}
+
+/// What is the matter with a text that is no record of this version.
+fn problem(text: &[u8], error: Option<serde_json::Error>) -> Problem {
+    let whose: Whose = match serde_json::from_slice(text) {
+        Ok(whose) => whose,
+        Err(error) => return Problem::Damaged(error.to_string()),
+    };
+    match (whose.relent.as_ref().map(serde_json::Value::as_u64), error) {
+        (None, _) => Problem::Foreign("it does not say `relent`".to_owned()),
+        (Some(Some(found)), _) if found > VERSION => Problem::Newer {
             found,
             known: VERSION,
         },
-        Some(_) => Problem::Damaged("its version is no version".to_owned()),
-    })
+        (Some(Some(VERSION)), Some(error)) => Problem::Damaged(error.to_string()),
+        _ => Problem::Damaged("its version is no version".to_owned()),
+    }
 }
 
 /// A time as lists have it: in microseconds since 1970, rounded down.
