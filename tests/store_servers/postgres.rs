@@ -608,3 +608,41 @@ async fn p2_tokens_of_new_rows_are_told_as_they_are_kept() {
     all.dedup();
     assert_eq!(all.len(), 8 * 40);
 }
+
+/// Whoever was given a new row's lease keeps it, whatever others do to the row meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_leases_of_new_rows_outlive_what_others_record() {
+    let Some((_, tracker)) = machines().await else {
+        return;
+    };
+    let at_once = Backoff::fixed(Duration::from_nanos(1));
+    let workers = (0..8).map(|worker| {
+        let tracker = DurableTracker::new(tracker.store().clone(), at_once);
+        tokio::spawn(async move {
+            let mut finished = 0;
+            for n in 0..200 {
+                let key = ((n + worker) % 3).to_string();
+                if worker % 2 == 0 {
+                    assert!(tracker.record_failure(&key, "broken").await.is_ok());
+                } else if let Ok(work) = tracker.start(&key).await {
+                    assert!(work.finish().await.is_ok(), "lost");
+                    finished += 1;
+                }
+            }
+            finished
+        })
+    });
+    let mut finished = 0;
+    for worker in workers.collect::<Vec<_>>() {
+        finished += worker.await.unwrap();
+    }
+    assert!(finished > 0);
+    for key in ["0", "1", "2"] {
+        let record = tracker.get(key).await.unwrap();
+        assert_eq!(
+            record.and_then(|record| record.lease),
+            None,
+            "a lease of nobody's"
+        );
+    }
+}

@@ -160,9 +160,7 @@ impl Puts<'_> {
             written.insert(row.try_get("key")?, row.try_get("token")?);
         }
         let granted = self.is_granted.iter().zip(&self.is_new);
-        for ((&key, &revision), (&is_granted, &is_new)) in
-            self.keys.iter().zip(&self.revisions).zip(granted)
-        {
+        for (&key, (&is_granted, &is_new)) in self.keys.iter().zip(granted) {
             let Some(token) = written.get_mut(key).filter(|_| is_granted && is_new) else {
                 continue;
             };
@@ -173,7 +171,7 @@ impl Puts<'_> {
             *token = query_scalar(sql::REGRANT)
                 .bind(namespace)
                 .bind(key)
-                .bind(revision)
+                .bind(*token)
                 .fetch_optional(&mut *connection)
                 .await?;
             if token.is_none() {

@@ -218,12 +218,13 @@ pub(super) const PUT: &str = put!(
         WHERE relent.revision = excluded.revision - 1"
 );
 
-/// Gives a lease in a row that is in its place another token.
+/// Gives a lease in a row that is in its place another token. What else was written there meanwhile
+/// stays; what was read before will not be written over it.
 ///
-/// `$1` namespace, `$2` key, `$3` revision.
+/// `$1` namespace, `$2` key, `$3` the token that it has.
 pub(super) const REGRANT: &str = "
-    UPDATE relent SET token = nextval('relent_tokens')
-    WHERE namespace = (SELECT $1::TEXT) AND key = $2 AND revision = $3 RETURNING token";
+    UPDATE relent SET revision = revision + 1, token = nextval('relent_tokens')
+    WHERE namespace = (SELECT $1::TEXT) AND key = $2 AND token = $3 RETURNING token";
 
 /// Deletes rows that are as they were when they were read, and answers which.
 ///
