@@ -1,4 +1,5 @@
-//! Long reading: how to choose a policy, how to come from another crate, how this one is built.
+//! Long reading: how to choose a policy, how to come from another crate, how the crates compare, how
+//! this one is built.
 
 #[doc = include_str!("docs/architecture.md")]
 pub mod architecture {}
