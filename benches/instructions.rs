@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use relent::clock::ManualClock;
-use relent::{Backoff, BackoffTracker, Jitter};
+use relent::{Backoff, BackoffState, BackoffTracker, Decision, Failure};
 
 /// A path, the most instructions it may take, and what runs it so often.
 struct Path {
@@ -24,87 +24,101 @@ struct Path {
 
 const PATHS: &[Path] = &[
     Path {
-        name: "check_none_failing",
-        limit: 100,
+        name: "step: constant policy, full jitter",
+        limit: 60,
+        run: |n| steps(n, |state, failure| POLICY.next(state, failure)),
+    },
+    Path {
+        name: "step: any policy, full jitter",
+        limit: 160,
         run: |n| {
-            healthy(n, 0, |t, key| {
-                let _ = black_box(t.check(&key));
-            })
+            let policy = black_box(POLICY);
+            steps(n, |state, failure| black_box(&policy).next(state, failure));
         },
     },
     Path {
-        name: "check_1000_failing",
-        limit: 100,
+        name: "loop: success at once",
+        limit: 30,
         run: |n| {
-            healthy(n, 1000, |t, key| {
-                let _ = black_box(t.check(&key));
-            })
+            for n in 0..n {
+                let answer = POLICY.retry(|| black_box(Ok::<_, ()>(n))).call();
+                black_box(answer).ok();
+            }
         },
     },
     Path {
-        name: "record_success_1000_failing",
-        limit: 100,
-        run: |n| {
-            healthy(n, 1000, |t, key| {
-                let _ = black_box(t.record_success(&key));
-            })
-        },
+        name: "tracker: check, none failing",
+        limit: 20,
+        run: |n| healthy(n, 0, |tracker, key| tracker.check(&key)),
     },
     Path {
-        name: "record_failure",
+        name: "tracker: check, 1000 failing",
+        limit: 40,
+        run: |n| healthy(n, 1000, |tracker, key| tracker.check(&key)),
+    },
+    Path {
+        name: "tracker: record_success, 1000 failing",
+        limit: 50,
+        run: |n| healthy(n, 1000, |tracker, key| tracker.record_success(&key)),
+    },
+    Path {
+        name: "tracker: check of a failing key",
+        limit: 220,
+        run: |n| failing(n, |tracker, key| tracker.check(&key)),
+    },
+    Path {
+        name: "tracker: record_failure",
+        limit: 380,
+        run: |n| failing(n, |tracker, key| tracker.record_failure(&key)),
+    },
+    Path {
+        name: "tracker: first failure, and success",
         limit: 1000,
         run: |n| {
-            failing(n, |t, key| {
-                let _ = black_box(t.record_failure(&key));
-            })
-        },
-    },
-    Path {
-        name: "check_failing",
-        limit: 1000,
-        run: |n| {
-            failing(n, |t, key| {
-                let _ = black_box(t.check(&key));
-            })
-        },
-    },
-    Path {
-        name: "fail_and_recover",
-        limit: 1000,
-        run: |n| {
-            healthy(n, 1000, |t, key| {
-                let _ = t.record_failure(&key);
-                let _ = black_box(t.record_success(&key));
-            })
+            healthy(n, 1000, |tracker, key| {
+                let _ = tracker.record_failure(&key);
+                tracker.record_success(&key)
+            });
         },
     },
 ];
 
+const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(600));
+
+/// Streaks of sixteen failures, which grow and then stay at `max`.
+fn steps(n: u64, step: impl Fn(&mut BackoffState, Failure) -> Decision) {
+    let mut state = BackoffState::default();
+    for n in 0..n {
+        if n % 16 == 0 {
+            state = BackoffState::default();
+        }
+        let entropy = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let _ = black_box(step(black_box(&mut state), Failure::new(entropy)));
+    }
+}
+
 type Tracker = BackoffTracker<u64, ManualClock>;
 
 fn tracker(failing: u64) -> Tracker {
-    let policy =
-        Backoff::exponential(Duration::from_secs(1), Duration::from_secs(600)).jitter(Jitter::Full);
-    let tracker = BackoffTracker::builder(policy)
-        .clock(ManualClock::new())
-        .build();
+    let clock = ManualClock::new();
+    let tracker = BackoffTracker::builder(POLICY).clock(clock).build();
     for key in 0..failing {
         let _ = tracker.record_failure(&key);
     }
     tracker
 }
 
-fn healthy(n: u64, failing: u64, path: impl Fn(&Tracker, u64)) {
+fn healthy<T>(n: u64, failing: u64, path: impl Fn(&Tracker, u64) -> T) {
     let tracker = tracker(failing);
     for key in 0..n {
-        path(&tracker, black_box(key + (1 << 32)));
+        black_box(path(&tracker, black_box(key + (1 << 32))));
     }
 }
 
-fn failing(n: u64, path: impl Fn(&Tracker, u64)) {
+fn failing<T>(n: u64, path: impl Fn(&Tracker, u64) -> T) {
     let tracker = tracker(1000);
     for key in 0..n {
-        path(&tracker, black_box(key % 1000));
+        black_box(path(&tracker, black_box(key % 1000)));
     }
 }
 
@@ -138,7 +152,7 @@ fn main() -> ExitCode {
             ""
         };
         println!(
-            "{:32} {counted:6} instructions, at most {:6}{verdict}",
+            "{:40} {counted:6} instructions, at most {:6}{verdict}",
             path.name, path.limit
         );
         if counted > path.limit {

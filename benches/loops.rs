@@ -48,6 +48,8 @@ async fn large() -> Result<u64, u64> {
     Ok(42)
 }
 
+// As `.await` does in an async function: the future is polled where it was made, not moved first.
+#[expect(clippy::inline_always)]
 #[inline(always)]
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))

@@ -1,49 +1,265 @@
-//! The tracker beside `Mutex<HashMap<K, backoff::ExponentialBackoff>>`, the design it replaces.
+//! The tracker beside the design it replaces, `Mutex<HashMap<K, backoff::ExponentialBackoff>>`, in
+//! the same run.
+//!
+//! ```text
+//! taskset -c 0,1 cargo bench --bench tracker
+//! ```
+//!
+//! Keys are `u64`. Nanoseconds an operation, the least of several rounds; with two threads, of each
+//! thread. `failing` is how many keys are tracked; *healthy* keys are not among them. The tracker's
+//! failures run on a clock that stands still, so that they show what the tracker costs; the machine's
+//! own clock is measured beside them. Only ratios mean anything on a shared machine: the cost of a
+//! lock is shown to compare with.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
+use std::{array, thread};
+
+use allocation_counter::measure;
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
 use relent::clock::{Clock, ManualClock, MonotonicClock};
 use relent::{Backoff, BackoffTracker};
-use std::hint::black_box;
-use std::time::{Duration, Instant};
 
-const POLICY: Backoff = Backoff::exponential(Duration::from_secs(3600), Duration::from_secs(36000));
+const POLICY: Backoff =
+    Backoff::exponential(Duration::from_secs(3600), Duration::from_secs(36_000));
+const HEALTHY: u64 = 1 << 40;
 
-fn time(name: &str, n: u64, mut f: impl FnMut(u64)) {
-    let mut best = f64::MAX;
-    for _ in 0..7 {
-        let t = Instant::now();
-        for i in 0..n {
-            f(i);
-        }
-        best = best.min(t.elapsed().as_nanos() as f64 / n as f64);
+type Ours = BackoffTracker<u64, ManualClock>;
+type Theirs = Mutex<HashMap<u64, ExponentialBackoff>>;
+
+fn ours(failing: u64) -> Ours {
+    let tracker = BackoffTracker::builder(POLICY)
+        .clock(ManualClock::new())
+        .max_keys(1 << 23)
+        .build();
+    for key in 0..failing {
+        let _ = tracker.record_failure(&key);
     }
-    println!("{name:40} {best:8.2} ns");
+    tracker
+}
+
+fn fail(theirs: &Theirs, key: u64) -> Option<Duration> {
+    theirs
+        .lock()
+        .unwrap()
+        .entry(key)
+        .or_default()
+        .next_backoff()
+}
+
+fn theirs(failing: u64) -> Theirs {
+    let theirs = Theirs::default();
+    for key in 0..failing {
+        fail(&theirs, key);
+    }
+    theirs
+}
+
+const EACH: u64 = 300_000;
+
+/// Nanoseconds an operation of each thread, in the best of some rounds.
+fn time<T>(threads: u64, operation: impl Fn(u64) -> T + Sync) -> f64 {
+    const ROUNDS: usize = 9;
+    let best = (0..ROUNDS).map(|_| {
+        let together = Barrier::new(threads as usize);
+        thread::scope(|scope| {
+            let (operation, together) = (&operation, &together);
+            let others: Vec<_> = (1..threads)
+                .map(|thread| scope.spawn(move || round(operation, thread, together)))
+                .collect();
+            let first = round(operation, 0, together);
+            let others = others.into_iter().map(|other| other.join().unwrap());
+            others.fold(first, f64::max)
+        })
+    });
+    best.fold(f64::MAX, f64::min)
+}
+
+/// A function of its own, into which the operation is inlined.
+#[inline(never)]
+fn round<T>(operation: &impl Fn(u64) -> T, thread: u64, together: &Barrier) -> f64 {
+    together.wait();
+    let begun = Instant::now();
+    for n in thread * EACH..(thread + 1) * EACH {
+        black_box(operation(n));
+    }
+    begun.elapsed().as_nanos() as f64 / EACH as f64
+}
+
+/// The longest of the times that `run` tells one by one, each the shortest of several runs: what takes
+/// long every time, and not because the machine did something else.
+fn longest(run: impl Fn() -> Vec<u32>) -> Duration {
+    let mut times = run();
+    for _ in 0..4 {
+        for (time, again) in times.iter_mut().zip(run()) {
+            *time = again.min(*time);
+        }
+    }
+    Duration::from_nanos(times.into_iter().max().unwrap_or_default().into())
+}
+
+fn row<T, U>(
+    what: &str,
+    failing: u64,
+    ours: impl Fn(u64) -> T + Sync,
+    theirs: impl Fn(u64) -> U + Sync,
+) {
+    let [one, two] = [1, 2].map(|threads| time(threads, &ours));
+    let [their_one, their_two] = [1, 2].map(|threads| time(threads, &theirs));
+    println!(
+        "{what:16} {failing:>9} {one:>9.1} {two:>9.1} {their_one:>9.1} {their_two:>9.1} {:>8.1}x",
+        their_one / one
+    );
+}
+
+fn operations() {
+    println!(
+        "{:16} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "failing", "relent", "2 threads", "backoff", "2 threads"
+    );
+    for failing in [0, 1000, 100_000, 1_000_000] {
+        let (ours, theirs) = (ours(failing), theirs(failing));
+        row(
+            "healthy check",
+            failing,
+            |n| ours.check(black_box(&(HEALTHY + n))),
+            |n| {
+                theirs
+                    .lock()
+                    .unwrap()
+                    .contains_key(black_box(&(HEALTHY + n)))
+            },
+        );
+        row(
+            "healthy success",
+            failing,
+            |n| ours.record_success(black_box(&(HEALTHY + n))),
+            |n| theirs.lock().unwrap().remove(black_box(&(HEALTHY + n))),
+        );
+        if failing > 0 {
+            // In an order that no cache foresees.
+            let key = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % failing;
+            row(
+                "failing check",
+                failing,
+                |n| ours.check(black_box(&key(n))),
+                |n| theirs.lock().unwrap().contains_key(black_box(&key(n))),
+            );
+            row(
+                "failure",
+                failing,
+                |n| ours.record_failure(black_box(&key(n))),
+                |n| fail(&theirs, black_box(key(n))),
+            );
+        }
+        row(
+            "fail and recover",
+            failing,
+            |n| {
+                let _ = ours.record_failure(&(HEALTHY + n));
+                ours.record_success(&(HEALTHY + n))
+            },
+            |n| {
+                fail(&theirs, HEALTHY + n);
+                theirs.lock().unwrap().remove(&(HEALTHY + n))
+            },
+        );
+    }
+}
+
+fn floor() {
+    let locks: [parking_lot::Mutex<u64>; 256] = array::from_fn(|_| parking_lot::Mutex::new(0));
+    let lock = time(1, |n| {
+        *locks[(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize].lock() += n;
+    });
+    let clock = time(1, |_| MonotonicClock.now());
+    println!("\nto compare with: a lock {lock:.1} ns, the machine's clock {clock:.1} ns");
+}
+
+fn memory() {
+    const KEYS: u64 = 100_000;
+    let each = |bytes: i64| bytes as f64 / KEYS as f64 - 8.0;
+    let mut kept = (None, None);
+    let our = measure(|| kept.0 = Some(ours(KEYS))).bytes_current;
+    let their = measure(|| kept.1 = Some(theirs(KEYS))).bytes_current;
+    println!(
+        "bytes a key beside the key, of {KEYS}: {:.1}, backoff {:.1}",
+        each(our),
+        each(their)
+    );
+}
+
+/// The same hashes in every run, so that the same insertions make a table grow.
+type Fixed = BuildHasherDefault<DefaultHasher>;
+
+fn growth() {
+    const KEYS: u64 = 4_000_000;
+    fn times(insert: impl Fn(u64) -> Option<Duration>) -> Vec<u32> {
+        let timed = |key| {
+            let begun = Instant::now();
+            black_box(insert(key));
+            begun.elapsed().as_nanos() as u32
+        };
+        (0..KEYS).map(timed).collect()
+    }
+    let our = longest(|| {
+        let builder = BackoffTracker::builder(POLICY).max_keys(1 << 23);
+        let tracker = builder.hasher(Fixed::new()).build();
+        times(|key| tracker.record_failure(&key).delay())
+    });
+    let their = longest(|| {
+        let theirs = theirs(0);
+        times(|key| fail(&theirs, key))
+    });
+    println!("the longest insertion while growing to {KEYS} keys: {our:?}, backoff {their:?}");
+}
+
+/// Notes the times from one reading to the next. A purge reads the clock before each lock.
+#[derive(Default)]
+struct Watched {
+    now: AtomicU64,
+    readings: Mutex<Vec<Duration>>,
+}
+
+impl Clock for Watched {
+    fn now(&self) -> Duration {
+        if self.now.load(Relaxed) > 0 {
+            self.readings.lock().unwrap().push(MonotonicClock.now());
+        }
+        Duration::from_nanos(self.now.load(Relaxed))
+    }
+}
+
+fn purge() {
+    const KEYS: u64 = 1_000_000;
+    let held = longest(|| {
+        let watched = Watched::default();
+        let builder = BackoffTracker::builder(POLICY).clock(&watched);
+        let tracker = builder.hasher(Fixed::new()).build();
+        for key in 0..KEYS {
+            let _ = tracker.record_failure(&key);
+        }
+        watched.readings.lock().unwrap().reserve(1 << 16);
+        watched.now.store(u64::MAX / 8, Relaxed);
+        assert_eq!(tracker.purge(), KEYS as usize);
+        let readings = watched.readings.lock().unwrap();
+        readings
+            .windows(2)
+            .map(|pair| pair[1].saturating_sub(pair[0]).as_nanos() as u32)
+            .collect()
+    });
+    println!("the longest lock while purging {KEYS} keys: at most {held:?}");
 }
 
 fn main() {
-    for keys in [0u64, 1, 1000, 100_000, 1_000_000] {
-        let clock = ManualClock::new();
-        let tracker: BackoffTracker<u64, _> =
-            BackoffTracker::builder(POLICY).clock(clock.clone()).build();
-        for k in 0..keys {
-            let _ = tracker.record_failure(&k);
-        }
-        let n = 1_000_000;
-        time(&format!("{keys} check healthy"), n, |i| {
-            let _ = black_box(tracker.check(black_box(&(i + (1 << 40)))));
-        });
-        time(&format!("{keys} record_success healthy"), n, |i| {
-            let _ = black_box(tracker.record_success(black_box(&(i + (1 << 40)))));
-        });
-        if keys > 0 {
-            time(&format!("{keys} check failing"), n, |i| {
-                let _ = black_box(tracker.check(black_box(&(i * 7919 % keys))));
-            });
-            time(&format!("{keys} record_failure present"), n, |i| {
-                let _ = black_box(tracker.record_failure(black_box(&(i * 7919 % keys))));
-            });
-        }
-    }
-    let c = MonotonicClock;
-    time("clock", 1_000_000, |_| {
-        black_box(c.now());
-    });
+    operations();
+    floor();
+    memory();
+    growth();
+    purge();
 }

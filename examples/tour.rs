@@ -1,12 +1,17 @@
 //! The main job, on real input: a real HTTP server on loopback that fails, asks for patience, stalls
-//! and recovers; and three ways to bear with it.
+//! and recovers; three ways to bear with it; and what is left when the process is killed.
 //!
-//! `cargo run --release --all-features --example tour`
+//! `cargo run --all-features --example tour`
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use relent::store::SqliteStore;
+use relent::store::blocking::DurableTracker;
 use relent::{Backoff, BackoffTracker, GiveUpReason, Jitter, Readiness};
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
@@ -18,6 +23,11 @@ const fn ms(n: u64) -> Duration {
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
+    if let [_, role, database] = &std::env::args().collect::<Vec<_>>()[..] {
+        if role == WORKER {
+            return worker(database.as_ref());
+        }
+    }
     let server = server::start()?;
     println!("A server on {server} is having a bad day.\n");
     read_the_policy();
@@ -27,7 +37,7 @@ fn main() -> Result<(), Error> {
         .build()?;
     runtime.block_on(async_loop(server))?;
     runtime.block_on(keyed_reconcile(server))?;
-    Ok(())
+    killed_and_run_again()
 }
 
 /// 1. A policy is data: look at it before you trust it.
@@ -253,6 +263,59 @@ impl std::fmt::Display for Verdict {
             }
             Verdict::GaveUp(reason) => write!(f, "gave up: {reason}"),
         }
+    }
+}
+
+/// 5. State that outlives its process: a worker keeps it in SQLite, is killed in the middle, and its
+///    successor goes on where it was.
+fn killed_and_run_again() -> Result<(), Error> {
+    println!("\n5. A worker whose state is in SQLite, killed in the middle and run again\n");
+    let folder = tempfile::tempdir()?;
+    let database = folder.path().join("relent.db");
+    for life in ["first", "second"] {
+        let mut worker = Command::new(std::env::current_exe()?)
+            .args([WORKER.as_ref(), database.as_os_str()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let lines = worker
+            .stdout
+            .take()
+            .map(BufReader::new)
+            .into_iter()
+            .flat_map(BufRead::lines);
+        for line in lines.take(3) {
+            println!("   {life} life: {}", line?);
+        }
+        // SIGKILL: no destructor runs, nothing is flushed.
+        worker.kill()?;
+        worker.wait()?;
+        println!("   {life} life: killed");
+    }
+    Ok(())
+}
+
+const WORKER: &str = "worker";
+
+/// Fails to reach a mail server, again and again, and says so.
+fn worker(database: &Path) -> Result<(), Error> {
+    const KEY: &str = "mail.example.org";
+    let policy = Backoff::exponential(ms(50), ms(60_000)).jitter(Jitter::None);
+    let tracker = DurableTracker::new(SqliteStore::open(database)?, policy);
+    loop {
+        match tracker.check(KEY)? {
+            Readiness::Ready => {}
+            Readiness::Wait(left) => {
+                std::thread::sleep(left);
+                continue;
+            }
+            Readiness::GaveUp(_) => return Ok(()),
+        }
+        let decision = tracker.record_failure(KEY, "connection refused")?;
+        let failures = tracker.get(KEY)?.map_or(0, |record| record.state.failures);
+        println!(
+            "failure {failures} is on disk; again in {:?}",
+            decision.delay().unwrap_or_default()
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where time enters.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -51,7 +51,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// From where the clocks here count. Taken from the machine, so that no paused runtime is ever before it.
+/// From where the clocks here count.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The machine's own clock, which never runs back: [`std::time::Instant`].
@@ -71,13 +71,19 @@ impl Clock for MonotonicClock {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TokioClock;
 
+/// What tokio's clock shows at the origin. A runtime paused before the origin was taken is behind
+/// it, and would stand still there if there were nothing before zero.
+#[cfg(feature = "tokio")]
+const AHEAD: Duration = Duration::from_secs(365 * 86_400);
+
 #[cfg(feature = "tokio")]
 impl Clock for TokioClock {
     fn now(&self) -> Duration {
-        let origin = *ORIGIN;
-        tokio::time::Instant::now()
-            .into_std()
-            .saturating_duration_since(origin)
+        let now = tokio::time::Instant::now().into_std();
+        match now.checked_duration_since(*ORIGIN) {
+            Some(since) => AHEAD + since,
+            None => AHEAD.saturating_sub(ORIGIN.saturating_duration_since(now)),
+        }
     }
 }
 
@@ -97,8 +103,8 @@ pub struct ManualClock(Arc<Hands>);
 #[derive(Debug, Default)]
 struct Hands {
     now: AtomicU64,
-    /// The time of day less `now`, in nanoseconds since 1970 that wrap around.
-    wall_ahead: AtomicU64,
+    /// The time of day less `now`, in nanoseconds since 1970.
+    wall_ahead: AtomicI64,
 }
 
 impl ManualClock {
@@ -110,8 +116,9 @@ impl ManualClock {
 
     /// Moves the time, and the time of day, forward. Stops at `u64::MAX` nanoseconds.
     pub fn advance(&self, by: Duration) {
-        let now = self.0.now.load(Relaxed);
-        self.0.now.store(now.saturating_add(nanos(by)), Relaxed);
+        let later = |now: u64| Some(now.saturating_add(nanos(by)));
+        // It never refuses.
+        let _ = self.0.now.fetch_update(Relaxed, Relaxed, later);
     }
 
     /// Sets the time, back too, as no real monotonic clock would. The time of day moves with it.
@@ -119,12 +126,13 @@ impl ManualClock {
         self.0.now.store(nanos(now), Relaxed);
     }
 
-    /// Sets the time of day alone, as an administrator would. Before 1970 counts as 1970.
+    /// Sets the time of day alone, as an administrator would. Before 1970 counts as 1970, also where
+    /// [`set`](Self::set) takes it there.
     pub fn set_wall(&self, wall: SystemTime) {
-        let since_1970 = nanos(wall.duration_since(UNIX_EPOCH).unwrap_or_default());
-        self.0
-            .wall_ahead
-            .store(since_1970.wrapping_sub(self.0.now.load(Relaxed)), Relaxed);
+        let since_1970 = i128::from(nanos(wall.duration_since(UNIX_EPOCH).unwrap_or_default()));
+        let ahead = since_1970 - i128::from(self.0.now.load(Relaxed));
+        let ahead = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        self.0.wall_ahead.store(ahead, Relaxed);
     }
 }
 
@@ -135,7 +143,8 @@ impl Clock for ManualClock {
 
     fn wall(&self) -> SystemTime {
         let now = self.0.now.load(Relaxed);
-        UNIX_EPOCH + Duration::from_nanos(self.0.wall_ahead.load(Relaxed).wrapping_add(now))
+        let since_1970 = now.saturating_add_signed(self.0.wall_ahead.load(Relaxed));
+        UNIX_EPOCH + Duration::from_nanos(since_1970)
     }
 }
 

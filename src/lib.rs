@@ -26,9 +26,11 @@
 //! | a sleep loop | [`Backoff::retry`] |
 //! | an async call that fails at times | [`Backoff::retry_async`] |
 //! | a map from keys to failures | [`BackoffTracker`] |
+//! | failures to remember over a restart, or between hosts | [`store::DurableTracker`] |
+//! | work that only one worker may do at a time | [its leases](store::DurableTracker::start) |
 //! | many clients of one service | [`RetryBudget`] |
 //! | a crate that takes an iterator of delays | [`Backoff::schedule`] |
-//! | columns of my own | [`BackoffState`] and [`Backoff::next`] |
+//! | backoff columns in a table of my own | [`BackoffState`] and [`Backoff::next`] |
 //! | a policy written by a person | [`Backoff`] by serde, [`Backoff::validate`], [`Backoff::preview`] |
 //! | questions | [`docs`] |
 

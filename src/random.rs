@@ -1,10 +1,20 @@
 //! Where entropy enters: seeds, and the numbers drawn from them.
 
-/// 64 bits that no other call, thread or process shares.
+/// 64 bits that no other call, thread or process shares, nor one that forked from this.
 #[cfg(feature = "std")]
 #[must_use]
 pub fn seed() -> u64 {
-    rand::random()
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    // The system's entropy, once a process: the standard library has it for its hash maps.
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+    static SEEDS: AtomicU64 = AtomicU64::new(0);
+
+    // A child that forked has both as its parent left them, but another number.
+    let process = draw(*PROCESS, u64::from(std::process::id()));
+    draw(process, SEEDS.fetch_add(1, Relaxed))
 }
 
 /// The `n`-th of the random numbers that `seed` stands for.

@@ -31,8 +31,6 @@ pub use future_mut::AsyncMut;
 pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Seed, Unset};
 pub use operation::{Operation, OperationMut, Timed, TimedAttempt};
 pub use outcome::{Outcome, StopReason};
-#[cfg(not(feature = "tokio"))]
-pub use sleeper::NoSleeper;
-pub use sleeper::Sleeper;
 #[cfg(feature = "tokio")]
 pub use sleeper::TokioSleeper;
+pub use sleeper::{NoSleeper, Sleeper};

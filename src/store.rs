@@ -1,8 +1,26 @@
 //! Remember: durable backoff state and leases, per key.
+//!
+//! | I have | I use |
+//! |---|---|
+//! | failures to remember over a restart | a [`DurableTracker`] over a store; [blocking](blocking::DurableTracker) or async |
+//! | work that only one worker may do at a time | [`DurableTracker::start`], a [`Work`] and a [heartbeat](DurableTracker::heartbeat_with) |
+//! | a [`BackoffTracker`](crate::BackoffTracker) that must not wait for a disk | [`WriteBehind`] |
+//! | one process and no database | `FileStore` (feature `file`) |
+//! | processes of one host, or tables to join with | `SqliteStore` (feature `sqlite`) |
+//! | a blocking store and an async program | `Unblock` (feature `tokio`), or [`Inline`] |
+//! | a store of my own | [`AsyncStore`] or [`blocking::Store`], and the feature `contract` |
+//! | backoff columns in a table of my own | no store: [ten lines](crate::docs::own_table) |
+//!
+//! Every transition of a key is a pure function from its [`Record`] and the store's time to a
+//! [`Change`]: they are all in [`step`]. A store only loads, compares and swaps, and lists. So
+//! threads, processes and hosts that share a store agree on every key, whichever face they use.
+//!
+//! Read on: [how to keep it across restarts](crate::docs), and [leases](crate::docs::leases).
 
+mod behind;
 pub mod blocking;
 mod change;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod columns;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -20,7 +38,13 @@ mod lease;
 mod listing;
 mod memory;
 mod options;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod rounds;
 mod session;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -30,18 +54,22 @@ mod unreadable;
 pub use change::{Change, Event, Settled, Write};
 pub use error::{Error, StartError, WorkError};
 #[cfg(feature = "file")]
-pub use file::{FileError, FileStore};
-pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work};
+pub use file::{FileError, FileStore, FileTransaction};
+pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work, WriteBehind};
 pub use history::Entry;
 pub use inline::Inline;
 #[cfg(feature = "tokio")]
 pub use inline::Unblock;
 pub use key::{InvalidKey, MAX_KEY, MAX_NAMESPACE};
-pub use lease::{Lease, LeaseLost, Refusal};
+pub use lease::{Granted, Lease, LeaseLost, Refusal};
 pub use listing::{Cursor, Listed, Page, Which};
 pub use memory::MemoryStore;
 pub use options::Options;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresStore};
 pub use record::Record;
+#[cfg(feature = "redis")]
+pub use redis::{RedisError, RedisStore};
 pub use session::{Expiry, Session};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteError, SqliteStore};

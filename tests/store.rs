@@ -1,5 +1,7 @@
 //! One contract, every store, in every face.
 
+#[path = "store/behind.rs"]
+mod behind;
 #[path = "store/faces.rs"]
 mod faces;
 #[cfg(feature = "file")]
@@ -7,6 +9,20 @@ mod faces;
 mod file;
 #[path = "store/memory.rs"]
 mod memory;
+#[cfg(all(unix, feature = "postgres"))]
+#[path = "store/postgres.rs"]
+mod postgres;
+#[path = "store/record.rs"]
+mod record;
+#[cfg(all(unix, feature = "redis"))]
+#[path = "store/redis.rs"]
+mod redis;
+#[cfg(all(unix, any(feature = "postgres", feature = "redis")))]
+mod servers;
+#[path = "store/session.rs"]
+mod session;
 #[cfg(feature = "sqlite")]
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[path = "store/twins.rs"]
+mod twins;

@@ -80,7 +80,8 @@ impl Backoff {
         }
     }
 
-    /// Always waits exactly `interval`, and never gives up.
+    /// Always waits exactly `interval`, and never gives up. Hints of servers lengthen a wait up to
+    /// `max`, which is `interval` too: raise it to heed them.
     ///
     /// ```
     /// # use relent::Backoff;

@@ -42,6 +42,58 @@ pub(crate) mod duration {
 #[serde(transparent)]
 struct Span(#[serde(with = "duration")] Duration);
 
+/// A number that may be infinite, which JSON has to write as a text.
+struct Number(f64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() && self.0.is_infinite() {
+            to.collect_str(&self.0)
+        } else {
+            to.serialize_f64(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Number, D::Error> {
+        if from.is_human_readable() {
+            from.deserialize_any(Numeral)
+        } else {
+            f64::deserialize(from).map(Number)
+        }
+    }
+}
+
+struct Numeral;
+
+impl Visitor<'_> for Numeral {
+    type Value = Number;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or \"inf\"")
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Number, E> {
+        Ok(Number(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Number, E> {
+        Ok(Number(number as f64))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Number, E> {
+        Ok(Number(number as f64))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
+        match text {
+            "inf" => Ok(Number(f64::INFINITY)),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+        }
+    }
+}
+
 /// Takes the text of a duration, and tells whoever wrote a bare number what is missing.
 struct Text;
 
@@ -59,20 +111,20 @@ impl Visitor<'_> for Text {
 
 /// Every field, in the order that formats without names keep.
 #[derive(serde::Serialize, serde::Deserialize)]
-#[serde(rename = "Backoff")]
+#[serde(rename = "Backoff", default, deny_unknown_fields)]
 struct Fields {
     #[serde(with = "duration")]
     initial: Duration,
     #[serde(with = "duration")]
     max: Duration,
-    exponent: f64,
+    exponent: Number,
     jitter: Jitter,
     rounding: Rounding,
     give_up: GiveUp,
 }
 
-impl Serialize for Backoff {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+impl From<Backoff> for Fields {
+    fn from(backoff: Backoff) -> Fields {
         let Backoff {
             initial,
             max,
@@ -80,8 +132,29 @@ impl Serialize for Backoff {
             jitter,
             rounding,
             give_up,
-        } = *self;
+        } = backoff;
         Fields {
+            initial,
+            max,
+            exponent: Number(exponent),
+            jitter,
+            rounding,
+            give_up,
+        }
+    }
+}
+
+impl From<Fields> for Backoff {
+    fn from(fields: Fields) -> Backoff {
+        let Fields {
+            initial,
+            max,
+            exponent: Number(exponent),
+            jitter,
+            rounding,
+            give_up,
+        } = fields;
+        Backoff {
             initial,
             max,
             exponent,
@@ -89,7 +162,18 @@ impl Serialize for Backoff {
             rounding,
             give_up,
         }
-        .serialize(to)
+    }
+}
+
+impl Default for Fields {
+    fn default() -> Fields {
+        Backoff::DEFAULT.into()
+    }
+}
+
+impl Serialize for Backoff {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Fields::from(*self).serialize(to)
     }
 }
 
@@ -100,22 +184,7 @@ impl<'de> Deserialize<'de> for Backoff {
         let backoff = if from.is_human_readable() {
             from.deserialize_map(Table::<Backoff>::new("a backoff policy"))?
         } else {
-            let Fields {
-                initial,
-                max,
-                exponent,
-                jitter,
-                rounding,
-                give_up,
-            } = Fields::deserialize(from)?;
-            Backoff {
-                initial,
-                max,
-                exponent,
-                jitter,
-                rounding,
-                give_up,
-            }
+            Fields::deserialize(from)?.into()
         };
         backoff.validate().map_err(D::Error::custom)?;
         Ok(backoff)
@@ -149,8 +218,8 @@ impl<'de> Deserialize<'de> for GiveUp {
     }
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(rename = "GiveUp")]
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename = "GiveUp", default, deny_unknown_fields)]
 struct Limits {
     after_failures: Option<u32>,
     after_elapsed: Option<Span>,
@@ -173,10 +242,10 @@ impl Written for Backoff {
         match field {
             0 => self.initial = map.next_value::<Span>()?.0,
             1 => self.max = map.next_value::<Span>()?.0,
-            2 => self.exponent = map.next_value()?,
+            2 => self.exponent = map.next_value::<Number>()?.0,
             3 => self.jitter = map.next_value()?,
             4 => self.rounding = map.next_value()?,
-            _ => self.give_up = map.next_value()?,
+            _ => self.give_up = map.next_value::<Option<GiveUp>>()?.unwrap_or_default(),
         }
         Ok(())
     }

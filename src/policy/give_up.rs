@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use super::nanos;
+
 /// When a policy stops retrying: at whichever limit comes first, or never.
 ///
 /// ```
@@ -45,7 +47,9 @@ impl GiveUp {
             }
         }
         if let Some(limit) = self.after_elapsed {
-            if limit.is_zero() || elapsed.saturating_add(delay).as_nanos() > limit.as_nanos() {
+            // Nothing is later than the end of time: such a limit is none.
+            let (end, limit) = (nanos(elapsed.saturating_add(delay)), nanos(limit));
+            if limit == 0 || end > limit {
                 return Some(GiveUpReason::Elapsed);
             }
         }

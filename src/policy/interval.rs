@@ -16,7 +16,7 @@ pub enum Rounding {
     /// To the nanosecond.
     #[default]
     None,
-    /// Up to whole seconds, at least one: for schedulers and columns that know no less.
+    /// Up to whole seconds, at least one: for schedulers and columns that know nothing finer.
     ///
     /// Rounding *due times* to whole seconds puts every client in step, whatever the jitter;
     /// rounding delays is harmless as long as the failures themselves are spread. Prefer

@@ -87,7 +87,7 @@ impl Spread {
     }
 
     /// The range as wide, but from `hint` on, and cut at `max`. A hint that `max` does not reach
-    /// gives the range as wide that ends at `max`: whoever were told to wait for ever must not
+    /// gives the range as wide that ends at `max`: those who were told to wait for ever must not
     /// return together either.
     ///
     /// Never earlier than the range itself, for any one draw.

@@ -33,7 +33,7 @@ pub struct Preview {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PreviewRow {
-    /// The how-manieth failure of the streak, from 1.
+    /// Which failure of the streak, counted from 1.
     pub failures: u32,
     /// The interval: under [`Jitter::Decorrelated`], the longest there can be.
     pub interval: Duration,
@@ -52,7 +52,7 @@ pub struct PreviewRow {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// No delay is ever near `max`: the interval does not grow, or the policy gives up before.
+    /// No interval ever reaches `max`: the policy gives up before, or grows too slowly.
     MaxNeverReached {
         /// [`Backoff::max`].
         max: Duration,
@@ -166,13 +166,11 @@ impl Preview {
     }
 
     fn max_warning(&self) -> Option<Warning> {
-        let max = self.backoff.normalized().max;
-        let longest = Walk::new(self.backoff)
-            .take(self.limit as usize)
-            .last()?
-            .interval;
-        let ends = !matches!(self.end(), End::Later);
-        (ends && longest < max).then_some(Warning::MaxNeverReached { max, longest })
+        // Whoever has failed so often wonders about other things.
+        const OFTEN: usize = 10_000;
+        let Backoff { max, exponent, .. } = self.backoff.normalized();
+        let longest = Walk::new(self.backoff).take(OFTEN).last()?.interval;
+        (exponent > 1.0 && longest < max).then_some(Warning::MaxNeverReached { max, longest })
     }
 
     fn end(&self) -> End {

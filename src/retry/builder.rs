@@ -1,8 +1,8 @@
 //! The loop as a value: what all colours share.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -32,8 +32,8 @@ pin_project! {
     /// 7. The delay is waited. A delay of zero sets no timer; of many such attempts in a row, an
     ///    async loop lets other tasks run now and then.
     ///
-    /// A success at the first attempt costs nothing besides the operation: no clock is read, no
-    /// randomness drawn, nothing allocated.
+    /// A success at the first attempt costs nothing besides the operation and a look at the budget, if
+    /// there is one: no clock is read, no randomness drawn, nothing allocated.
     #[must_use = "nothing runs before `.call()`, `.await` or `.run()`"]
     pub struct Retry<Run, E, K = Hooks> {
         pub(super) attempts: Attempts<K>,
@@ -72,7 +72,7 @@ impl<Run, E, K> Retry<Run, E, K> {
     }
 }
 
-/// Options of every loop. Each replaces the one set before it.
+/// Options of every loop. Setting one again replaces it.
 impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
     /// Retries only the errors of which `retryable` is true; any other ends the loop at once.
     ///
@@ -141,11 +141,12 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
 
     /// Retries only while `budget` lasts, which other loops share. See [`RetryBudget`].
     ///
-    /// Takes whatever lends one: `&RetryBudget`, an `Arc` of it, a `&'static`.
+    /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, or an `Arc` of it. From a
+    /// borrowed `Arc`, pass `&*budget` or a clone.
     #[inline]
     pub fn budget<L>(self, budget: L) -> Retry<Run, E, Hooks<W, H, N, L, C, S>>
     where
-        L: Borrow<RetryBudget>,
+        L: Deref<Target = RetryBudget>,
     {
         self.with(|k| Hooks {
             when: k.when,
@@ -157,7 +158,7 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Measures elapsed time by another clock. It is read at failures only.
+    /// Measures elapsed time by another clock. It is not read before something has failed.
     ///
     /// The clock does not move the waits: see `.sleep(..)`.
     #[inline]

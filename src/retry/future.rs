@@ -102,7 +102,8 @@ type TimedAsync<O, X, A, S, Z> = Async<Timed<O, X>, TimedAttempt<A, Z>, S, Z>;
 impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
     /// Waits by another timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
     ///
-    /// Set before the first poll. It is asked only for delays above zero.
+    /// Set before the first poll. It is asked for delays above zero, and for the limits that
+    /// [`timeout`](Self::timeout) sets.
     #[inline]
     pub fn sleep<S2>(self, timer: S2) -> Retry<SleepBy<O, S2>, E, K>
     where
@@ -141,6 +142,14 @@ impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
     }
 }
 
+impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
+    /// The same loop as a future that tells what came of it besides the result.
+    #[inline]
+    pub fn outcome(self) -> OutcomeFuture<Self> {
+        OutcomeFuture { retry: self }
+    }
+}
+
 impl<O, A, S, E, K> Retry<Async<O, A, S, S::Sleep>, E, K>
 where
     O: Operation<S, Attempt = A, Error = E>,
@@ -148,12 +157,6 @@ where
     S: Sleeper,
     K: Consult<E>,
 {
-    /// The same loop as a future that tells what came of it besides the result.
-    #[inline]
-    pub fn outcome(self) -> OutcomeFuture<Self> {
-        OutcomeFuture { retry: self }
-    }
-
     #[inline]
     fn poll_outcome(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<O::Ok, E>> {
         let this = self.project();

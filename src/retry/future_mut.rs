@@ -59,7 +59,8 @@ impl Backoff {
 impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
     /// Waits by another timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
     ///
-    /// It is asked only for delays above zero.
+    /// It is asked for delays above zero, and for the limits that
+    /// [`timeout`](Self::timeout) sets.
     #[inline]
     pub fn sleep<S2: Sleeper>(self, timer: S2) -> Retry<AsyncMut<O, S2>, E, K> {
         self.map_run(|run| AsyncMut {
@@ -86,24 +87,29 @@ impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
     }
 }
 
-impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K>
-where
-    O: OperationMut<S, Error = E>,
-    S: Sleeper,
-    K: Consult<E>,
-{
+impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
     /// Runs the loop.
     ///
     /// # Errors
     ///
     /// The operation's own last error, whatever ended the loop; [`outcome`](Self::outcome) tells
     /// what did.
-    pub async fn run(self) -> Result<O::Ok, E> {
+    pub async fn run(self) -> Result<O::Ok, E>
+    where
+        O: OperationMut<S, Error = E>,
+        S: Sleeper,
+        K: Consult<E>,
+    {
         self.outcome().await.result
     }
 
     /// Runs the loop, and tells what came of it besides the result.
-    pub async fn outcome(self) -> Outcome<O::Ok, E> {
+    pub async fn outcome(self) -> Outcome<O::Ok, E>
+    where
+        O: OperationMut<S, Error = E>,
+        S: Sleeper,
+        K: Consult<E>,
+    {
         let Retry {
             mut attempts,
             run: AsyncMut {

@@ -1,7 +1,7 @@
 //! What a loop asks and tells: which errors, what hint, whose budget, what time.
 
-use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
 use std::time::Duration;
 
 use super::RetryBudget;
@@ -69,10 +69,10 @@ pub trait Limit {
     fn budget(&self) -> Option<&RetryBudget>;
 }
 
-impl<B: Borrow<RetryBudget>> Limit for B {
+impl<B: Deref<Target = RetryBudget>> Limit for B {
     #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
-        Some(self.borrow())
+        Some(self)
     }
 }
 

@@ -17,7 +17,8 @@ use std::time::Duration;
 /// # }
 /// ```
 ///
-/// It is asked only for delays above zero, and each sleep is dropped before the next attempt.
+/// It is asked for delays above zero, and for the limits that `.timeout(..)` sets. Each sleep is
+/// dropped before the next attempt.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no timer for a loop to wait by",
     note = "enable the feature `tokio` of `relent` to wait by tokio's timer",
@@ -59,15 +60,13 @@ impl Sleeper for TokioSleeper {
     }
 }
 
-/// No timer: without the feature `tokio` a loop must be given one by `.sleep(..)`.
+/// No timer: what loops have without the feature `tokio`, until they are given one by `.sleep(..)`.
 ///
-/// No `T` makes a timer of it; with two ways to be a [`Sleeper`], neither of
-/// which holds, the compiler names that trait, and its remedy, instead of `FnMut`.
-#[cfg(not(feature = "tokio"))]
+/// No `T` makes a timer of it. With two ways to be a [`Sleeper`], neither of which holds, the
+/// compiler names that trait, and its remedy, instead of `FnMut`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NoSleeper<T = ()>(std::marker::PhantomData<T>);
 
-#[cfg(not(feature = "tokio"))]
 impl<T: missing::Timer> Sleeper for NoSleeper<T> {
     type Sleep = std::future::Pending<()>;
 
@@ -76,7 +75,6 @@ impl<T: missing::Timer> Sleeper for NoSleeper<T> {
     }
 }
 
-#[cfg(not(feature = "tokio"))]
 mod missing {
     pub trait Timer {}
 }

@@ -88,6 +88,8 @@ impl Backoff {
     /// - A hint moves the range from which the delay is drawn to begin at the hint, still as wide,
     ///   and cut at `max`. A hint that reaches `max` moves it to end there. The delay is never
     ///   sooner for a hint.
+    /// - Where `max` leaves less room above a hint than the range is wide, that much is all the spread
+    ///   there is: let `max` exceed the hints you expect.
     /// - In whole seconds, the draw is rounded up last.
     /// - A limit may turn all that into [`Decision::GiveUp`]. The failure counts in `state` all the
     ///   same.
@@ -104,7 +106,7 @@ impl Backoff {
     ///     .give_up_after_failures(3);
     ///
     /// let mut state = BackoffState::default();
-    /// let failure = Failure::new(rand::random());
+    /// let failure = Failure::new(relent::random::seed());
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::Retry { after: Duration::from_secs(1) });
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::Retry { after: Duration::from_secs(2) });
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::GiveUp(GiveUpReason::Failures));

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod builder;
+mod engine;
 mod kept;
 mod place;
 mod presence;
@@ -20,17 +21,16 @@ use hashbrown::DefaultHashBuilder;
 
 use super::{BackoffState, Decision, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
-use crate::policy::{Backoff, from_nanos};
+use crate::policy::Backoff;
 
 pub use attempt::Attempt;
 pub use builder::BackoffTrackerBuilder;
 pub use snapshot::{Snapshot, SnapshotKey};
 
-use kept::{Cause, Kept, Progress};
-use place::{Place, SHARDS};
+use place::SHARDS;
 use presence::Presence;
 use room::Room;
-use shard::{CANDIDATES, Entry, Open, Shard};
+use shard::Shard;
 use timeline::Ahead;
 
 /// Which keys are failing, and when each may be tried again: for whoever calls many hosts,
@@ -124,8 +124,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Every call counts, also while the key is waiting. Where many attempts run at once, take an
     /// [`attempt`](Self::attempt) for each: of those, one failure counts for all.
     ///
-    /// Once the key gave up it stays so until a success: later failures count, and get the same
-    /// answer.
+    /// Once the key gave up it stays so until a success, or until it is
+    /// [forgotten](Self#what-it-forgets): later failures count, and get the same answer.
     pub fn record_failure<Q>(&self, key: &Q) -> Decision
     where
         K: Borrow<Q>,
@@ -255,6 +255,36 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         Attempt::begin(self, key)
     }
 
+    /// Begins an attempt at `key` also if it is waiting or gave up: because somebody asked for it,
+    /// or because something has changed.
+    ///
+    /// The same as [`attempt`](Self::attempt) where the key is ready. Where it is not, a success
+    /// ends the streak as ever, but a failure changes nothing: it is no news, and being asked often
+    /// should not make the wait longer. The answer is then what is left of it.
+    ///
+    /// ```
+    /// # use relent::{Backoff, BackoffTracker};
+    /// # use std::time::Duration;
+    /// const POLICY: Backoff = Backoff::fixed(Duration::from_secs(60)).give_up_after_failures(2);
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
+    /// let _ = tracker.record_failure("example.org");
+    ///
+    /// // Somebody presses a button, thrice.
+    /// for _ in 0..3 {
+    ///     let left = tracker.attempt_now("example.org").fail().delay();
+    ///     assert!(left.is_some_and(|left| left <= Duration::from_secs(60)));
+    /// }
+    /// let recovery = tracker.attempt_now("example.org").succeed();
+    /// assert_eq!(recovery.map(|recovery| recovery.failures), Some(1));
+    /// ```
+    pub fn attempt_now<'a, Q>(&'a self, key: &'a Q) -> Attempt<'a, Q, K, C, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        Attempt::begin_now(self, key)
+    }
+
     /// Forgets `key`, as if it had never failed. True if it was failing.
     pub fn forget<Q>(&self, key: &Q) -> bool
     where
@@ -287,226 +317,6 @@ impl<K, C, S> BackoffTracker<K, C, S> {
     /// ever. If it grows, keys are retried sooner than their policy says.
     pub fn evicted(&self) -> u64 {
         self.room.evicted()
-    }
-}
-
-impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
-    #[inline(always)]
-    fn place<Q: Hash + ?Sized>(&self, key: &Q) -> Place {
-        Place::new(self.hasher.hash_one(key))
-    }
-
-    /// Counts a failure, if it `counts` for a streak that has come so far.
-    #[inline]
-    fn fail<Q>(
-        &self,
-        place: Place,
-        key: &Q,
-        backoff: &Backoff,
-        retry_after: Option<Duration>,
-        counts: impl Fn(Progress) -> bool,
-    ) -> Decision
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
-    {
-        let cause = Cause {
-            backoff,
-            retry_after,
-            seed: self.seed ^ place.hash,
-        };
-        let time = self.time();
-        let mut table = self.shard(place).lock();
-        if let Some(now) = table.seen.at(time) {
-            if let Some(kept) = table.find_mut(place, key) {
-                if !kept.is_stale(now, self.retention) {
-                    if counts(kept.progress()) {
-                        return kept.fail(&cause, now);
-                    }
-                    return kept.decision(now);
-                }
-            }
-        }
-        drop(table);
-        self.fail_first(place, key, &cause, counts)
-    }
-
-    /// Counts what is a first failure, as far as can be told without the lock.
-    #[inline(never)]
-    fn fail_first<Q>(
-        &self,
-        place: Place,
-        key: &Q,
-        cause: &Cause<'_>,
-        counts: impl Fn(Progress) -> bool,
-    ) -> Decision
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
-    {
-        let shard = place.shard();
-        let mut owned = key.to_owned();
-        // Dropped after the lock is released.
-        let mut gone = Vec::new();
-        loop {
-            let (mut open, now) = self.enter(shard);
-            let mut first = Kept::begin(open.table.next_streak(), now);
-            if let Some(kept) = open.table.find_mut(place, key) {
-                if kept.is_stale(now, self.retention) {
-                    *kept = first;
-                } else if !counts(kept.progress()) {
-                    return kept.decision(now);
-                }
-                return kept.fail(cause, now);
-            }
-            let decision = first.fail(cause, now);
-            let entry = Entry {
-                key: owned,
-                kept: first,
-            };
-            match self.admit(&mut open, place, entry, now, &mut gone) {
-                Ok(()) => return decision,
-                Err(entry) => owned = entry.key,
-            }
-            drop(open);
-            self.make_room(place);
-        }
-    }
-
-    /// Puts in a key that is not there, or gives it back because there is no room.
-    fn admit(
-        &self,
-        open: &mut Open<'_, K, S>,
-        place: Place,
-        entry: Entry<K>,
-        now: u64,
-        gone: &mut Vec<Entry<K>>,
-    ) -> Result<(), Entry<K>> {
-        open.sweep(gone, |kept| kept.is_stale(now, self.retention));
-        if !self.room.take() {
-            return Err(entry);
-        }
-        open.insert(place, entry);
-        Ok(())
-    }
-
-    /// Takes out a key to make room for one that comes to `place`, unless there is room by now.
-    #[cold]
-    fn make_room(&self, place: Place) {
-        let mut candidates = Vec::with_capacity(CANDIDATES);
-        // Mostly the first shard has enough of them. Where there are few keys, more have to do.
-        for next in 0..SHARDS {
-            let (open, now) = self.enter((place.shard() + next) % SHARDS);
-            open.candidates(place, now, &mut candidates);
-            if candidates.len() == CANDIDATES {
-                break;
-            }
-        }
-        candidates.sort_unstable_by_key(|candidate| candidate.worth);
-        for candidate in candidates {
-            let (mut open, now) = self.enter(candidate.shard);
-            let gone = open.remove_candidate(&candidate);
-            drop(open);
-            if let Some(Entry { kept, .. }) = gone {
-                if !kept.is_stale(now, self.retention) {
-                    self.room.count_eviction();
-                }
-                return;
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn look<Q>(&self, place: Place, key: &Q) -> Option<(Kept, u64)>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let (mut kept, mut seen) = {
-            let table = self.shard(place).lock();
-            (*table.find(place, key)?, table.seen)
-        };
-        // Read only now, so that whoever asks for a key that is not there reads no clock.
-        let mut now = seen.at(self.time());
-        if now.is_none() {
-            let (open, noted) = self.enter(place.shard());
-            kept = *open.table.find(place, key)?;
-            now = Some(noted);
-        }
-        let now = now?;
-        (!kept.is_stale(now, self.retention)).then_some((kept, now))
-    }
-
-    #[inline(always)]
-    fn succeed<Q>(&self, place: Place, key: &Q) -> Option<Recovery>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        if !self.presence.may_hold(place) {
-            return None;
-        }
-        self.recover(place, key)
-    }
-
-    #[inline(never)]
-    fn recover<Q>(&self, place: Place, key: &Q) -> Option<Recovery>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let (entry, seen) = {
-            let mut open = self.open(place.shard());
-            (open.remove(place, key)?, open.table.seen)
-        };
-        let now = self.time().max(seen.get());
-        let kept = entry.kept;
-        (!kept.is_stale(now, self.retention)).then(|| Recovery {
-            failures: kept.failures,
-            outage: from_nanos(now.saturating_sub(kept.first_failure)),
-        })
-    }
-
-    #[inline]
-    fn shard(&self, place: Place) -> &Shard<K> {
-        &self.shards[place.shard()]
-    }
-
-    #[inline]
-    fn open(&self, shard: usize) -> Open<'_, K, S> {
-        Open {
-            table: self.shards[shard].lock(),
-            shard,
-            presence: &self.presence,
-            room: &self.room,
-            hasher: &self.hasher,
-        }
-    }
-
-    /// Opens a shard and tells its time. The clock is read before the lock is taken.
-    #[inline]
-    fn enter(&self, shard: usize) -> (Open<'_, K, S>, u64) {
-        let time = self.time();
-        let mut open = self.open(shard);
-        if let Some(now) = open.table.seen.at(time) {
-            return (open, now);
-        }
-        let seen = open.table.seen.get();
-        drop(open);
-        self.enter_after(shard, seen)
-    }
-
-    #[cold]
-    fn enter_after(&self, shard: usize, seen: u64) -> (Open<'_, K, S>, u64) {
-        let time = self.ahead.read_after(&self.clock, seen);
-        let mut open = self.open(shard);
-        let now = open.table.seen.at_least(time);
-        (open, now)
-    }
-
-    #[inline]
-    fn time(&self) -> u64 {
-        self.ahead.read(&self.clock)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The blocking face: what a store has to do, and the tracker over it.
 
+mod behind;
 mod heartbeat;
 mod tracker;
 mod work;
 
+pub use behind::WriteBehind;
 pub use heartbeat::Heartbeat;
 pub use tracker::{Attempt, DurableTracker};
 pub use work::Work;
@@ -19,7 +21,7 @@ use super::step::Start;
 /// Keeps a record per key, and lets one change at a time be made to it.
 ///
 /// A store knows how to load, to compare and swap, and to list; what a change comes to is decided in
-/// [`step`](super::step). Hold your own to [`contract`](super::contract).
+/// [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
 ///
 /// The same as [`AsyncStore`](super::AsyncStore), for callers that may block.
 pub trait Store {
@@ -142,5 +144,18 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, Self::Error> {
         (**self).claim(start, limit)
+    }
+}
+
+impl<S: Transactional + ?Sized> Transactional for Arc<S> {
+    type Connection<'a> = S::Connection<'a>;
+
+    fn update_in<R>(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+    ) -> Result<R, S::Error> {
+        (**self).update_in(connection, key, change)
     }
 }

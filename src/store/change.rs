@@ -19,11 +19,11 @@ enum Outcome<R> {
 
 /// What a store has to do to a key's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
+pub enum Write<T = Record> {
     /// Nothing.
     Keep,
     /// Put this in the place of whatever there is.
-    Put(Record),
+    Put(T),
     /// Delete it.
     Delete,
 }
@@ -109,10 +109,39 @@ impl<R> Change<R> {
         self
     }
 
+    /// The same change without its answer.
+    pub(super) fn silent(self) -> Change<()> {
+        let outcome = match self.outcome {
+            Outcome::Known(write, _) => Outcome::Known(write, ()),
+            Outcome::Grant(record, _) => Outcome::Grant(record, drop),
+        };
+        Change {
+            outcome,
+            events: self.events,
+        }
+    }
+
     /// Whether [`settle`](Self::settle) will ask for a token.
     #[must_use]
     pub fn is_grant(&self) -> bool {
         matches!(self.outcome, Outcome::Grant(..))
+    }
+
+    /// What there will be to write, for a store that draws tokens as it writes: where a lease
+    /// [is granted](Self::is_grant), its token is not known yet.
+    #[must_use]
+    pub fn write(&self) -> Write<&Record> {
+        match &self.outcome {
+            Outcome::Known(Write::Keep, _) => Write::Keep,
+            Outcome::Known(Write::Put(record), _) | Outcome::Grant(record, _) => Write::Put(record),
+            Outcome::Known(Write::Delete, _) => Write::Delete,
+        }
+    }
+
+    /// What there is to note in the history, in this order.
+    #[must_use]
+    pub fn events(&self) -> [Option<Event>; 2] {
+        self.events
     }
 
     /// Takes the change apart, for a store to carry out.

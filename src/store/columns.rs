@@ -29,6 +29,11 @@ pub(super) fn to_duration(nanos: i64) -> Option<Duration> {
     }
 }
 
+/// A token; databases have no more bits for it than these.
+pub(super) fn token(token: u64) -> i64 {
+    i64::try_from(token).unwrap_or(i64::MAX)
+}
+
 pub(super) fn reason(reason: GiveUpReason) -> &'static str {
     match reason {
         GiveUpReason::Failures => "failures",
@@ -62,4 +67,9 @@ pub(super) fn to_event(name: &str) -> Option<Event> {
         Event::Forgotten,
     ];
     all.into_iter().find(|&known| event(known) == name)
+}
+
+/// Whether the record's cause is the event's.
+pub(super) fn has_cause(event: Event) -> bool {
+    matches!(event, Event::Failed | Event::Expired)
 }

@@ -118,7 +118,7 @@ fn another<B: Bench>(
     tracker: &DurableTracker<B::Store>,
     holder: &str,
 ) -> DurableTracker<B::Store> {
-    DurableTracker::new(tracker.shared(), options(bench).holder(holder))
+    tracker.another(options(bench).holder(holder))
 }
 
 #[track_caller]
@@ -518,8 +518,28 @@ pub async fn g3_giving_up_sticks<B: Bench>(bench: &B) {
     );
     assert_eq!(good(tracker.due(10).await), []);
     assert_eq!(good(tracker.waiting(10).await), []);
+    assert_eq!(keys(&good(tracker.gave_up(10).await)), ["key"]);
     assert!(good(tracker.forget("key").await));
+    assert_eq!(good(tracker.gave_up(10).await), []);
     done(tracker.start("key").await);
+
+    let mut all = Vec::new();
+    for n in 0..7 {
+        let key = format!("gone {n}");
+        done(
+            tracker
+                .record_failure_with(&key, Some(&Backoff::never_retry()), None, "")
+                .await,
+        );
+        all.push(key);
+    }
+    let mut page = Page::first(Which::GaveUp, 3);
+    for some in all.chunks(3) {
+        let listed = good(tracker.list(&page).await);
+        assert_eq!(keys(&listed), some);
+        page = page.after(&listed[listed.len() - 1]);
+    }
+    assert_eq!(good(tracker.list(&page).await), []);
 }
 
 /// Any text is a key, and no two of them are the same.
@@ -671,7 +691,7 @@ pub async fn listings_are_in_order_and_paged<B: Bench>(bench: &B) {
                 all.extend(listed);
             }
             assert_eq!(all.len(), 8, "{which:?} by {limit}");
-            let places: Vec<_> = all.iter().filter_map(Listed::cursor).collect();
+            let places: Vec<_> = all.iter().map(Listed::cursor).collect();
             assert!(places.is_sorted(), "{places:?}");
             let kept = good(tracker.get("0").await);
             let listed = all.iter().find(|listed| listed.key == "0");

@@ -116,11 +116,6 @@ impl<S> Desk<S> {
     }
 }
 
-/// What the store said to an attempt to end work, as one error.
-pub(super) fn within<T, E>(ended: Result<Result<T, LeaseLost>, E>) -> Result<T, WorkError<E>> {
-    ended.map_err(WorkError::Store)?.map_err(WorkError::Lost)
-}
-
 /// The transition for each of several failures.
 pub(super) fn failures(
     each_failed: Vec<Failed>,
@@ -198,9 +193,22 @@ impl Held {
         &self,
         ended: Result<Result<T, LeaseLost>, E>,
     ) -> Result<T, WorkError<E>> {
-        let ended = within(ended);
+        let ended = self.ended_in(ended);
         if !matches!(ended, Err(WorkError::Store(_))) {
             self.session.release(self.token, &self.key);
+        }
+        ended
+    }
+
+    /// The same within a transaction of the caller's, which leaves it in hand.
+    pub(super) fn ended_in<T, E>(
+        &self,
+        ended: Result<Result<T, LeaseLost>, E>,
+    ) -> Result<T, WorkError<E>> {
+        let ended = ended.map_err(WorkError::Store)?.map_err(WorkError::Lost);
+        if ended.is_err() {
+            // Has the session notice, before the lease goes, that it is lost because it ran out.
+            let _ = self.session.expired();
         }
         ended
     }

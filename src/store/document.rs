@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::unreadable::Problem;
 
@@ -16,22 +17,29 @@ struct Document<T> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checksum: Option<String>,
     content: T,
+    /// What the program keeps of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
 }
 
 /// Whose document it is.
 #[derive(Deserialize)]
 struct Whose {
-    relent: Option<serde_json::Value>,
+    relent: Option<Value>,
 }
 
 /// Stands for the checksum while it is computed.
 const BLANK: &str = "00000000";
 
-pub(super) fn encode<T: Serialize>(content: &T) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn encode<T: Serialize>(
+    content: &T,
+    data: Option<&Value>,
+) -> Result<Vec<u8>, serde_json::Error> {
     let document = Document {
         relent: VERSION,
         checksum: Some(BLANK.to_owned()),
         content,
+        data: data.cloned(),
     };
     let mut bytes = serde_json::to_vec_pretty(&document)?;
     bytes.push(b'\n');
@@ -40,10 +48,12 @@ pub(super) fn encode<T: Serialize>(content: &T) -> Result<Vec<u8>, serde_json::E
     Ok(bytes)
 }
 
-pub(super) fn decode<T: DeserializeOwned>(mut bytes: Vec<u8>) -> Result<T, Problem> {
+pub(super) fn decode<T: DeserializeOwned>(
+    mut bytes: Vec<u8>,
+) -> Result<(T, Option<Value>), Problem> {
     let damaged = |error: serde_json::Error| Problem::Damaged(error.to_string());
     let whose: Whose = serde_json::from_slice(&bytes).map_err(damaged)?;
-    match whose.relent.as_ref().map(serde_json::Value::as_u64) {
+    match whose.relent.as_ref().map(Value::as_u64) {
         None => return Err(Problem::Foreign("it does not say `relent`".to_owned())),
         Some(Some(VERSION)) => {}
         Some(Some(found)) if found > VERSION => {
@@ -64,7 +74,7 @@ pub(super) fn decode<T: DeserializeOwned>(mut bytes: Vec<u8>) -> Result<T, Probl
             )));
         }
     }
-    Ok(document.content)
+    Ok((document.content, document.data))
 }
 
 fn checksum(bytes: &[u8]) -> String {

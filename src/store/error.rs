@@ -40,6 +40,12 @@ pub enum WorkError<E> {
     Store(E),
 }
 
+impl<E> From<E> for Error<E> {
+    fn from(error: E) -> Error<E> {
+        Error::Store(error)
+    }
+}
+
 impl<E> From<Error<E>> for StartError<E> {
     fn from(error: Error<E>) -> StartError<E> {
         match error {

@@ -1,9 +1,11 @@
 //! The async face: what a store has to do, and the tracker over it.
 
+mod behind;
 mod heartbeat;
 mod tracker;
 mod work;
 
+pub use behind::WriteBehind;
 pub use tracker::{Attempt, DurableTracker};
 pub use work::Work;
 
@@ -19,7 +21,7 @@ use super::step::Start;
 /// Keeps a record per key, and lets one change at a time be made to it.
 ///
 /// A store knows how to load, to compare and swap, and to list; what a change comes to is decided in
-/// [`step`](super::step). Hold your own to [`contract`](super::contract).
+/// [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
 ///
 /// The same as [`blocking::Store`](super::blocking::Store), async.
 ///
@@ -153,5 +155,18 @@ impl<S: AsyncStore + ?Sized> AsyncStore for Arc<S> {
 
     async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, Self::Error> {
         (**self).claim(start, limit).await
+    }
+}
+
+impl<S: AsyncTransactional + ?Sized> AsyncTransactional for Arc<S> {
+    type Connection<'a> = S::Connection<'a>;
+
+    async fn update_in<R: Send + 'static>(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, S::Error> {
+        (**self).update_in(connection, key, change).await
     }
 }

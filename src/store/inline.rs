@@ -75,9 +75,9 @@ pub struct Unblock<S>(Arc<S>);
 
 #[cfg(feature = "tokio")]
 impl<S> Unblock<S> {
-    /// The store, or an [`Arc`] of it.
-    pub fn new(store: impl Into<Arc<S>>) -> Unblock<S> {
-        Unblock(store.into())
+    /// Behind the async face.
+    pub fn new(store: S) -> Unblock<S> {
+        Unblock(Arc::new(store))
     }
 
     /// The store.

@@ -1,8 +1,9 @@
 //! One worker per key: leases, and why there is none.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use super::record::Record;
 use crate::policy::GiveUpReason;
 
 /// The right to work on a key, until it runs out.
@@ -32,6 +33,35 @@ impl Lease {
     #[must_use]
     pub fn is_live(&self, now: SystemTime) -> bool {
         now < self.until
+    }
+}
+
+/// A lease that holds once the transaction is committed in which it was taken, by
+/// [`DurableTracker::start_in`](super::DurableTracker::start_in) or its blocking twin.
+///
+/// Dropped, it is not extended, and runs out if it holds.
+#[derive(Debug)]
+#[must_use = "once the transaction is committed, a lease that nobody knows of counts as a failure"]
+pub struct Granted {
+    pub(super) key: String,
+    pub(super) record: Record,
+    /// The worker's own time at which the store was asked.
+    pub(super) asked: Duration,
+}
+
+impl Granted {
+    pub(super) fn new(key: &str, record: Record, asked: Duration) -> Granted {
+        Granted {
+            key: key.to_owned(),
+            record,
+            asked,
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
     }
 }
 

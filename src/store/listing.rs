@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::lease::Refusal;
-use super::record::Record;
+use super::record::{END, Record};
 
 /// Which keys to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +13,9 @@ pub enum Which {
     Due,
     /// Those for which [`Record::due`] is yet to come: they wait, or somebody works on them.
     Waiting,
+    /// Those that gave up, and are not tried until somebody [forgets](super::step::forget) them. By
+    /// the bytes of the key alone.
+    GaveUp,
 }
 
 /// A page of keys to list: by [`Record::due`], then by the bytes of the key.
@@ -29,7 +32,7 @@ pub struct Page {
 /// A place in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cursor {
-    /// When the key was due.
+    /// When the key is due; for one that gave up, the end of time.
     pub due: SystemTime,
     /// The key.
     pub key: String,
@@ -55,24 +58,22 @@ impl Page {
         }
     }
 
-    /// The page that begins after `last`, which this one ended with. After a key that gave up
-    /// meanwhile: the first.
+    /// The page that begins after `last`, which this one ended with.
     #[must_use]
     pub fn after(mut self, last: &Listed) -> Page {
-        self.after = last.cursor();
+        self.after = Some(last.cursor());
         self
     }
 
     /// Whether a record belongs to the listing, whatever the page.
     #[must_use]
     pub fn lists(&self, record: &Record, now: SystemTime) -> bool {
-        let Some(due) = record.due() else {
-            return false;
-        };
-        let is_due = due <= now || record.is_from_the_future(now);
-        match self.which {
-            Which::Due => is_due,
-            Which::Waiting => !is_due,
+        let is_due = |due| due <= now || record.is_from_the_future(now);
+        match (self.which, record.due()) {
+            (Which::GaveUp, due) => due.is_none(),
+            (_, None) => false,
+            (Which::Due, Some(due)) => is_due(due),
+            (Which::Waiting, Some(due)) => !is_due(due),
         }
     }
 
@@ -84,19 +85,19 @@ impl Page {
     ) -> Vec<Listed> {
         let mut places: Vec<_> = records
             .filter(|(_, record)| self.lists(record, now))
-            .filter_map(|(key, record)| Some((record.due()?, key, record)))
+            .map(|(key, record)| (place(record), key, record))
             .filter(|&(due, key, _)| {
                 self.after
                     .as_ref()
                     .is_none_or(|after| (due, key) > (after.due, after.key.as_str()))
             })
             .collect();
-        let place = |&(due, key, _): &(SystemTime, &'a str, &Record)| (due, key);
+        let order = |&(due, key, _): &(SystemTime, &'a str, &Record)| (due, key);
         if self.limit < places.len() {
-            places.select_nth_unstable_by_key(self.limit, place);
+            places.select_nth_unstable_by_key(self.limit, order);
             places.truncate(self.limit);
         }
-        places.sort_unstable_by_key(place);
+        places.sort_unstable_by_key(order);
         places
             .into_iter()
             .map(|(_, key, record)| Listed {
@@ -118,13 +119,17 @@ impl Listed {
         .collect()
     }
 
-    /// Its place in the listing; `None` if it gave up.
+    /// Its place in the listing.
     #[must_use]
-    pub fn cursor(&self) -> Option<Cursor> {
-        let due = self.record.due()?;
-        Some(Cursor {
-            due,
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            due: place(&self.record),
             key: self.key.clone(),
-        })
+        }
     }
+}
+
+/// When a key is due, for the order of a listing: one that gave up never is.
+fn place(record: &Record) -> SystemTime {
+    record.due().unwrap_or(SystemTime::UNIX_EPOCH + END)
 }

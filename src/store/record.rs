@@ -17,8 +17,8 @@ use crate::state::BackoffState;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(from = "json::Flat", into = "json::Flat")
+    derive(serde::Deserialize),
+    serde(from = "json::Flat")
 )]
 pub struct Record {
     /// What the streak has come to. Healthy if the record is there for its lease alone.
@@ -72,7 +72,13 @@ impl Record {
     /// wait becomes longer than it was told. A store lists such a record as due.
     #[must_use]
     pub fn is_from_the_future(&self, now: SystemTime) -> bool {
-        self.since > now || self.lease.as_ref().is_some_and(|lease| lease.since > now)
+        self.written() > now
+    }
+
+    /// The later of the times at which its parts were written.
+    pub(crate) fn written(&self) -> SystemTime {
+        let lease = self.lease.as_ref();
+        lease.map_or(self.since, |lease| lease.since.max(self.since))
     }
 
     /// The lease, if it has not run out at `now`.

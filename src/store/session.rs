@@ -113,8 +113,7 @@ impl Session {
     /// Reads the clock, so it knows also where no heartbeat runs, or hangs.
     #[must_use]
     pub fn expired(&self) -> bool {
-        let now = self.now();
-        self.0.held.lock().expired_at(now)
+        self.look(Held::expired_at)
     }
 
     /// Waits until the session has expired, which a heartbeat has to notice: to be raced against
@@ -143,9 +142,9 @@ impl Session {
 
     /// Whether a lease is still good.
     pub(super) fn holds(&self, token: u64, key: &str) -> bool {
-        let now = self.now();
-        let mut held = self.0.held.lock();
-        !held.expired_at(now) && held.deadlines.contains_key(&(token, key.to_owned()))
+        self.look(|held, now| {
+            !held.expired_at(now) && held.deadlines.contains_key(&(token, key.to_owned()))
+        })
     }
 
     /// The heartbeat to make now, if there is anything to extend.
@@ -159,20 +158,40 @@ impl Session {
     /// Notes what the store said to a heartbeat, lease by lease.
     pub(super) fn beaten<T>(&self, beat: Beat, answers: Vec<Result<T, LeaseLost>>) {
         let deadline = beat.began.saturating_add(self.0.time_to_live);
+        self.look(|held, now| {
+            // Before what is lost goes: it may be lost because it ran out.
+            held.expired_at(now);
+            for (lease, answer) in beat.leases.into_iter().zip(answers) {
+                match answer {
+                    // It may have been let go meanwhile.
+                    Ok(_) => {
+                        if let Some(known) = held.deadlines.get_mut(&lease) {
+                            *known = deadline;
+                        }
+                    }
+                    Err(LeaseLost::Expired { .. }) => held.expired = true,
+                    // It may have been ended meanwhile, and the key taken again.
+                    Err(_) => drop(held.deadlines.remove(&lease)),
+                }
+            }
+            held.expired_at(now);
+        });
+    }
+
+    /// Looks at what is held, and wakes whoever waits if that tells that the session has expired.
+    fn look<T>(&self, look: impl FnOnce(&mut Held, Duration) -> T) -> T {
         let now = self.now();
         let mut held = self.0.held.lock();
-        for (lease, answer) in beat.leases.into_iter().zip(answers) {
-            match answer {
-                // It may have been let go meanwhile.
-                Ok(_) => {
-                    if let Some(known) = held.deadlines.get_mut(&lease) {
-                        *known = deadline;
-                    }
-                }
-                Err(_) => drop(held.deadlines.remove(&lease)),
-            }
-        }
-        held.expired_at(now);
+        let seen = look(&mut held, now);
+        let waiting = if held.expired {
+            std::mem::take(&mut held.waiting)
+        } else {
+            Vec::new()
+        };
+        // A waker is somebody else's code.
+        drop(held);
+        waiting.into_iter().for_each(Waker::wake);
+        seen
     }
 
     /// How long to wait for the next heartbeat, after one that went well or failed.
@@ -211,14 +230,9 @@ pub(super) struct Pulse {
 }
 
 impl Held {
-    /// Whether the session has expired; once it has, it stays so, and whoever waits is woken.
+    /// Whether the session has expired; once it has, it stays so.
     fn expired_at(&mut self, now: Duration) -> bool {
-        if !self.expired && self.deadlines.values().any(|&deadline| deadline <= now) {
-            self.expired = true;
-            for waker in self.waiting.drain(..) {
-                waker.wake();
-            }
-        }
+        self.expired |= self.deadlines.values().any(|&deadline| deadline <= now);
         self.expired
     }
 }
@@ -241,18 +255,15 @@ impl Future for Expiry {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let now = self.0.now();
-        let mut held = self.0.0.held.lock();
-        if held.expired_at(now) {
-            return Poll::Ready(());
-        }
-        if !held
-            .waiting
-            .iter()
-            .any(|waker| waker.will_wake(context.waker()))
-        {
-            held.waiting.push(context.waker().clone());
-        }
-        Poll::Pending
+        self.0.look(|held, now| {
+            if held.expired_at(now) {
+                return Poll::Ready(());
+            }
+            let waker = context.waker();
+            if !held.waiting.iter().any(|known| known.will_wake(waker)) {
+                held.waiting.push(waker.clone());
+            }
+            Poll::Pending
+        })
     }
 }

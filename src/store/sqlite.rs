@@ -3,6 +3,7 @@
 mod error;
 mod row;
 mod schema;
+mod turn;
 
 pub use error::SqliteError;
 
@@ -92,7 +93,7 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// How long a call waits for its turn, unless the connection says otherwise.
+    /// How long a call waits for its turn at most, on a connection of its own.
     pub const BUSY: Duration = Duration::from_secs(10);
 
     /// Opens the database at `path`, makes it if there is none, and brings its tables
@@ -104,11 +105,11 @@ impl SqliteStore {
     /// something else or of a newer version; [`SqliteError::Sqlite`].
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(SqliteStore::BUSY)?;
+        connection.busy_handler(Some(turn::wait))?;
         SqliteStore::new(connection)
     }
 
-    /// Takes over a connection, with its time-out for waiting, and brings the tables
+    /// Takes over a connection, with its own way to wait for its turn, and brings the tables
     /// [up to date](Self::migrate).
     ///
     /// # Errors
@@ -119,7 +120,7 @@ impl SqliteStore {
         let place = format!("the SQLite database {place:?}");
         // Before anything is written to what may not be ours.
         schema::check(&connection, &place)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        turn::to_write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "full")?;
         let store = SqliteStore {
             shared: Arc::new(Shared {

@@ -1,7 +1,7 @@
 //! The store without the store: every transition of a key, as a pure function from the record and
 //! the store's time to what to write and what to answer.
 //!
-//! Each function here makes a transition: a value to hand to [`Store::update`](super::Store::update)
+//! Each function here makes a transition: a value to hand to [`Store::update`](super::blocking::Store::update)
 //! or its async twin, which may call it more than once. The trackers do nothing else; call these
 //! yourself to move a key within a transaction of your own, or to hold a store of your own to them.
 

@@ -239,7 +239,9 @@ impl<C: Clock> World<C> {
     }
 
     fn begin(&self) {
-        self.began.borrow_mut().push(self.clock.now() - self.origin);
+        self.began
+            .borrow_mut()
+            .push(self.clock.now().saturating_sub(self.origin));
     }
 
     fn result(&self) -> Result<u32, u32> {

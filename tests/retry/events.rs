@@ -1,6 +1,6 @@
 //! What a subscriber sees of a loop.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         match field.name() {
             "message" => self.message = format!("{value:?}"),
-            name => self.fields += &format!(" {name}={value:?}"),
+            name => write!(self.fields, " {name}={value:?}").unwrap(),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What must compile: every way of borrowing, inside `tokio::spawn`, with nothing annotated.
 
+// What is tested is that the closure's argument needs no type.
+#![expect(clippy::redundant_closure_for_method_calls)]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use relent::retry::{Async, Retry};
+use relent::retry::{Async, AsyncHooks, Retry};
 use relent::{Backoff, RetryBudget};
 
 const POLICY: Backoff = Backoff::fixed(Duration::ZERO).give_up_after_failures(3);
@@ -17,7 +20,7 @@ struct Busy {
 
 impl Busy {
     fn is_transient(&self) -> bool {
-        true
+        self.hint.is_none()
     }
 }
 
@@ -160,8 +163,9 @@ async fn async_mut_borrows_mutably() {
 #[tokio::test]
 async fn the_future_has_a_name() {
     type Answer = std::future::Ready<Result<u32, Busy>>;
+    type Asking = Retry<Async<fn() -> Answer, Answer>, Busy, AsyncHooks>;
     struct Holder {
-        answer: Retry<Async<fn() -> Answer, Answer>, Busy, relent::retry::AsyncHooks>,
+        answer: Asking,
     }
     let holder = Holder {
         answer: POLICY.retry_async(|| std::future::ready(Ok(42))),

@@ -241,7 +241,7 @@ async fn what_is_ready_at_the_limit_is_in_time() {
     let retry = EVERY_SECOND.give_up_after_failures(1).retry_async(attempt);
     assert_eq!(retry.timeout(5 * SECOND, || "late").await, Ok("just"));
     let retry = EVERY_SECOND.give_up_after_failures(1).retry_async(attempt);
-    let a_millisecond_less = 5 * SECOND - Duration::from_millis(1);
+    let a_millisecond_less = Duration::from_millis(4_999);
     assert_eq!(
         retry.timeout(a_millisecond_less, || "late").await,
         Err("late")

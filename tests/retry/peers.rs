@@ -39,6 +39,7 @@ fn waits(trace: &Trace, seconds: &[u64]) -> bool {
 const SATURATED: Duration = Duration::from_nanos(u64::MAX);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_breaks_the_peers_does_not_break_us() {
     let rows = [
         Row {

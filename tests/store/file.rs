@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use relent::clock::ManualClock;
 use relent::store::blocking::{DurableTracker, Store};
-use relent::store::{FileError, FileStore, Options, Problem, Refusal, StartError};
+use relent::store::{Error, FileError, FileStore, Options, Problem, Refusal, StartError};
 use relent::{Backoff, Decision, Jitter, Readiness};
 use tempfile::tempdir;
 
@@ -281,4 +281,70 @@ fn r2_a_change_that_panics_leaves_nothing() {
     assert!(panicked.is_err());
     let tracker = DurableTracker::new(store, POLICY);
     assert!(tracker.record_failure("a", "broken").is_ok());
+}
+
+#[test]
+fn p3_records_and_own_data_are_written_together_or_not_at_all() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("journal.json");
+    let tracker = DurableTracker::new(FileStore::open(&path).unwrap(), POLICY);
+    assert_eq!(tracker.store().data::<Vec<String>>().unwrap(), None);
+
+    let both = |step: &str, end: Result<(), FileError>| {
+        tracker.store().transaction(|transaction| {
+            transaction.put_data(&[step])?;
+            tracker
+                .record_failure_in(transaction, "key", step)
+                .map(drop)?;
+            end.map_err(Error::Store)
+        })
+    };
+    let refused = || FileError::Data { why: "no".into() };
+    let state = || {
+        let data: Option<Vec<String>> = tracker.store().data().unwrap();
+        let failures = tracker.get("key").unwrap().map(|key| key.state.failures);
+        (data.unwrap_or_default().join(", "), failures)
+    };
+    both("first", Err(refused())).unwrap_err();
+    assert_eq!(state(), (String::new(), None));
+    assert!(!path.exists());
+    both("second", Ok(())).unwrap();
+    assert_eq!(state(), ("second".to_owned(), Some(1)));
+    both("third", Err(refused())).unwrap_err();
+    assert_eq!(state(), ("second".to_owned(), Some(1)));
+
+    // Other changes leave the data alone, and so does another process.
+    assert!(tracker.record_failure("other", "broken").is_ok());
+    assert_eq!(state().0, "second");
+    drop(tracker);
+    let store = FileStore::open(&path).unwrap();
+    assert_eq!(store.data::<Vec<String>>().unwrap().unwrap(), ["second"]);
+    let other = store.data::<u64>();
+    assert!(matches!(other, Err(FileError::Unreadable(unreadable))
+        if matches!(&unreadable.problem, Problem::Damaged(why) if why.contains("its data"))));
+    let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+    let put = store.transaction(|transaction| transaction.put_data(&no_json));
+    assert!(matches!(put, Err(FileError::Data { .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn dropped_it_is_free_at_once_while_other_threads_spawn_processes() {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let opened = (0..300).try_for_each(|_| FileStore::open(&path).map(drop));
+        done.store(true, Relaxed);
+        opened.unwrap();
+    });
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use relent::clock::ManualClock;
 use relent::store::blocking::DurableTracker;
 use relent::store::{
-    Event, InvalidKey, LeaseLost, Problem, SqliteError, SqliteStore, StartError, WorkError,
+    Event, InvalidKey, LeaseLost, Problem, Refusal, SqliteError, SqliteStore, StartError, WorkError,
 };
 use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -118,6 +118,33 @@ fn p3_finish_and_the_callers_data_are_committed_together() {
         nothing_open,
         Err(WorkError::Store(SqliteError::NoTransaction))
     ));
+}
+
+#[test]
+fn p3_a_key_is_chosen_and_taken_in_one() {
+    let directory = tempdir().unwrap();
+    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
+    let begin = TransactionBehavior::Immediate;
+    let transaction = machines.transaction_with_behavior(begin).unwrap();
+    let granted = tracker.start_in(&transaction, "m1").unwrap();
+    assert_eq!(granted.key(), "m1");
+    transaction.rollback().unwrap();
+    assert_eq!(tracker.session().held(), 0);
+    assert_eq!(tracker.get("m1").unwrap(), None);
+
+    let transaction = machines.transaction_with_behavior(begin).unwrap();
+    let granted = tracker.start_in(&transaction, "m1").unwrap();
+    let twice = tracker.start_in(&transaction, "m1").map(drop);
+    assert!(matches!(
+        twice,
+        Err(StartError::Refused(Refusal::Held { .. }))
+    ));
+    transaction.commit().unwrap();
+    let work = tracker.committed(granted);
+    assert!(!work.expired());
+    assert_eq!(tracker.session().held(), 1);
+    work.finish().unwrap();
+    assert_eq!(tracker.get("m1").unwrap(), None);
 }
 
 #[test]
@@ -484,5 +511,24 @@ fn g3_gave_up_is_kept() {
         assert_eq!(told, Decision::GiveUp(reason));
         assert_eq!(tracker.check("key").unwrap(), Readiness::GaveUp(reason));
         assert!(tracker.forget("key").unwrap());
+    }
+}
+
+#[test]
+fn many_may_open_a_new_database_at_once() {
+    let directory = tempdir().unwrap();
+    for round in 0..20 {
+        let path = directory.path().join(format!("{round}.db"));
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let tracker = DurableTracker::new(SqliteStore::open(path).unwrap(), POLICY);
+                    assert!(tracker.record_failure(&format!("{n}"), "").is_ok());
+                });
+            }
+        });
+        let tracker = DurableTracker::new(SqliteStore::open(&path).unwrap(), POLICY);
+        assert_eq!(tracker.waiting(100).unwrap().len(), 8);
     }
 }

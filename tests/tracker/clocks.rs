@@ -188,3 +188,37 @@ fn t6_no_lock_is_held_while_user_code_runs() {
         .expect("no deadlock");
     assert!(evicted > 0, "keys were dropped to make room");
 }
+
+#[test]
+fn a_snapshot_has_each_key_once_though_the_tables_grow_meanwhile() {
+    const KEYS: u64 = 220_000;
+    let clock = Nosy::default();
+    let builder = BackoffTracker::builder(DOUBLING).clock(clock.clone());
+    let tracker: Arc<BackoffTracker<u64, Nosy>> = Arc::new(builder.build());
+    for key in 0..KEYS {
+        let _ = tracker.record_failure(&key);
+    }
+    // At the second reading the snapshot is amid the first shard. Then all shards grow.
+    let readings = Mutex::new(0);
+    let weak = Arc::downgrade(&tracker);
+    let grow: Calls = Arc::new(move || {
+        *readings.lock().unwrap() += 1;
+        if *readings.lock().unwrap() == 2 {
+            let tracker = weak.upgrade().unwrap();
+            for key in KEYS..2 * KEYS {
+                let _ = tracker.record_failure(&key);
+            }
+        }
+    });
+    clock.1.set(grow).ok().unwrap();
+    let mut keys: Vec<_> = tracker
+        .snapshot()
+        .keys
+        .iter()
+        .map(|kept| kept.key)
+        .collect();
+    keys.sort_unstable();
+    assert_eq!(tracker.len() as u64, 2 * KEYS);
+    assert!(keys.iter().take(KEYS as usize).copied().eq(0..KEYS));
+    assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "none twice");
+}

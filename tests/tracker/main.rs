@@ -1,6 +1,12 @@
 //! The keyed tracker: rules T, and what G and J mean for many keys.
 
+#![allow(
+    clippy::unchecked_time_subtraction,
+    reason = "a panic is how a test fails"
+)]
+
 mod clocks;
+mod memory;
 mod model;
 mod rules;
 mod snapshots;

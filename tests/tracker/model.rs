@@ -70,6 +70,9 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     prop::collection::vec(action, 1..120)
 }
 
+/// How far a key's streak had come when an attempt began: which streak, and how many failures.
+type Window = Option<(u32, u32)>;
+
 /// What the naive tracker knows of a key.
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -96,13 +99,12 @@ impl Naive {
 
     fn readiness(&self, key: u8) -> Readiness {
         match self.keys.get(&key) {
-            None => Readiness::Ready,
             Some(Known {
                 gave_up: Some(reason),
                 ..
             }) => Readiness::GaveUp(*reason),
             Some(known) if known.until > self.now => Readiness::Wait(known.until - self.now),
-            Some(_) => Readiness::Ready,
+            _ => Readiness::Ready,
         }
     }
 
@@ -146,13 +148,13 @@ impl Naive {
     }
 
     /// What an attempt that begins now must find again.
-    fn window(&self, key: u8) -> Option<(u32, u32)> {
+    fn window(&self, key: u8) -> Window {
         let known = self.keys.get(&key)?;
         Some((known.streak, known.state.failures))
     }
 
     /// The end of an attempt that began in such a window.
-    fn fail_in(&mut self, key: u8, window: Option<(u32, u32)>, backoff: &Backoff) -> Decision {
+    fn fail_in(&mut self, key: u8, window: Window, backoff: &Backoff) -> Decision {
         if self.keys.contains_key(&key) && self.window(key) != window {
             return match self.readiness(key) {
                 Readiness::Ready => Decision::Retry {
@@ -198,7 +200,7 @@ fn agree(tracker: &Tracker<u8>, naive: &Naive) {
 fn run(actions: Vec<Action>, clock: &ManualClock, tracker: &BackoffTracker<u8, ManualClock>) {
     static NAMES: [u8; KEYS as usize] = [0, 1, 2, 3, 4, 5];
     let mut naive = Naive::default();
-    let mut attempts: Vec<(Attempt<'_, u8, u8, ManualClock>, Option<(u32, u32)>)> = vec![];
+    let mut attempts: Vec<(Attempt<'_, u8, u8, ManualClock>, Window)> = vec![];
     for action in actions {
         match action {
             Action::Advance(by) => {

@@ -443,6 +443,39 @@ fn many_keys_come_and_go() {
 }
 
 #[test]
+fn t4_a_purge_takes_all_that_is_forgotten_and_nothing_else() {
+    let (clock, builder) = builder(DOUBLING);
+    let tracker = builder.retention(secs(100)).build();
+    for n in 0..50_000_u64 {
+        let _ = tracker.record_failure(&n);
+    }
+    clock.advance(secs(101));
+    for n in (0..50_000).filter(|n| n % 50 == 0) {
+        let _ = tracker.record_failure(&n);
+    }
+    assert_eq!(tracker.purge(), 49_000);
+    assert_eq!((tracker.purge(), tracker.len()), (0, 1000));
+    for n in 0..50_000 {
+        assert_eq!(tracker.check(&n).is_ready(), n % 50 != 0, "{n}");
+    }
+}
+
+#[test]
+fn what_fails_while_retain_asks_is_kept() {
+    let (_, tracker) = tracker(DOUBLING);
+    let _ = tracker.record_failure("a");
+    let _ = tracker.record_failure("b");
+    tracker.retain(|key, _| {
+        if key == "a" {
+            let _ = tracker.record_failure("a");
+        }
+        false
+    });
+    assert_failures(&tracker, "a", 2);
+    assert_failures(&tracker, "b", 0);
+}
+
+#[test]
 fn only_a_first_failure_clones_its_key() {
     use std::borrow::Borrow;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -14,7 +14,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::policy::Backoff;
 use crate::state::Decision;
 
-/// An attempt at a key that was ready when it began, by [`BackoffTracker::attempt`].
+/// An attempt at a key, by [`BackoffTracker::attempt`] or [`BackoffTracker::attempt_now`].
 ///
 /// Tell how it went by [`succeed`](Self::succeed) or [`fail`](Self::fail). One that is dropped says
 /// nothing: the operation was cancelled, or its outcome is no evidence either way.
@@ -23,12 +23,15 @@ use crate::state::Decision;
 /// many of the same streak. If the key has failed meanwhile, the attempt is stale, and its failure
 /// belongs to the one already counted. If the key has succeeded meanwhile and not failed since, its
 /// failure is the first of a new streak.
+///
+/// One that began before the key was ready is stale from the beginning.
 #[must_use = "an attempt that is dropped counts as neither success nor failure"]
 pub struct Attempt<'a, Q: ?Sized, K, C = MonotonicClock, S = DefaultHashBuilder> {
     tracker: &'a BackoffTracker<K, C, S>,
     key: &'a Q,
     place: Place,
     began: Option<Progress>,
+    was_ready: bool,
 }
 
 impl<'a, Q, K, C, S> Attempt<'a, Q, K, C, S>
@@ -58,6 +61,20 @@ where
             key,
             place,
             began,
+            was_ready: true,
+        })
+    }
+
+    pub(super) fn begin_now(tracker: &'a BackoffTracker<K, C, S>, key: &'a Q) -> Self {
+        Attempt::begin(tracker, key).unwrap_or_else(|_| {
+            let place = tracker.place(key);
+            Attempt {
+                tracker,
+                key,
+                place,
+                began: tracker.look(place, key).map(|(kept, _)| kept.progress()),
+                was_ready: false,
+            }
         })
     }
 
@@ -87,9 +104,10 @@ where
             key,
             place,
             began,
+            was_ready,
         } = self;
         tracker.fail(place, key, backoff, retry_after, |progress| {
-            began == Some(progress)
+            was_ready && began == Some(progress)
         })
     }
 }
@@ -114,5 +132,72 @@ impl<Q: fmt::Debug + ?Sized, K, C, S> fmt::Debug for Attempt<'_, Q, K, C, S> {
             .field("key", &self.key)
             .field("failures", &self.failures())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::clock::ManualClock;
+    use crate::{Backoff, BackoffTracker, Decision, GiveUpReason, Jitter, Readiness};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    const POLICY: Backoff = Backoff::exponential(SECOND, SECOND.saturating_mul(60))
+        .jitter(Jitter::None)
+        .give_up_after_failures(3);
+
+    fn tracker() -> (ManualClock, BackoffTracker<u8, ManualClock>) {
+        let clock = ManualClock::new();
+        let tracker = BackoffTracker::builder(POLICY);
+        (clock.clone(), tracker.clock(clock).build())
+    }
+
+    #[test]
+    fn t2_an_attempt_out_of_turn_never_escalates() {
+        let (clock, tracker) = tracker();
+        let _ = tracker.record_failure(&7);
+        clock.advance(SECOND / 4);
+        let attempt = tracker.attempt_now(&7);
+        assert_eq!(attempt.failures(), 1);
+        let left = Decision::Retry {
+            after: SECOND * 3 / 4,
+        };
+        assert_eq!(attempt.fail(), left);
+        assert_eq!(tracker.get(&7).map(|streak| streak.state.failures), Some(1));
+
+        // Nor one that fails after the wait: the key was not tried in its turn yet.
+        let attempt = tracker.attempt_now(&7);
+        clock.advance(SECOND);
+        let now = Decision::Retry {
+            after: Duration::ZERO,
+        };
+        assert_eq!(attempt.fail(), now);
+        assert_eq!(tracker.check(&7), Readiness::Ready);
+    }
+
+    #[test]
+    fn t2_in_turn_it_is_an_attempt_like_any_other() {
+        let (clock, tracker) = tracker();
+        let first = tracker.attempt_now(&7);
+        assert_eq!(first.fail(), Decision::Retry { after: SECOND });
+        clock.advance(SECOND);
+        let second = tracker.attempt_now(&7);
+        assert_eq!(second.fail(), Decision::Retry { after: SECOND * 2 });
+    }
+
+    #[test]
+    fn g3_an_attempt_out_of_turn_ends_giving_up_by_success_alone() {
+        let (_, tracker) = tracker();
+        for _ in 0..3 {
+            let _ = tracker.record_failure(&7);
+        }
+        let gave_up = Decision::GiveUp(GiveUpReason::Failures);
+        assert_eq!(tracker.attempt_now(&7).fail(), gave_up);
+        assert!(tracker.attempt(&7).is_err());
+        let recovery = tracker.attempt_now(&7).succeed();
+        assert_eq!(recovery.map(|recovery| recovery.failures), Some(3));
+        assert_eq!(tracker.check(&7), Readiness::Ready);
     }
 }

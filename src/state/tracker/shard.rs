@@ -161,7 +161,8 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
         Some(entry)
     }
 
-    /// Takes out, of the keys within some buckets, those that are to go.
+    /// Takes out, of the keys within some buckets, those that are to go. The others stay in their
+    /// buckets, until [`refit`](Self::refit).
     pub(super) fn remove_within(
         &mut self,
         buckets: Range<usize>,
@@ -182,7 +183,6 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
         }
         if gone.len() > before {
             self.room.give_back(gone.len() - before);
-            self.refit();
         }
     }
 
@@ -236,7 +236,7 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
     }
 
     /// Lets the presence and the table follow the number of keys, up and down.
-    fn refit(&mut self) {
+    pub(super) fn refit(&mut self) {
         let Table {
             entries,
             usage,

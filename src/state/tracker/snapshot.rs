@@ -60,6 +60,17 @@ pub struct SnapshotKey<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version;
 
+impl<K> Snapshot<K> {
+    /// Of these keys, at this time of day.
+    pub(crate) fn new(taken_at: SystemTime, keys: Vec<SnapshotKey<K>>) -> Snapshot<K> {
+        Snapshot {
+            version: Version,
+            taken_at,
+            keys,
+        }
+    }
+}
+
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// All that is known of the keys, to be [restored](Self::restore) later, by another process too.
     ///
@@ -93,6 +104,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
             taken_at,
             keys,
         }
+    }
+
+    /// The time of day by the tracker's clock.
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.clock.wall()
     }
 
     /// Goes on where a snapshot left off. The time since then has passed for the keys too.

@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
+use super::kept::Kept;
 use super::place::SHARDS;
 use super::shard::Entry;
 use super::{BackoffTracker, Streak};
@@ -85,7 +86,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         }
     }
 
-    /// Drops the keys that are forgotten, and gives back their memory. Returns how many they were.
+    /// Drops the keys that are forgotten, and gives back most of their memory. Returns how many they were.
     ///
     /// Not needed for the memory to be bounded: each first failure of a key looks at a few others and
     /// drops those that are forgotten.
@@ -96,10 +97,13 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
             loop {
                 let mut gone = Vec::with_capacity(STRETCH);
                 let (mut open, now) = self.enter(shard);
-                let stale = |kept: &super::Kept| kept.is_stale(now, self.retention);
+                let stale = |kept: &Kept| kept.is_stale(now, self.retention);
                 open.remove_within(from..from + STRETCH, &mut gone, stale);
                 from += STRETCH;
                 let ended = from >= open.table.buckets();
+                if ended {
+                    open.refit();
+                }
                 drop(open);
                 purged += gone.len();
                 if ended {

@@ -10,6 +10,7 @@ use crate::state::{Decision, Readiness, Recovery};
 use crate::store::change::Change;
 use crate::store::desk::{self, Desk, checked};
 use crate::store::error::{Error, StartError};
+use crate::store::lease::Granted;
 use crate::store::listing::{Listed, Page, Which};
 use crate::store::options::Options;
 use crate::store::record::Record;
@@ -44,11 +45,20 @@ pub struct DurableTracker<S> {
 
 /// Making one.
 impl<S> DurableTracker<S> {
-    /// A tracker over a store: one of its own, or an [`Arc`] of a shared one.
+    /// A tracker over a store. To share one, pass an [`Arc`] of it, or make
+    /// [another](Self::another) from this.
     #[must_use]
-    pub fn new(store: impl Into<Arc<S>>, options: impl Into<Options>) -> DurableTracker<S> {
+    pub fn new(store: S, options: impl Into<Options>) -> DurableTracker<S> {
         DurableTracker {
-            desk: Desk::new(store.into(), &options.into()),
+            desk: Desk::new(Arc::new(store), &options.into()),
+        }
+    }
+
+    /// Another tracker over the same store, in a session of its own.
+    #[must_use]
+    pub fn another(&self, options: impl Into<Options>) -> DurableTracker<S> {
+        DurableTracker {
+            desk: Desk::new(Arc::clone(&self.desk.store), &options.into()),
         }
     }
 
@@ -64,12 +74,6 @@ impl<S> DurableTracker<S> {
     #[must_use]
     pub fn store(&self) -> &S {
         &self.desk.store
-    }
-
-    /// The store, to share it with another tracker.
-    #[must_use]
-    pub fn shared(&self) -> Arc<S> {
-        Arc::clone(&self.desk.store)
     }
 
     /// The leases it holds.
@@ -193,6 +197,13 @@ impl<S: Store> DurableTracker<S> {
     #[allow(clippy::missing_errors_doc)] // above
     pub fn waiting(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Waiting, limit))
+    }
+
+    /// The first `limit` keys that gave up, in the order of their bytes: those that somebody has to
+    /// look at.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub fn gave_up(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
+        self.list(&Page::first(Which::GaveUp, limit))
     }
 
     /// A page of keys: the one after another is `page.after(last)`.
@@ -325,6 +336,33 @@ impl<S: Transactional> DurableTracker<S> {
         store
             .update_in(connection, checked(key)?, step::success())
             .map_err(Error::Store)
+    }
+
+    /// As [`start`](Self::start), within the transaction that is open on `connection`: to choose
+    /// the key and take it in one, so that nobody finishes it in between.
+    ///
+    /// The lease holds once that is committed. Tell of it by [`committed`](Self::committed) then.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub fn start_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+    ) -> Result<Granted, StartError<S::Error>> {
+        let asked = self.desk.session.now();
+        let start = self.desk.start()?;
+        let (store, key) = (&self.desk.store, checked(key)?);
+        let record = store
+            .update_in(connection, key, step::start(start))
+            .map_err(StartError::Store)?
+            .map_err(StartError::Refused)?;
+        Ok(Granted::new(key, record, asked))
+    }
+
+    /// The work to do, once the transaction that [`start_in`](Self::start_in) was part of is
+    /// committed. A lease that is not known to be must not be used: let go of it.
+    pub fn committed(&self, granted: Granted) -> Work<S> {
+        let Granted { key, record, asked } = granted;
+        Work::new(&self.desk, &key, record, asked)
     }
 }
 

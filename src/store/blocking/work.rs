@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Store, Transactional};
 use crate::policy::Backoff;
 use crate::state::{Decision, Recovery};
-use crate::store::desk::{Desk, Held, within};
+use crate::store::desk::{Desk, Held};
 use crate::store::error::WorkError;
 use crate::store::record::Record;
 use crate::store::step::{self, Failed};
@@ -133,7 +133,8 @@ impl<S: Transactional> Work<S> {
         connection: S::Connection<'_>,
     ) -> Result<Option<Recovery>, WorkError<S::Error>> {
         let change = step::finish(self.token());
-        within(self.desk.store.update_in(connection, self.key(), change))
+        self.held
+            .ended_in(self.desk.store.update_in(connection, self.key(), change))
     }
 
     /// As [`fail`](Self::fail), within the transaction that is open on `connection`.
@@ -147,6 +148,7 @@ impl<S: Transactional> Work<S> {
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
         let change = step::fail(self.token(), self.desk.failed(cause));
-        within(self.desk.store.update_in(connection, self.key(), change))
+        self.held
+            .ended_in(self.desk.store.update_in(connection, self.key(), change))
     }
 }

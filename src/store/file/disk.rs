@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
 
+use super::Content;
 use crate::store::document;
-use crate::store::memory::Kept;
-use crate::store::unreadable::Unreadable;
+use crate::store::unreadable::{Problem, Unreadable};
 
 /// What can go wrong with a [`FileStore`](super::FileStore).
 #[derive(Debug)]
@@ -27,6 +27,11 @@ pub enum FileError {
     },
     /// The file cannot be read for what it is.
     Unreadable(Unreadable),
+    /// What the program keeps of its own cannot be written as JSON.
+    Data {
+        /// Why not.
+        why: String,
+    },
     /// The disk failed. A write may have been made or not; the next call reads which.
     Io {
         /// What was being done.
@@ -55,24 +60,28 @@ impl Disk {
     }
 
     /// What the file says; nothing is known if there is none.
-    pub(super) fn read(&self) -> Result<Kept, FileError> {
+    pub(super) fn read(&self) -> Result<Content, FileError> {
         refuse_link(&self.path)?;
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Kept::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Content::default()),
             Err(error) => return Err(failed("read", &self.path)(error)),
         };
-        document::decode(bytes).map_err(|problem| {
-            FileError::Unreadable(Unreadable {
-                place: self.place.clone(),
-                problem,
-            })
+        let (kept, data) = document::decode(bytes).map_err(|problem| self.unreadable(problem))?;
+        Ok(Content { kept, data })
+    }
+
+    pub(super) fn unreadable(&self, problem: Problem) -> FileError {
+        FileError::Unreadable(Unreadable {
+            place: self.place.clone(),
+            problem,
         })
     }
 
     /// Replaces the file. When this returns, the new one is on the disk, whatever happens next.
-    pub(super) fn write(&self, kept: &Kept) -> Result<(), FileError> {
-        let encoded = document::encode(kept).map_err(io::Error::from);
+    pub(super) fn write(&self, content: &Content) -> Result<(), FileError> {
+        let encoded = document::encode(&content.kept, content.data.as_ref());
+        let encoded = encoded.map_err(io::Error::from);
         let bytes = encoded.map_err(failed("encode", &self.path))?;
         self.write_temporary(&bytes)
             .map_err(failed("write", &self.temporary))?;
@@ -101,7 +110,7 @@ impl Disk {
 #[derive(Debug)]
 pub(super) struct Locked {
     /// The operating system frees it with the last handle: also when the process is killed.
-    _file: File,
+    file: File,
 }
 
 impl Locked {
@@ -109,10 +118,19 @@ impl Locked {
         let path = beside(path, ".lock");
         let file = open_lock(&path)?;
         match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Locked { _file: file }),
+            Ok(()) => Ok(Locked { file }),
             Err(TryLockError::WouldBlock) => Err(FileError::Locked { path }),
             Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
         }
+    }
+}
+
+impl Drop for Locked {
+    /// Closing the file would not do: where another thread is about to spawn a process, that has the
+    /// file open too until it runs its program.
+    fn drop(&mut self) {
+        // If this fails, closing has to do.
+        let _ = FileExt::unlock(&self.file);
     }
 }
 
@@ -212,6 +230,9 @@ impl fmt::Display for FileError {
                 path.display()
             ),
             FileError::Unreadable(unreadable) => unreadable.fmt(f),
+            FileError::Data { why } => {
+                write!(f, "the program's own data cannot be kept as JSON: {why}")
+            }
             FileError::Io {
                 doing,
                 path,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{AsyncStore, AsyncTransactional};
 use crate::policy::Backoff;
 use crate::state::{Decision, Recovery};
-use crate::store::desk::{Desk, Held, within};
+use crate::store::desk::{Desk, Held};
 use crate::store::error::WorkError;
 use crate::store::record::Record;
 use crate::store::step::{self, Failed};
@@ -137,7 +137,7 @@ impl<S: AsyncTransactional> Work<S> {
         connection: S::Connection<'_>,
     ) -> Result<Option<Recovery>, WorkError<S::Error>> {
         let change = step::finish(self.token());
-        within(
+        self.held.ended_in(
             self.desk
                 .store
                 .update_in(connection, self.key(), change)
@@ -156,7 +156,7 @@ impl<S: AsyncTransactional> Work<S> {
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
         let change = step::fail(self.token(), self.desk.failed(cause));
-        within(
+        self.held.ended_in(
             self.desk
                 .store
                 .update_in(connection, self.key(), change)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Record;
 use crate::policy::GiveUpReason;
@@ -10,8 +10,9 @@ use crate::policy::config::duration;
 use crate::state::BackoffState;
 use crate::store::lease::Lease;
 
-/// The record, flat. What older writers left out may be missing, what is not known is refused.
-#[derive(Serialize, Deserialize)]
+/// The record, flat, as it is read. What older writers left out may be missing, what is not known
+/// is refused.
+#[derive(Deserialize)]
 #[serde(rename = "Record", deny_unknown_fields)]
 pub(super) struct Flat {
     #[serde(default)]
@@ -35,18 +36,36 @@ pub(super) struct Flat {
 #[derive(Serialize, Deserialize)]
 struct Interval(#[serde(with = "duration")] Duration);
 
-impl From<Record> for Flat {
-    fn from(record: Record) -> Flat {
-        Flat {
-            failures: record.state.failures,
-            interval: Some(Interval(record.state.interval)),
-            first_failure: record.first_failure,
-            since: record.since,
-            until: record.until,
-            gave_up: record.gave_up,
-            cause: record.cause,
-            lease: record.lease,
+/// The same, as it is written.
+#[derive(Serialize)]
+#[serde(rename = "Record")]
+struct FlatRef<'a> {
+    failures: u32,
+    interval: Interval,
+    #[serde(with = "time")]
+    first_failure: SystemTime,
+    #[serde(with = "time")]
+    since: SystemTime,
+    #[serde(with = "time")]
+    until: SystemTime,
+    gave_up: Option<GiveUpReason>,
+    cause: &'a str,
+    lease: Option<&'a Lease>,
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        FlatRef {
+            failures: self.state.failures,
+            interval: Interval(self.state.interval),
+            first_failure: self.first_failure,
+            since: self.since,
+            until: self.until,
+            gave_up: self.gave_up,
+            cause: &self.cause,
+            lease: self.lease.as_ref(),
         }
+        .serialize(to)
     }
 }
 

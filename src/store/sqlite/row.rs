@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::SqliteError;
 use crate::state::BackoffState;
@@ -18,6 +19,22 @@ const NEVER: i64 = i64::MAX;
 
 /// What was read, or what is wrong with it.
 type Read<T> = Result<T, String>;
+
+/// The columns by their places, which later steps of the schema only add to.
+mod place {
+    pub(super) const KEY: usize = 1;
+    pub(super) const FAILURES: usize = 2;
+    pub(super) const INTERVAL: usize = 3;
+    pub(super) const FIRST_FAILURE: usize = 4;
+    pub(super) const SINCE: usize = 5;
+    pub(super) const UNTIL: usize = 6;
+    pub(super) const GAVE_UP: usize = 8;
+    pub(super) const CAUSE: usize = 9;
+    pub(super) const TOKEN: usize = 10;
+    pub(super) const HOLDER: usize = 11;
+    pub(super) const LEASE_SINCE: usize = 12;
+    pub(super) const LEASE_UNTIL: usize = 13;
+}
 
 pub(super) fn get(
     connection: &Connection,
@@ -38,27 +55,26 @@ pub(super) fn put(
     record: &Record,
 ) -> Result<(), SqliteError> {
     let mut statement = connection.prepare_cached(
-        "INSERT OR REPLACE INTO relent VALUES (:namespace, :key, :failures, :interval,
-         :first_failure, :since, :until, :due, :gave_up, :cause, :token, :holder, :lease_since,
-         :lease_until)",
+        "INSERT OR REPLACE INTO relent
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
     let lease = record.lease.as_ref();
-    statement.execute(named_params! {
-        ":namespace": namespace,
-        ":key": key,
-        ":failures": record.state.failures,
-        ":interval": columns::duration(record.state.interval),
-        ":first_failure": columns::time(record.first_failure),
-        ":since": columns::time(record.since),
-        ":until": columns::time(record.until),
-        ":due": record.due().map_or(NEVER, columns::time),
-        ":gave_up": record.gave_up.map(columns::reason),
-        ":cause": record.cause,
-        ":token": lease.map(|lease| i64::try_from(lease.token).unwrap_or(i64::MAX)),
-        ":holder": lease.map(|lease| &lease.holder),
-        ":lease_since": lease.map(|lease| columns::time(lease.since)),
-        ":lease_until": lease.map(|lease| columns::time(lease.until)),
-    })?;
+    statement.execute(params![
+        namespace,
+        key,
+        record.state.failures,
+        columns::duration(record.state.interval),
+        columns::time(record.first_failure),
+        columns::time(record.since),
+        columns::time(record.until),
+        record.due().map_or(NEVER, columns::time),
+        record.gave_up.map(columns::reason),
+        record.cause,
+        lease.map(|lease| columns::token(lease.token)),
+        lease.map(|lease| &lease.holder),
+        lease.map(|lease| columns::time(lease.since)),
+        lease.map(|lease| columns::time(lease.until)),
+    ])?;
     Ok(())
 }
 
@@ -86,6 +102,7 @@ pub(super) fn next_token(connection: &Connection) -> Result<u64, SqliteError> {
 pub(super) enum Range {
     Due,
     Waiting,
+    GaveUp,
     FromTheFuture,
 }
 
@@ -94,6 +111,7 @@ impl Range {
         match which {
             Which::Due => Range::Due,
             Which::Waiting => Range::Waiting,
+            Which::GaveUp => Range::GaveUp,
         }
     }
 
@@ -107,6 +125,10 @@ impl Range {
             Range::Waiting => {
                 "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND due > ?2 AND gave_up IS NULL
                  AND since <= ?2 AND coalesce(lease_since <= ?2, 1) ORDER BY due, key LIMIT ?5"
+            }
+            Range::GaveUp => {
+                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND gave_up IS NOT NULL
+                 ORDER BY due, key LIMIT ?5"
             }
             Range::FromTheFuture => {
                 "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND due > ?2 AND gave_up IS NULL
@@ -124,63 +146,75 @@ pub(super) fn list(
     now: i64,
 ) -> Result<Vec<(String, Read<Record>)>, SqliteError> {
     let mut statement = connection.prepare_cached(range.select())?;
-    let (due, key) = match &page.after {
-        None => (-1, ""),
-        Some(after) => (columns::time(after.due), after.key.as_str()),
+    // The index is entered where the range begins.
+    let start = match range {
+        Range::Due => -1,
+        Range::Waiting | Range::FromTheFuture => now,
+        Range::GaveUp => NEVER - 1,
     };
+    let after = page.after.as_ref();
+    let after = after.map(|after| (columns::time(after.due), after.key.as_str()));
+    let (due, key) = after.filter(|&(due, _)| due > start).unwrap_or((start, ""));
     let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
     let rows = statement.query_map(params![namespace, now, due, key, limit], |row| {
-        Ok((row.get("key")?, read(row)))
+        Ok((row.get(place::KEY)?, read(row)))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn read(row: &Row<'_>) -> Read<Record> {
-    let interval = column::<Option<i64>>(row, "interval")?;
-    let gave_up = column::<Option<String>>(row, "gave_up")?;
+    let interval = column::<Option<i64>>(row, place::INTERVAL)?;
+    let gave_up = column::<Option<String>>(row, place::GAVE_UP)?;
     Ok(Record {
         state: match interval {
             // A clean slate, as an older schema leaves it.
             None => BackoffState::default(),
             Some(interval) => BackoffState {
-                failures: column(row, "failures")?,
-                interval: known(columns::to_duration(interval), "interval")?,
+                failures: column(row, place::FAILURES)?,
+                interval: known(columns::to_duration(interval), row, place::INTERVAL)?,
             },
         },
-        first_failure: time(row, "first_failure")?,
-        since: time(row, "since")?,
-        until: time(row, "until")?,
+        first_failure: time(row, place::FIRST_FAILURE)?,
+        since: time(row, place::SINCE)?,
+        until: time(row, place::UNTIL)?,
         gave_up: match gave_up {
             None => None,
-            Some(name) => Some(known(columns::to_reason(&name), "gave_up")?),
+            Some(name) => Some(known(columns::to_reason(&name), row, place::GAVE_UP)?),
         },
-        cause: column(row, "cause")?,
+        cause: column(row, place::CAUSE)?,
         lease: lease(row)?,
     })
 }
 
 fn lease(row: &Row<'_>) -> Read<Option<Lease>> {
-    let Some(token) = column::<Option<i64>>(row, "token")? else {
+    let Some(token) = column::<Option<i64>>(row, place::TOKEN)? else {
         return Ok(None);
     };
     Ok(Some(Lease {
-        token: known(u64::try_from(token).ok(), "token")?,
-        holder: column(row, "holder")?,
-        since: time(row, "lease_since")?,
-        until: time(row, "lease_until")?,
+        token: known(u64::try_from(token).ok(), row, place::TOKEN)?,
+        holder: column(row, place::HOLDER)?,
+        since: time(row, place::LEASE_SINCE)?,
+        until: time(row, place::LEASE_UNTIL)?,
     }))
 }
 
-fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &str) -> Read<T> {
-    row.get(name).map_err(|error| format!("{name}: {error}"))
+fn column<T: FromSql>(row: &Row<'_>, place: usize) -> Read<T> {
+    row.get(place)
+        .map_err(|error| format!("{}: {error}", name(row, place)))
 }
 
-fn time(row: &Row<'_>, name: &str) -> Read<SystemTime> {
-    known(columns::to_time(column(row, name)?), name)
+fn time(row: &Row<'_>, place: usize) -> Read<SystemTime> {
+    known(columns::to_time(column(row, place)?), row, place)
 }
 
-fn known<T>(value: Option<T>, name: &str) -> Read<T> {
-    value.ok_or_else(|| format!("{name} has a value that is not known"))
+fn known<T>(value: Option<T>, row: &Row<'_>, place: usize) -> Read<T> {
+    value.ok_or_else(|| format!("{} has a value that is not known", name(row, place)))
+}
+
+fn name<'a>(row: &'a Row<'_>, place: usize) -> &'a str {
+    row.as_ref()
+        .column_name(place)
+        .unwrap_or("a column that is not there")
 }
 
 pub(super) fn note(
@@ -191,7 +225,7 @@ pub(super) fn note(
     event: Event,
     cause: Option<&str>,
 ) -> Result<(), SqliteError> {
-    let cause = cause.filter(|_| matches!(event, Event::Failed | Event::Expired));
+    let cause = cause.filter(|_| columns::has_cause(event));
     let mut statement = connection.prepare_cached(
         "INSERT INTO relent_history (namespace, key, at, event, cause) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
@@ -214,11 +248,13 @@ pub(super) fn history(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// From the columns `at, event, cause`.
 fn entry(row: &Row<'_>) -> Read<Entry> {
+    let event = column::<String>(row, 1)?;
     Ok(Entry {
-        at: time(row, "at")?,
-        event: known(columns::to_event(&column::<String>(row, "event")?), "event")?,
-        cause: column(row, "cause")?,
+        at: time(row, 0)?,
+        event: known(columns::to_event(&event), row, 1)?,
+        cause: column(row, 2)?,
     })
 }
 

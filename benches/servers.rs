@@ -1,0 +1,316 @@
+//! Stores on servers beside hand-written SQL, or commands, that are as durable, in one run.
+//!
+//! `cargo bench --bench servers --features postgres,redis,tokio`. It starts its own servers, with
+//! their data in the directory for temporary files: PostgreSQL with its defaults, which wait for the
+//! disk, and Redis with `appendfsync always`, which does too.
+//!
+//! Both sides of a pair take turns in short rounds, so that whatever else the machine does hits both
+//! alike; told is the median round.
+
+#![cfg(unix)]
+
+#[path = "../tests/servers/mod.rs"]
+mod servers;
+
+use std::future::Future;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use relent::store::{AsyncStore, DurableTracker, Page, PostgresStore, RedisStore, Which};
+use relent::{Backoff, Jitter};
+use sqlx::postgres::PgPool;
+use sqlx::{query, raw_sql};
+
+const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(3600));
+
+/// Due at once, to be claimed again.
+const AT_ONCE: Backoff = Backoff::fixed(Duration::from_nanos(1)).jitter(Jitter::None);
+
+#[tokio::main]
+async fn main() {
+    // `cargo test` runs this too, only to see that it does.
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let rounds = if quick { 1 } else { 21 };
+    if let Some(server) = servers::postgres::Server::new(&[]) {
+        let pool = server.database().await;
+        let tracker = DurableTracker::new(PostgresStore::new(pool.clone()), POLICY);
+        tracker.store().migrate().await.expect("migrated");
+        raw_sql(BARE).execute(&pool).await.expect("a bare table");
+        settle(&tracker, &pool).await;
+        failures(&tracker, &pool, rounds).await;
+        batches(&tracker, &pool, rounds).await;
+        claims(&tracker, &pool, rounds).await;
+        due(
+            &tracker,
+            &pool,
+            if quick { 1000 } else { 1_000_000 },
+            rounds,
+        )
+        .await;
+    }
+    if let Some(server) = servers::redis::Server::new() {
+        redis(&server, rounds).await;
+    }
+}
+
+/// Fills both tables a little and has the database look at them, as it does by itself after a minute.
+async fn settle(tracker: &DurableTracker<PostgresStore>, pool: &PgPool) {
+    let keys: Vec<_> = (0..10_000).map(|n| format!("other {n}")).collect();
+    let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    assert!(tracker.record_failures(&pairs).await.is_ok());
+    let bare = "INSERT INTO bare SELECT key, 1, 1, now(), until, cause FROM relent;
+                VACUUM ANALYZE bare; VACUUM ANALYZE relent;";
+    for statement in bare.split(';') {
+        raw_sql(statement).execute(pool).await.expect("settled");
+    }
+}
+
+/// Calls each by turns, and tells the median times of one call.
+async fn by_turns<A: Future, B: Future>(
+    what: &str,
+    rounds: usize,
+    calls: u32,
+    mut ours: impl FnMut(u32) -> A,
+    mut bare: impl FnMut(u32) -> B,
+) {
+    let mut times = (vec![], vec![]);
+    for round in 0..rounds as u32 {
+        let began = Instant::now();
+        for n in 0..calls {
+            black_box(ours(round * calls + n).await);
+        }
+        times.0.push(began.elapsed() / calls);
+        let began = Instant::now();
+        for n in 0..calls {
+            black_box(bare(round * calls + n).await);
+        }
+        times.1.push(began.elapsed() / calls);
+    }
+    let median = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (ours, bare) = (median(times.0), median(times.1));
+    let ratio = ours.as_secs_f64() / bare.as_secs_f64();
+    println!("{what}: {ours:.1?}, bare {bare:.1?}: {ratio:.2} times");
+}
+
+/// What somebody would make by hand.
+const BARE: &str = "
+    CREATE TABLE bare (
+        key TEXT PRIMARY KEY, failures BIGINT NOT NULL, interval_ns BIGINT NOT NULL,
+        first_failure TIMESTAMPTZ NOT NULL, until TIMESTAMPTZ NOT NULL, cause TEXT NOT NULL,
+        holder TEXT, lease_until TIMESTAMPTZ
+    );
+    CREATE INDEX bare_until ON bare (until);
+";
+
+async fn failures(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: usize) {
+    by_turns(
+        "PostgreSQL: record_failure",
+        rounds,
+        100,
+        async |n| {
+            tracker
+                .record_failure(&format!("{}", n % 50), "broken")
+                .await
+                .expect("recorded")
+        },
+        async |n| {
+            let key = format!("{}", n % 50);
+            let mut connection = pool.acquire().await.expect("a connection");
+            black_box(
+                query("SELECT failures, interval_ns, now() FROM bare WHERE key = $1")
+                    .bind(&key)
+                    .fetch_optional(&mut *connection)
+                    .await
+                    .expect("read"),
+            );
+            let put = query(
+                "INSERT INTO bare VALUES ($1, $2, $3, now(), now() + INTERVAL '1 hour', $4)
+                 ON CONFLICT (key) DO UPDATE SET failures = excluded.failures,
+                    interval_ns = excluded.interval_ns, until = excluded.until,
+                    cause = excluded.cause",
+            );
+            let put = put
+                .bind(&key)
+                .bind(i64::from(n))
+                .bind(i64::from(n))
+                .bind("broken");
+            put.execute(&mut *connection).await.expect("written");
+        },
+    )
+    .await;
+}
+
+async fn batches(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: usize) {
+    for size in [100, 1000] {
+        let keys: Vec<_> = (0..size).map(|n| format!("batch {n}")).collect();
+        let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+        by_turns(
+            &format!("PostgreSQL: record_failures of {size}"),
+            rounds,
+            5,
+            async |_| tracker.record_failures(&pairs).await.expect("recorded"),
+            async |n| {
+                let mut connection = pool.acquire().await.expect("a connection");
+                black_box(
+                    query("SELECT key, failures, interval_ns, now() FROM bare WHERE key = ANY($1)")
+                        .bind(&keys)
+                        .fetch_all(&mut *connection)
+                        .await
+                        .expect("read"),
+                );
+                let numbers = vec![i64::from(n); size];
+                let put = query(
+                    "INSERT INTO bare
+                     SELECT key, failures, interval_ns, now(), now() + INTERVAL '1 hour', cause
+                     FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[])
+                        AS new (key, failures, interval_ns, cause)
+                     ON CONFLICT (key) DO UPDATE SET failures = excluded.failures,
+                        interval_ns = excluded.interval_ns, until = excluded.until,
+                        cause = excluded.cause",
+                );
+                let causes = vec!["broken"; size];
+                let put = put.bind(&keys).bind(&numbers).bind(&numbers).bind(causes);
+                put.execute(&mut *connection).await.expect("written");
+            },
+        )
+        .await;
+    }
+}
+
+async fn claims(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: usize) {
+    let store = tracker.store().namespace("claims").expect("a namespace");
+    let tracker = DurableTracker::new(store, AT_ONCE);
+    let keys: Vec<_> = (0..100 * rounds).map(|n| format!("claim {n}")).collect();
+    let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    assert!(tracker.record_failures(&pairs).await.is_ok());
+    query("UPDATE bare SET until = now() + INTERVAL '1 hour'")
+        .execute(pool)
+        .await
+        .expect("reset");
+    query(
+        "INSERT INTO bare SELECT key, 1, 1, now(), now(), 'broken' FROM UNNEST($1::TEXT[]) AS key",
+    )
+    .bind(&keys)
+    .execute(pool)
+    .await
+    .expect("written");
+    by_turns(
+        "PostgreSQL: claim_due(100)",
+        rounds,
+        1,
+        async |_| assert_eq!(tracker.claim_due(100).await.expect("claimed").len(), 100),
+        async |_| {
+            let claim = query(
+                "UPDATE bare SET holder = 'me', lease_until = now() + INTERVAL '30 s',
+                    until = now() + INTERVAL '30 s'
+                 WHERE key IN (
+                    SELECT key FROM bare WHERE until <= now() ORDER BY until LIMIT 100
+                    FOR UPDATE SKIP LOCKED
+                 ) RETURNING *",
+            );
+            let claimed = claim.fetch_all(pool).await.expect("claimed");
+            assert_eq!(claimed.len(), 100);
+        },
+    )
+    .await;
+}
+
+async fn due(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rows: i64, rounds: usize) {
+    query(
+        "INSERT INTO relent (namespace, key, revision, failures, interval_ns, first_failure, since,
+            until, due, written, cause)
+         SELECT 'due', 'key ' || n, n, 1, 1, now(), now(), time, time, now(), 'broken'
+         FROM (SELECT n, now() + (n - $1 / 2) * INTERVAL '1 millisecond' AS time
+               FROM generate_series(1, $1) AS n) AS new",
+    )
+    .bind(rows)
+    .execute(pool)
+    .await
+    .expect("written");
+    raw_sql("ANALYZE relent")
+        .execute(pool)
+        .await
+        .expect("analyzed");
+    let store = tracker.store().namespace("due").expect("a namespace");
+    for which in [Which::Due, Which::Waiting] {
+        by_turns(
+            &format!("PostgreSQL: the first 100 of {rows}, {which:?}"),
+            rounds,
+            20,
+            async |_| {
+                store
+                    .list(&Page::first(which, 100))
+                    .await
+                    .expect("listed")
+                    .len()
+            },
+            async |_| {
+                let list = query(
+                    "SELECT * FROM relent WHERE namespace = 'due' AND due <= now()
+                     ORDER BY due, key LIMIT 100",
+                );
+                list.fetch_all(pool).await.expect("listed").len()
+            },
+        )
+        .await;
+    }
+}
+
+async fn redis(server: &servers::redis::Server, rounds: usize) {
+    let connection = server.connection().await;
+    let tracker = DurableTracker::new(RedisStore::new(connection.clone()), POLICY);
+    by_turns(
+        "Redis: record_failure",
+        rounds,
+        100,
+        async |n| {
+            tracker
+                .record_failure(&format!("{}", n % 50), "broken")
+                .await
+                .expect("recorded")
+        },
+        async |n| {
+            let key = format!("bare {}", n % 50);
+            let mut connection = connection.clone();
+            let mut get = redis::pipe();
+            get.cmd("TIME").ignore().get(&key);
+            let _: (Option<String>,) = get.query_async(&mut connection).await.expect("read");
+            let mut put = redis::pipe();
+            put.set(&key, VALUE)
+                .ignore()
+                .zadd("bare due", &key, n)
+                .ignore();
+            put.exec_async(&mut connection).await.expect("written");
+        },
+    )
+    .await;
+    let keys: Vec<_> = (0..100).map(|n| format!("batch {n}")).collect();
+    let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    by_turns(
+        "Redis: record_failures of 100",
+        rounds,
+        5,
+        async |_| tracker.record_failures(&pairs).await.expect("recorded"),
+        async |n| {
+            let mut connection = connection.clone();
+            let mut get = redis::pipe();
+            get.cmd("TIME").ignore().mget(&keys);
+            let _: (Vec<Option<String>>,) = get.query_async(&mut connection).await.expect("read");
+            let mut put = redis::pipe();
+            for key in &keys {
+                put.set(key, VALUE)
+                    .ignore()
+                    .zadd("bare due", key, n)
+                    .ignore();
+            }
+            put.exec_async(&mut connection).await.expect("written");
+        },
+    )
+    .await;
+}
+
+/// As long as a record.
+const VALUE: &str = "{\"failures\":1,\"interval\":\"1s\",\"first_failure\":\"2026-05-01T12:00:00.123456Z\",\"since\":\"2026-05-01T12:00:00.123456Z\",\"until\":\"2026-05-01T12:00:01.123456Z\",\"cause\":\"broken\"}";

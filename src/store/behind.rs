@@ -1,0 +1,132 @@
+//! What a tracker in memory came to since it was last written to a store.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use super::change::Change;
+use super::key::InvalidKey;
+use super::listing::Listed;
+use super::record::{Record, after, between};
+use super::step;
+use crate::state::{BackoffState, Snapshot, SnapshotKey};
+
+/// What the store knows, as far as this process wrote or read it.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    written: HashMap<String, SnapshotKey<String>>,
+}
+
+/// A key as it is now, or that it is no longer failing.
+pub(super) struct Changed {
+    pub(super) key: String,
+    now: Option<SnapshotKey<String>>,
+}
+
+impl Behind {
+    /// What is to be written so that the store knows what the snapshot does, of the keys that a
+    /// store takes.
+    pub(super) fn changes(&self, snapshot: &Snapshot<String>) -> Vec<Changed> {
+        let mut gone = self.written.clone();
+        let mut changes: Vec<_> = snapshot
+            .keys
+            .iter()
+            .filter(|now| InvalidKey::check(&now.key).is_ok())
+            .filter(|now| {
+                let written = gone.remove(&now.key);
+                written.is_none_or(|written| Behind::differs(&written, now))
+            })
+            .map(|now| Changed {
+                key: now.key.clone(),
+                now: Some(now.clone()),
+            })
+            .collect();
+        changes.extend(gone.into_keys().map(|key| Changed { key, now: None }));
+        changes
+    }
+
+    /// Whether there was a failure between the two. Their times alone may differ a little: a
+    /// snapshot is in times of day, and a tracker goes by another clock.
+    fn differs(a: &SnapshotKey<String>, b: &SnapshotKey<String>) -> bool {
+        let count = |key: &SnapshotKey<String>| (key.failures, key.interval, key.gave_up);
+        let moved = between(a.until, b.until).max(between(b.until, a.until));
+        count(a) != count(b) || moved > Duration::from_millis(1)
+    }
+
+    /// Notes that the changes are in the store.
+    pub(super) fn written(&mut self, changes: Vec<Changed>) {
+        for Changed { key, now } in changes {
+            match now {
+                Some(now) => self.written.insert(key, now),
+                None => self.written.remove(&key),
+            };
+        }
+    }
+
+    /// Takes in what the store knows, told at its time `now`, and returns it for the tracker, whose
+    /// time of day is `wall`.
+    pub(super) fn read(
+        &mut self,
+        listed: Vec<Listed>,
+        now: SystemTime,
+        wall: SystemTime,
+    ) -> Snapshot<String> {
+        let failing = listed
+            .into_iter()
+            .filter(|listed| !listed.record.state.is_healthy());
+        let keys = failing.map(|Listed { key, record }| SnapshotKey {
+            key,
+            failures: record.state.failures,
+            interval: record.state.interval,
+            first_failure: moved(record.first_failure, now, wall),
+            until: moved(record.until, now.max(record.since), wall),
+            gave_up: record.gave_up,
+        });
+        let keys: Vec<_> = keys.collect();
+        let written = keys.iter().map(|kept| (kept.key.clone(), kept.clone()));
+        self.written.extend(written);
+        Snapshot::new(wall, keys)
+    }
+}
+
+/// The transitions that make the changes. A lease and a cause that the store knows of stay.
+pub(super) fn transitions(
+    changes: &[Changed],
+    taken_at: SystemTime,
+) -> impl FnMut(usize, Option<&Record>, SystemTime) -> Change<()> + Send + 'static {
+    let kept: Vec<_> = changes.iter().map(|changed| changed.now.clone()).collect();
+    move |n, record, now| match kept.get(n) {
+        Some(Some(kept)) => Change::put(merged(record, kept, taken_at, now), ()),
+        _ => step::success()(record, now).silent(),
+    }
+}
+
+fn merged(
+    record: Option<&Record>,
+    kept: &SnapshotKey<String>,
+    taken_at: SystemTime,
+    now: SystemTime,
+) -> Record {
+    let (cause, lease) = record.map_or_else(Default::default, |record| {
+        (record.cause.clone(), record.lease.clone())
+    });
+    Record {
+        state: BackoffState {
+            failures: kept.failures,
+            interval: kept.interval,
+        },
+        first_failure: moved(kept.first_failure, taken_at, now),
+        since: now,
+        until: moved(kept.until, taken_at, now),
+        gave_up: kept.gave_up,
+        cause,
+        lease,
+    }
+}
+
+/// As far from `other` as `time` is from `one`: the same moment by another clock.
+fn moved(time: SystemTime, one: SystemTime, other: SystemTime) -> SystemTime {
+    match time.duration_since(one) {
+        Ok(ahead) => after(other, ahead),
+        Err(behind) => other.checked_sub(behind.duration()).unwrap_or(other),
+    }
+}

@@ -1,0 +1,109 @@
+//! A tracker in memory, written behind to a store.
+
+use std::fmt;
+
+use parking_lot::Mutex;
+
+use super::Store;
+use crate::clock::{Clock, MonotonicClock};
+use crate::state::BackoffTracker;
+use crate::store::behind::{self, Behind};
+use crate::store::listing::{Page, Which};
+
+/// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a disk.
+///
+/// The tracker answers from memory, as ever: recording a failure costs nothing more. Every
+/// [`flush`](Self::flush) writes to the store what changed since the last, in one commit, by
+/// comparing the tracker with what was written. **A crash loses what came after the last flush**, so
+/// flush as often as you would hate to lose: every second, say, and before the program ends.
+///
+/// The store's keys, or a namespace of them, must be this process's alone while it runs. Keys that
+/// no store takes stay in memory only.
+///
+/// ```
+/// use relent::{Backoff, BackoffTracker, Readiness};
+/// use relent::store::{MemoryStore, blocking::WriteBehind};
+/// use std::sync::Arc;
+///
+/// let store = Arc::new(MemoryStore::new());
+/// let behind = WriteBehind::open(Arc::clone(&store), BackoffTracker::new(Backoff::DEFAULT))?;
+/// let _ = behind.tracker().record_failure("mx.example.org");
+/// assert_eq!(behind.flush()?, 1);
+///
+/// // After a restart:
+/// let behind = WriteBehind::open(store, BackoffTracker::new(Backoff::DEFAULT))?;
+/// assert!(matches!(behind.tracker().check("mx.example.org"), Readiness::Wait(_)));
+/// # Ok::<(), std::convert::Infallible>(())
+/// ```
+pub struct WriteBehind<S, C = MonotonicClock> {
+    store: S,
+    tracker: BackoffTracker<String, C>,
+    behind: Mutex<Behind>,
+}
+
+/// How many keys are read at a time.
+const PAGE: usize = 10_000;
+
+impl<S: Store, C: Clock> WriteBehind<S, C> {
+    /// Puts a tracker in front of a store, and has it go on from what the store knows.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub fn open(
+        store: S,
+        tracker: BackoffTracker<String, C>,
+    ) -> Result<WriteBehind<S, C>, S::Error> {
+        let mut behind = Behind::default();
+        for which in [Which::Due, Which::Waiting, Which::GaveUp] {
+            let mut page = Page::first(which, PAGE);
+            loop {
+                let listed = store.list(&page)?;
+                let Some(last) = listed.last() else { break };
+                page = page.after(last);
+                let (_, now) = store.load("")?;
+                let wall = tracker.wall();
+                tracker.restore(behind.read(listed, now, wall));
+            }
+        }
+        Ok(WriteBehind {
+            store,
+            tracker,
+            behind: Mutex::new(behind),
+        })
+    }
+
+    /// The tracker, to be asked and told.
+    #[must_use]
+    pub fn tracker(&self) -> &BackoffTracker<String, C> {
+        &self.tracker
+    }
+
+    /// Writes what changed since the last flush. Returns how many keys did.
+    ///
+    /// Takes time that grows with the keys that are tracked, all of which are looked at; nobody who
+    /// uses the tracker waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The store's. What was not written is written by the next flush.
+    pub fn flush(&self) -> Result<usize, S::Error> {
+        let mut behind = self.behind.lock();
+        let snapshot = self.tracker.snapshot();
+        let changes = behind.changes(&snapshot);
+        let count = changes.len();
+        let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
+        let transitions = behind::transitions(&changes, snapshot.taken_at);
+        if !keys.is_empty() {
+            self.store.update_all(&keys, transitions)?;
+        }
+        behind.written(changes);
+        Ok(count)
+    }
+}
+
+impl<S, C> fmt::Debug for WriteBehind<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBehind").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+//! Several changes to the document, written at once.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::Content;
+use super::disk::FileError;
+use crate::store::memory::Kept;
+
+/// What [`FileStore::transaction`](super::FileStore::transaction) is doing: hand it to a tracker's
+/// verbs whose names end in `_in`.
+#[derive(Debug)]
+pub struct FileTransaction {
+    content: Content,
+    now: SystemTime,
+    written: bool,
+}
+
+impl FileTransaction {
+    pub(super) fn new(content: Content, now: SystemTime) -> FileTransaction {
+        FileTransaction {
+            content,
+            now,
+            written: false,
+        }
+    }
+
+    /// The store's time, the same throughout.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    /// Puts data of the program's own in the place of whatever there was: anything that `serde` can
+    /// write as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Data`] for what has no form in JSON, such as a map whose keys are no strings.
+    pub fn put_data<D: Serialize>(&mut self, data: &D) -> Result<(), FileError> {
+        let data = serde_json::to_value(data).map_err(|error| FileError::Data {
+            why: error.to_string(),
+        })?;
+        self.content.data = Some(data);
+        self.written = true;
+        Ok(())
+    }
+
+    /// Makes a change that says whether there is anything to write.
+    pub(super) fn change<R>(
+        &mut self,
+        change: impl FnOnce(&mut Kept, SystemTime) -> (bool, R),
+    ) -> R {
+        let (written, answer) = change(&mut self.content.kept, self.now);
+        self.written |= written;
+        answer
+    }
+
+    pub(super) fn look<R>(&self, look: impl FnOnce(&Content, SystemTime) -> R) -> R {
+        look(&self.content, self.now)
+    }
+
+    pub(super) fn end(self) -> (Content, bool) {
+        (self.content, self.written)
+    }
+}

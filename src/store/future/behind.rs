@@ -1,0 +1,88 @@
+//! A tracker in memory, written behind to a store.
+
+use std::fmt;
+
+use parking_lot::Mutex;
+
+use super::AsyncStore;
+use crate::clock::{Clock, MonotonicClock};
+use crate::state::BackoffTracker;
+use crate::store::behind::{self, Behind};
+use crate::store::listing::{Page, Which};
+
+/// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a store.
+///
+/// The same as [`blocking::WriteBehind`](crate::store::blocking::WriteBehind), async.
+pub struct WriteBehind<S, C = MonotonicClock> {
+    store: S,
+    tracker: BackoffTracker<String, C>,
+    behind: Mutex<Behind>,
+}
+
+/// How many keys are read at a time.
+const PAGE: usize = 10_000;
+
+impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
+    /// Puts a tracker in front of a store, and has it go on from what the store knows.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn open(
+        store: S,
+        tracker: BackoffTracker<String, C>,
+    ) -> Result<WriteBehind<S, C>, S::Error> {
+        let mut behind = Behind::default();
+        for which in [Which::Due, Which::Waiting, Which::GaveUp] {
+            let mut page = Page::first(which, PAGE);
+            loop {
+                let listed = store.list(&page).await?;
+                let Some(last) = listed.last() else { break };
+                page = page.after(last);
+                let (_, now) = store.load("").await?;
+                let wall = tracker.wall();
+                tracker.restore(behind.read(listed, now, wall));
+            }
+        }
+        Ok(WriteBehind {
+            store,
+            tracker,
+            behind: Mutex::new(behind),
+        })
+    }
+
+    /// The tracker, to be asked and told.
+    #[must_use]
+    pub fn tracker(&self) -> &BackoffTracker<String, C> {
+        &self.tracker
+    }
+
+    /// Writes what changed since the last flush. Returns how many keys did.
+    ///
+    /// Takes time that grows with the keys that are tracked, all of which are looked at; nobody who
+    /// uses the tracker waits for it. Dropped midway, it leaves the changes to the next flush.
+    ///
+    /// # Errors
+    ///
+    /// The store's. What was not written is written by the next flush.
+    pub async fn flush(&self) -> Result<usize, S::Error> {
+        let snapshot = self.tracker.snapshot();
+        // Not locked while the store is waited for. Of two flushes at once the next sets right what
+        // the slower may have undone.
+        let changes = self.behind.lock().changes(&snapshot);
+        let count = changes.len();
+        let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
+        let transitions = behind::transitions(&changes, snapshot.taken_at);
+        if !keys.is_empty() {
+            self.store.update_all(&keys, transitions).await?;
+        }
+        self.behind.lock().written(changes);
+        Ok(count)
+    }
+}
+
+impl<S, C> fmt::Debug for WriteBehind<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBehind").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,87 @@
+//! What can go wrong with a server.
+
+use std::fmt;
+
+use crate::store::rounds::Contended;
+use crate::store::unreadable::Unreadable;
+
+/// What can go wrong with a [`PostgresStore`](super::PostgresStore).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PostgresError {
+    /// A table or a row cannot be read for what it is.
+    Unreadable(Unreadable),
+    /// The tables are missing, or older than this version needs them: see
+    /// [`migrate`](super::PostgresStore::migrate).
+    NotMigrated,
+    /// A change was to be made within the caller's transaction, and sqlx has none open.
+    NoTransaction,
+    /// Others changed the same keys each time that it was tried. Nothing was written.
+    Contended,
+    /// The database failed.
+    Postgres(sqlx::Error),
+}
+
+impl PostgresError {
+    /// Whether the database asks to try the same again: it could not put this in order with what
+    /// others did, and has written nothing.
+    pub(super) fn is_conflict(&self) -> bool {
+        match self {
+            PostgresError::Contended => true,
+            // serialization_failure, deadlock_detected
+            PostgresError::Postgres(error) => is(error, &["40001", "40P01"]),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the database's error has one of these codes.
+pub(super) fn is(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
+}
+
+impl From<Contended> for PostgresError {
+    fn from(_: Contended) -> PostgresError {
+        PostgresError::Contended
+    }
+}
+
+impl From<sqlx::Error> for PostgresError {
+    fn from(error: sqlx::Error) -> PostgresError {
+        // undefined_table, undefined_column
+        if is(&error, &["42P01", "42703"]) {
+            return PostgresError::NotMigrated;
+        }
+        PostgresError::Postgres(error)
+    }
+}
+
+impl fmt::Display for PostgresError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PostgresError::Unreadable(unreadable) => unreadable.fmt(f),
+            PostgresError::NotMigrated => {
+                f.write_str("the database lacks relent's tables, or their columns; call `migrate`")
+            }
+            PostgresError::NoTransaction => {
+                f.write_str("no transaction is open on the connection; begin one with sqlx")
+            }
+            PostgresError::Contended => {
+                f.write_str("others changed the same keys time and again; nothing was written")
+            }
+            PostgresError::Postgres(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PostgresError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PostgresError::Postgres(error) => error.source(),
+            _ => None,
+        }
+    }
+}

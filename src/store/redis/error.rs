@@ -1,0 +1,60 @@
+//! What can go wrong with a server.
+
+use std::fmt;
+
+use crate::store::rounds::Contended;
+use crate::store::unreadable::Unreadable;
+
+/// What can go wrong with a [`RedisStore`](super::RedisStore).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RedisError {
+    /// A value cannot be read for what it is.
+    Unreadable(Unreadable),
+    /// Others changed the same keys each time that it was tried. Some of the changes of a batch may
+    /// have been made.
+    Contended,
+    /// The server failed, or answered what no script of ours does.
+    Redis(redis::RedisError),
+}
+
+impl From<redis::RedisError> for RedisError {
+    fn from(error: redis::RedisError) -> RedisError {
+        RedisError::Redis(error)
+    }
+}
+
+impl From<serde_json::Error> for RedisError {
+    fn from(error: serde_json::Error) -> RedisError {
+        RedisError::Redis(redis::RedisError::from((
+            redis::ErrorKind::Client,
+            "a record cannot be written as JSON",
+            error.to_string(),
+        )))
+    }
+}
+
+impl From<Contended> for RedisError {
+    fn from(_: Contended) -> RedisError {
+        RedisError::Contended
+    }
+}
+
+impl fmt::Display for RedisError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RedisError::Unreadable(unreadable) => unreadable.fmt(f),
+            RedisError::Contended => f.write_str("others changed the same keys time and again"),
+            RedisError::Redis(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RedisError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RedisError::Redis(error) => error.source(),
+            _ => None,
+        }
+    }
+}

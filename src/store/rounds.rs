@@ -1,0 +1,72 @@
+//! Changing several keys where others may come in the way: optimistically, round after round.
+
+use std::collections::HashSet;
+
+/// The changes still to be made, and the answers of those that were.
+pub(super) struct Rounds<'a, R> {
+    left: Vec<Place<'a>>,
+    answers: Vec<Option<R>>,
+    conflicts: usize,
+}
+
+/// A key, and its place among all.
+pub(super) type Place<'a> = (usize, &'a str);
+
+/// Others changed the same keys each time.
+#[derive(Debug)]
+pub(super) struct Contended;
+
+impl<'a, R> Rounds<'a, R> {
+    /// How often others may come in the way.
+    pub(super) const MOST: usize = 64;
+
+    pub(super) fn of(keys: &[&'a str]) -> Rounds<'a, R> {
+        Rounds {
+            left: keys.iter().copied().enumerate().collect(),
+            answers: keys.iter().map(|_| None).collect(),
+            conflicts: 0,
+        }
+    }
+
+    /// The next changes to make, at most so many, of no key twice; none when all are made. In the order
+    /// of their keys, so that of two who lock several of them, one waits for the other.
+    pub(super) fn next(&mut self, most: usize) -> Result<Vec<Place<'a>>, Contended> {
+        if self.conflicts > Self::MOST {
+            return Err(Contended);
+        }
+        let mut seen = HashSet::new();
+        let places = std::mem::take(&mut self.left).into_iter();
+        let (mut now, later): (Vec<_>, _) =
+            places.partition(|&(_, key)| seen.len() < most && seen.insert(key));
+        now.sort_unstable_by_key(|&(_, key)| key);
+        self.left = later;
+        Ok(now)
+    }
+
+    /// Whether others have come in the way before.
+    pub(super) fn is_contended(&self) -> bool {
+        self.conflicts > 0
+    }
+
+    /// Notes the answers of a round; `None` where somebody came in the way.
+    pub(super) fn made(&mut self, places: Vec<Place<'a>>, answers: Vec<Option<R>>) {
+        let mut missed = places.len() > answers.len();
+        let mut answers = answers.into_iter();
+        for place in places {
+            let slot = self.answers.get_mut(place.0);
+            if let (Some(answer), Some(slot)) = (answers.next().flatten(), slot) {
+                *slot = Some(answer);
+            } else {
+                missed = true;
+                self.left.push(place);
+            }
+        }
+        self.left.sort_unstable();
+        self.conflicts += usize::from(missed);
+    }
+
+    pub(super) fn answers(self) -> Result<Vec<R>, Contended> {
+        let answers = self.answers.into_iter();
+        answers.collect::<Option<_>>().ok_or(Contended)
+    }
+}

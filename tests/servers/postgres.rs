@@ -1,0 +1,178 @@
+//! A PostgreSQL server to throw away.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+use super::process::{Process, find, or_skip};
+
+/// A server over a Unix socket. It forgets what the operating system had not written when the
+/// machine crashes, as no test makes it do; it does not forget when it is killed itself.
+#[derive(Debug)]
+pub(crate) struct Server {
+    postgres: PathBuf,
+    directory: PathBuf,
+    settings: Vec<String>,
+    process: Mutex<Option<Process>>,
+}
+
+/// The one that the tests of this process share. `None` if there is none to be had.
+pub(crate) fn shared() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    SERVER.get_or_init(|| Server::new(&["fsync=off"])).as_ref()
+}
+
+impl Server {
+    pub(crate) fn new(settings: &[&str]) -> Option<Server> {
+        let programs = find("initdb").zip(find("postgres"));
+        let (initdb, postgres) = or_skip(programs, "PostgreSQL")?;
+        let directory = tempfile::tempdir().expect("a directory").keep();
+        if is_root() {
+            let owned = Command::new("chown")
+                .arg("postgres")
+                .arg(&directory)
+                .status();
+            assert!(owned.expect("chown").success());
+        }
+        let data = directory.join("data");
+        let made = command(&[
+            text(&initdb),
+            "--pgdata",
+            text(&data),
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-sync",
+        ]);
+        let made = Command::new(made[0]).args(&made[1..]).output();
+        let made = made.expect("initdb");
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let server = Server {
+            postgres,
+            directory,
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            process: Mutex::default(),
+        };
+        server.start();
+        Some(server)
+    }
+
+    pub(crate) fn start(&self) {
+        let data = self.directory.join("data");
+        let mut words = vec![
+            text(&self.postgres),
+            "-D",
+            text(&data),
+            "-k",
+            text(&self.directory),
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "max_connections=200",
+        ];
+        for setting in &self.settings {
+            words.extend(["-c", setting]);
+        }
+        let process = Process::start(&command(&words), &self.directory);
+        *self.process.lock() = Some(process);
+    }
+
+    /// Ends it by a signal: QUIT at once, as in a crash; INT in good order.
+    pub(crate) fn stop(&self, signal: &str) {
+        if let Some(process) = self.process.lock().take() {
+            process.stop(signal);
+        }
+    }
+
+    /// Where another process finds it.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Connections to a new database.
+    pub(crate) async fn database(&self) -> PgPool {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test{}", COUNT.fetch_add(1, Relaxed));
+        self.wait().await;
+        let admin = pool(&self.directory, "postgres", 1);
+        // The name is our own.
+        sqlx::query(&format!("CREATE DATABASE {name}"))
+            .execute(&admin)
+            .await
+            .expect("a database");
+        pool(&self.directory, &name, 20)
+    }
+
+    /// Waits until it answers.
+    pub(crate) async fn wait(&self) {
+        let started = Instant::now();
+        while let Err(error) = options(&self.directory, "postgres").connect().await {
+            if started.elapsed() > Duration::from_secs(30) {
+                let log = fs::read_to_string(self.directory.join("log"));
+                panic!("no server: {error}: {}", log.unwrap_or_default());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop("QUIT");
+        drop(fs::remove_dir_all(&self.directory));
+    }
+}
+
+/// Connections to a database of the server in this directory.
+pub(crate) fn pool(directory: &Path, database: &str, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .test_before_acquire(false)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_lazy_with(options(directory, database))
+}
+
+pub(crate) fn options(directory: &Path, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new()
+        .socket(directory)
+        .username("postgres")
+        .database(database)
+}
+
+/// It refuses to run as root.
+fn command<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let mut command = vec![];
+    if is_root() {
+        command.extend([
+            "setpriv",
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+        ]);
+    }
+    command.extend(words);
+    command
+}
+
+fn is_root() -> bool {
+    static IS_ROOT: OnceLock<bool> = OnceLock::new();
+    *IS_ROOT.get_or_init(|| {
+        let id = Command::new("id").arg("-u").output().expect("id");
+        id.stdout.trim_ascii() == b"0"
+    })
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of ours")
+}

@@ -1,0 +1,103 @@
+//! A Redis server to throw away.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::Client;
+use redis::aio::MultiplexedConnection;
+
+use super::process::{Process, find, or_skip};
+
+/// A server over a Unix socket, which keeps what it answered over a crash of its own.
+#[derive(Debug)]
+pub(crate) struct Server {
+    program: PathBuf,
+    directory: PathBuf,
+    process: Mutex<Option<Process>>,
+}
+
+/// The one that the tests of this process share. `None` if there is none to be had.
+pub(crate) fn shared() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    SERVER.get_or_init(Server::new).as_ref()
+}
+
+impl Server {
+    pub(crate) fn new() -> Option<Server> {
+        let program = or_skip(find("redis-server"), "Redis")?;
+        let server = Server {
+            program,
+            directory: tempfile::tempdir().expect("a directory").keep(),
+            process: Mutex::default(),
+        };
+        server.start();
+        Some(server)
+    }
+
+    pub(crate) fn start(&self) {
+        let socket = socket(&self.directory);
+        let text = |path: &Path| path.to_str().expect("a path of ours").to_owned();
+        let (program, directory) = (text(&self.program), text(&self.directory));
+        let words = [
+            &program,
+            "--port",
+            "0",
+            "--unixsocket",
+            &text(&socket),
+            "--dir",
+            &directory,
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+            "--save",
+            "",
+        ];
+        *self.process.lock() = Some(Process::start(&words, &self.directory));
+    }
+
+    pub(crate) fn stop(&self, signal: &str) {
+        if let Some(process) = self.process.lock().take() {
+            process.stop(signal);
+        }
+    }
+
+    /// Where another process finds it.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A connection, once it answers.
+    pub(crate) async fn connection(&self) -> MultiplexedConnection {
+        let started = Instant::now();
+        loop {
+            match connect(&self.directory).await {
+                Ok(connection) => return connection,
+                Err(error) if started.elapsed() > Duration::from_secs(20) => panic!("{error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop("KILL");
+        drop(fs::remove_dir_all(&self.directory));
+    }
+}
+
+fn socket(directory: &Path) -> PathBuf {
+    directory.join("socket")
+}
+
+/// A connection to the server in this directory.
+pub(crate) async fn connect(directory: &Path) -> redis::RedisResult<MultiplexedConnection> {
+    let client = Client::open(format!("unix://{}", socket(directory).display()))?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    redis::cmd("PING").exec_async(&mut connection).await?;
+    Ok(connection)
+}

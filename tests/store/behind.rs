@@ -1,0 +1,127 @@
+//! A tracker in memory, written behind to a store.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, UNIX_EPOCH};
+
+use relent::clock::{Clock, ManualClock};
+use relent::store::blocking::{DurableTracker, WriteBehind};
+use relent::store::{self, MemoryStore};
+use relent::{Backoff, BackoffTracker, Readiness, random};
+
+const SECOND: Duration = Duration::from_secs(1);
+const POLICY: Backoff =
+    Backoff::exponential(SECOND, Duration::from_secs(600)).give_up_after_failures(6);
+
+type Tracker = BackoffTracker<String, ManualClock>;
+
+fn tracker(clock: &ManualClock) -> Tracker {
+    BackoffTracker::builder(POLICY).clock(clock.clone()).build()
+}
+
+/// A clock whose time and time of day have nothing to do with each other.
+fn clock(wall: u64) -> ManualClock {
+    let clock = ManualClock::new();
+    clock.advance(7 * SECOND);
+    clock.set_wall(UNIX_EPOCH + Duration::from_secs(wall));
+    clock
+}
+
+#[test]
+fn a_restart_goes_on_from_the_last_flush_whatever_the_clocks_say() {
+    let stores = clock(5_000_000);
+    let store = Arc::new(MemoryStore::with_clock(stores.clone()));
+    for round in 0..20 {
+        // Each process has a clock of its own, ahead of the store's or behind.
+        let own = clock(4_000_000 + 100_000 * round);
+        let pass = |time| {
+            own.advance(time);
+            stores.advance(time);
+        };
+        let behind = WriteBehind::open(Arc::clone(&store), tracker(&own)).unwrap();
+        for n in 0..200 {
+            let draw = random::draw(round, n);
+            let key = format!("{}", draw % 20);
+            match (draw >> 32) % 5 {
+                0..=2 => drop(format!("{:?}", behind.tracker().record_failure(&key))),
+                3 => drop(behind.tracker().record_success(&key)),
+                _ => pass(Duration::from_millis(draw >> 50)),
+            }
+        }
+        behind.flush().unwrap();
+        let other = clock(123);
+        let again = WriteBehind::open(Arc::clone(&store), tracker(&other)).unwrap();
+        assert_eq!(again.tracker().len(), behind.tracker().len());
+        for key in (0..20).map(|key| key.to_string()) {
+            let (one, two) = (behind.tracker().get(&key), again.tracker().get(&key));
+            assert_eq!(one, two, "{key}");
+        }
+        // Those who ask the store itself are told the same.
+        let durable = DurableTracker::new(Arc::clone(&store), POLICY);
+        for key in (0..20).map(|key| key.to_string()) {
+            let told = durable.check(&key).unwrap();
+            assert_eq!(told, behind.tracker().check(&key), "{key}");
+        }
+    }
+}
+
+#[test]
+fn a_flush_writes_what_changed_and_nothing_else() {
+    let clock = clock(1_000_000);
+    let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let behind = WriteBehind::open(Arc::clone(&store), tracker(&clock)).unwrap();
+    let fail = |key: &str| assert!(behind.tracker().record_failure(key).delay().is_some());
+    assert_eq!(behind.flush(), Ok(0));
+    fail("a");
+    fail("b");
+    assert_eq!(behind.flush(), Ok(2));
+    clock.advance(SECOND);
+    assert_eq!(behind.flush(), Ok(0));
+    fail("b");
+    assert!(behind.tracker().record_success("a").is_some());
+    fail("no\0key");
+    assert_eq!(behind.flush(), Ok(2));
+    assert_eq!(store.len(), 1);
+    assert!(behind.tracker().forget("b"));
+    fail("b");
+    assert_eq!(behind.flush(), Ok(1), "a new streak");
+    // What came after the last flush is lost.
+    fail("c");
+    let again = WriteBehind::open(store, tracker(&clock)).unwrap();
+    assert_eq!(again.tracker().check("c"), Readiness::Ready);
+    assert!(matches!(again.tracker().check("b"), Readiness::Wait(_)));
+    assert_eq!(again.flush(), Ok(0));
+}
+
+#[test]
+fn the_async_face_does_the_same() {
+    fn ready<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    let clock = clock(1_000_000);
+    let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let behind = ready(store::WriteBehind::open(
+        Arc::clone(&store),
+        tracker(&clock),
+    ))
+    .unwrap();
+    for _ in 0..6 {
+        let _ = behind.tracker().record_failure("gone");
+    }
+    assert!(behind.tracker().record_failure("key").delay().is_some());
+    assert_eq!(ready(behind.flush()), Ok(2));
+    assert_eq!(ready(behind.flush()), Ok(0));
+    let again = ready(store::WriteBehind::open(store, tracker(&clock))).unwrap();
+    assert!(matches!(
+        again.tracker().check("gone"),
+        Readiness::GaveUp(_)
+    ));
+    assert_eq!(again.tracker().get("key"), behind.tracker().get("key"));
+    assert!(clock.wall() > UNIX_EPOCH);
+}

@@ -1,0 +1,71 @@
+//! A record as JSON: whatever is written is read back, and whatever is read does no harm.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proptest::prelude::*;
+use relent::store::{Lease, Record};
+use relent::{BackoffState, GiveUpReason};
+
+fn time() -> impl Strategy<Value = SystemTime> {
+    let nanos = prop_oneof![0..i64::MAX as u64, Just(0), Just(i64::MAX as u64)];
+    nanos.prop_map(|nanos| UNIX_EPOCH + Duration::from_nanos(nanos))
+}
+
+fn lease() -> impl Strategy<Value = Lease> {
+    (any::<u64>(), any::<String>(), time(), time()).prop_map(|(token, holder, since, until)| {
+        Lease {
+            token,
+            holder,
+            since,
+            until,
+        }
+    })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let state = (any::<u32>(), any::<u64>());
+    let reason = prop_oneof![Just(GiveUpReason::Failures), Just(GiveUpReason::Elapsed)];
+    let rest = (
+        proptest::option::of(reason),
+        any::<String>(),
+        proptest::option::of(lease()),
+    );
+    (state, time(), time(), time(), rest).prop_map(
+        |((failures, interval), first_failure, since, until, (gave_up, cause, lease))| Record {
+            state: BackoffState {
+                failures,
+                interval: Duration::from_nanos(interval),
+            },
+            first_failure,
+            since,
+            until,
+            gave_up,
+            cause,
+            lease,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(record in record()) {
+        let json = serde_json::to_string(&record).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+    }
+
+    #[test]
+    fn p5_what_is_damaged_is_an_error_or_a_record(
+        record in record(),
+        at in any::<prop::sample::Index>(),
+        with in any::<Vec<u8>>(),
+    ) {
+        let mut json = serde_json::to_vec(&record).unwrap();
+        let at = at.index(json.len());
+        let end = json.len().min(at + with.len());
+        json.splice(at..end, with);
+        if let Ok(record) = serde_json::from_slice::<Record>(&json) {
+            let again = serde_json::to_vec(&record).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Record>(&again).unwrap(), record);
+        }
+    }
+}

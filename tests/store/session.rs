@@ -1,0 +1,277 @@
+//! Sessions: heartbeats through transient errors, until a lease has really run out.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use relent::clock::ManualClock;
+use relent::store::blocking::{self, Store};
+use relent::store::{
+    Change, DurableTracker, Inline, Listed, MemoryStore, Options, Page, Record, StartError,
+};
+use relent::{Backoff, Jitter};
+
+const SECOND: Duration = Duration::from_secs(1);
+const POLICY: Backoff = Backoff::fixed(SECOND).jitter(Jitter::None);
+const TIME_TO_LIVE: Duration = Duration::from_secs(30);
+
+/// A store that is away when told so.
+#[derive(Clone)]
+struct Flaky {
+    store: Arc<MemoryStore<ManualClock>>,
+    away: Arc<AtomicBool>,
+    calls: Arc<AtomicU32>,
+}
+
+#[derive(Debug)]
+struct Away;
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("away")
+    }
+}
+
+impl std::error::Error for Away {}
+
+impl Flaky {
+    fn new(clock: &ManualClock) -> Flaky {
+        Flaky {
+            store: Arc::new(MemoryStore::with_clock(clock.clone())),
+            away: Arc::default(),
+            calls: Arc::default(),
+        }
+    }
+
+    fn there(&self) -> Result<&MemoryStore<ManualClock>, Away> {
+        self.calls.fetch_add(1, SeqCst);
+        if self.away.load(SeqCst) {
+            Err(Away)
+        } else {
+            Ok(&self.store)
+        }
+    }
+}
+
+impl Store for Flaky {
+    type Error = Away;
+
+    fn update<R>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+    ) -> Result<R, Away> {
+        let Ok(answer) = Store::update(self.there()?, key, change);
+        Ok(answer)
+    }
+
+    fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Away> {
+        let Ok(loaded) = Store::load(self.there()?, key);
+        Ok(loaded)
+    }
+
+    fn list(&self, page: &Page) -> Result<Vec<Listed>, Away> {
+        let Ok(listed) = Store::list(self.there()?, page);
+        Ok(listed)
+    }
+}
+
+fn options(clock: &ManualClock) -> Options {
+    Options::new(POLICY)
+        .holder("worker")
+        .time_to_live(TIME_TO_LIVE)
+        .clock(clock.clone())
+        .seed(1)
+}
+
+#[test]
+fn p2_a_session_expires_only_once_a_lease_has_run_out() {
+    let clock = ManualClock::new();
+    let flaky = Flaky::new(&clock);
+    let tracker = blocking::DurableTracker::new(flaky.clone(), options(&clock));
+    clock.advance(1000 * SECOND);
+    assert!(!tracker.session().expired(), "it holds nothing");
+    let work = tracker.start("key").unwrap();
+
+    clock.advance(29 * SECOND);
+    assert!(!work.expired());
+    tracker.beat().unwrap();
+    flaky.away.store(true, SeqCst);
+    clock.advance(Duration::from_nanos(29_999_999_999));
+    assert!(tracker.beat().is_err());
+    assert!(!tracker.session().expired() && !work.expired());
+    flaky.away.store(false, SeqCst);
+    tracker.beat().unwrap();
+    clock.advance(TIME_TO_LIVE);
+    assert!(tracker.session().expired() && work.expired());
+
+    // For good: the store is back, and no heartbeat helps.
+    assert!(tracker.beat().is_ok());
+    assert!(tracker.session().expired());
+    assert!(work.finish().is_err());
+    assert!(matches!(
+        tracker.start("other"),
+        Err(StartError::SessionExpired)
+    ));
+    assert!(matches!(
+        tracker.claim_due(1),
+        Err(StartError::SessionExpired)
+    ));
+    let renewed = tracker.renewed();
+    assert_eq!(renewed.session().holder(), "worker");
+    assert!(renewed.start("other").is_ok());
+}
+
+#[test]
+fn p2_a_lease_lost_at_the_store_expires_the_session_whatever_its_own_clock_says() {
+    let stores = ManualClock::new();
+    let own = ManualClock::new();
+    let tracker =
+        blocking::DurableTracker::new(MemoryStore::with_clock(stores.clone()), options(&own));
+    let work = tracker.start("key").unwrap();
+    stores.advance(TIME_TO_LIVE);
+    assert!(!tracker.session().expired());
+    assert!(tracker.beat().is_ok());
+    assert!(tracker.session().expired() && work.expired());
+}
+
+#[test]
+fn p2_an_end_that_comes_too_late_expires_the_session() {
+    let clock = ManualClock::new();
+    let tracker =
+        blocking::DurableTracker::new(MemoryStore::with_clock(clock.clone()), options(&clock));
+    let work = tracker.start("key").unwrap();
+    clock.advance(TIME_TO_LIVE);
+    assert!(work.fail("broken").is_err());
+    assert!(tracker.session().expired());
+}
+
+#[test]
+fn work_that_ended_is_not_held_and_does_not_expire_the_session() {
+    let clock = ManualClock::new();
+    let tracker =
+        blocking::DurableTracker::new(MemoryStore::with_clock(clock.clone()), options(&clock));
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|key| tracker.start(key).unwrap());
+    assert_eq!(tracker.session().held(), 4);
+    assert!(a.finish().is_ok() && b.fail("broken").is_ok() && c.cancel().is_ok());
+    drop(d);
+    assert_eq!(tracker.session().held(), 0);
+    clock.advance(TIME_TO_LIVE);
+    assert!(!tracker.session().expired());
+}
+
+#[test]
+fn work_is_left_in_hand_by_an_error_of_the_store() {
+    let clock = ManualClock::new();
+    let flaky = Flaky::new(&clock);
+    let tracker = blocking::DurableTracker::new(flaky.clone(), options(&clock));
+    let work = tracker.start("key").unwrap();
+    flaky.away.store(true, SeqCst);
+    assert!(work.finish().is_err());
+    assert!(!work.expired());
+    assert_eq!(tracker.session().held(), 1);
+    flaky.away.store(false, SeqCst);
+    assert!(work.cancel().is_ok());
+}
+
+/// Runs the heartbeat without a runtime: time passes as far as it sleeps.
+#[test]
+fn the_heartbeat_retries_until_the_lease_has_run_out_and_wakes_who_waits_for_that() {
+    let clock = ManualClock::new();
+    let flaky = Flaky::new(&clock);
+    let tracker = DurableTracker::new(Inline(flaky.clone()), options(&clock));
+    let mut context = Context::from_waker(Waker::noop());
+    let work = match pin!(tracker.start("key")).poll(&mut context) {
+        Poll::Ready(started) => started.unwrap(),
+        Poll::Pending => panic!("it waits for nothing"),
+    };
+
+    let slept = Arc::new(Mutex::new(vec![]));
+    let (sleeps, sleeping, away) = (Arc::clone(&slept), clock.clone(), Arc::clone(&flaky.away));
+    // Every sleep for a heartbeat is followed by one that bounds it, which nobody waits for.
+    let mut bounds = false;
+    let heartbeat = tracker.heartbeat_with(move |time| {
+        bounds = !bounds;
+        if bounds {
+            let mut sleeps = sleeps.lock().unwrap();
+            sleeps.push(time);
+            away.store(sleeps.len() >= 10, SeqCst);
+            sleeping.advance(time);
+        }
+        std::future::ready(())
+    });
+    let mut expiry = pin!(tracker.session().expiry());
+    assert!(expiry.as_mut().poll(&mut context).is_pending());
+    assert!(pin!(heartbeat).poll(&mut context).is_ready());
+    assert!(expiry.as_mut().poll(&mut context).is_ready());
+    assert!(tracker.session().expired() && work.expired());
+
+    let slept = slept.lock().unwrap();
+    assert!(
+        slept[..10].iter().all(|&pause| pause == TIME_TO_LIVE / 3),
+        "{slept:?}"
+    );
+    assert!(
+        slept[10..].iter().all(|&pause| pause <= TIME_TO_LIVE / 6),
+        "{slept:?}"
+    );
+    assert!(slept.len() > 14, "only {} tries", slept.len());
+    let last_good = TIME_TO_LIVE / 3 * 9;
+    assert_eq!(
+        slept.iter().sum::<Duration>(),
+        last_good + TIME_TO_LIVE,
+        "to the nanosecond"
+    );
+}
+
+/// A heartbeat that is under way while a key is finished, and taken again by the same worker.
+#[test]
+fn work_that_is_begun_anew_during_a_heartbeat_does_not_expire_the_session() {
+    struct Slow(
+        MemoryStore<ManualClock>,
+        Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    );
+    impl Store for Slow {
+        type Error = std::convert::Infallible;
+
+        fn update<R>(
+            &self,
+            key: &str,
+            change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        ) -> Result<R, Self::Error> {
+            let meanwhile = self.1.lock().unwrap().take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile();
+            }
+            Store::update(&self.0, key, change)
+        }
+
+        fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Self::Error> {
+            Store::load(&self.0, key)
+        }
+
+        fn list(&self, page: &Page) -> Result<Vec<Listed>, Self::Error> {
+            Store::list(&self.0, page)
+        }
+    }
+
+    let clock = ManualClock::new();
+    let slow = Slow(MemoryStore::with_clock(clock.clone()), Mutex::default());
+    let tracker = blocking::DurableTracker::new(slow, options(&clock));
+    let work = tracker.start("key").unwrap();
+    let again = Arc::new(Mutex::new(None));
+    let (other, put) = (tracker.clone(), Arc::clone(&again));
+    *tracker.store().1.lock().unwrap() = Some(Box::new(move || {
+        assert!(work.finish().is_ok());
+        *put.lock().unwrap() = Some(other.start("key").unwrap());
+    }));
+    assert!(tracker.beat().is_ok());
+    assert!(!tracker.session().expired());
+    let again = again.lock().unwrap().take().unwrap();
+    assert!(!again.expired());
+    assert!(again.finish().is_ok());
+}

@@ -1,0 +1,18 @@
+//! Stores on servers, with what happens to servers: many processes, restarts, cut connections,
+//! paused workers, foreign data.
+//!
+//! `RELENT_CONTENTION_SECONDS` sets how long processes contend; a few seconds unless told.
+
+#![cfg(all(unix, feature = "postgres", feature = "redis", feature = "tokio"))]
+
+#[path = "store_servers/contention.rs"]
+mod contention;
+#[path = "store_shared/history.rs"]
+mod history;
+#[path = "store_servers/postgres.rs"]
+mod postgres;
+#[path = "store_servers/redis.rs"]
+mod redis;
+#[path = "store_servers/round_trips.rs"]
+mod round_trips;
+mod servers;

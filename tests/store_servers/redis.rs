@@ -1,0 +1,181 @@
+//! What is particular to Redis.
+
+use std::time::Duration;
+
+use redis::cmd;
+use relent::store::{DurableTracker, Problem, RedisError, RedisStore};
+use relent::{Backoff, Decision, Jitter};
+
+use crate::servers::redis::{self as server, Server};
+
+const POLICY: Backoff =
+    Backoff::exponential(Duration::from_millis(50), Duration::from_secs(60)).jitter(Jitter::None);
+
+type Connection = redis::aio::MultiplexedConnection;
+
+async fn store(name: &str) -> Option<(Connection, RedisStore<Connection>)> {
+    let connection = server::shared()?.connection().await;
+    let store = RedisStore::new(connection.clone()).namespace(name).unwrap();
+    Some((connection, store))
+}
+
+#[tokio::test]
+async fn p5_what_cannot_be_read_is_named_and_left() {
+    let Some((mut connection, store)) = store("bad").await else {
+        return;
+    };
+    let tracker = DurableTracker::new(store, POLICY);
+    assert!(tracker.record_failure("good", "broken").await.is_ok());
+    let name = "{relent:bad}:key:bad";
+    let good: String = cmd("GET")
+        .arg("{relent:bad}:key:good")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let newer = good.replace("\"relent\":1", "\"relent\":2");
+    let cases = [
+        ("hello", "damaged"),
+        ("{}", "relent's"),
+        ("{\"relent\":1}", "damaged"),
+        (&good[..good.len() - 1], "damaged"),
+        (&good.replace("failures", "failings"), "damaged"),
+        (&newer, "newer"),
+        ("{\"relent\":7,\"all\":\"else\"}", "newer"),
+        ("{\"relent\":-1}", "damaged"),
+    ];
+    for (text, expected) in cases {
+        cmd("SET")
+            .arg(name)
+            .arg(text)
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+        let Err(relent::store::Error::Store(error)) = tracker.record_failure("bad", "broken").await
+        else {
+            panic!("{text} was overlooked");
+        };
+        let said = error.to_string();
+        assert!(
+            said.contains(name) && said.contains(expected),
+            "{text}: {said}"
+        );
+        assert!(tracker.start("bad").await.is_err());
+        assert!(tracker.get("bad").await.is_err());
+        let left: String = cmd("GET")
+            .arg(name)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(left, text);
+    }
+    cmd("SET")
+        .arg(name)
+        .arg(newer)
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    let Err(relent::store::Error::Store(RedisError::Unreadable(unreadable))) =
+        tracker.get("bad").await
+    else {
+        panic!("read what is newer");
+    };
+    assert_eq!(unreadable.problem, Problem::Newer { found: 2, known: 1 });
+}
+
+#[tokio::test]
+async fn idle_streaks_expire_and_leave_the_lists() {
+    let Some((mut connection, store)) = store("idle").await else {
+        return;
+    };
+    let store = store.expire_idle(Duration::from_millis(100));
+    let tracker = DurableTracker::new(store, POLICY);
+    for n in 0..5 {
+        assert!(
+            tracker
+                .record_failure(&format!("idle {n}"), "broken")
+                .await
+                .is_ok()
+        );
+    }
+    let never = Backoff::never_retry();
+    let gave_up = tracker.record_failure_with("gave up", Some(&never), None, "broken");
+    assert!(gave_up.await.is_ok());
+    let slow = Backoff::fixed(Duration::from_secs(60));
+    let waits = tracker.record_failure_with("waits", Some(&slow), None, "broken");
+    assert!(waits.await.is_ok());
+    let work = tracker.start("held").await.unwrap();
+    assert!(tracker.record_failure("held", "broken").await.is_ok());
+    tokio::time::sleep(Duration::from_millis(400)).await;
+
+    assert_eq!(tracker.get("idle 3").await.unwrap(), None);
+    assert_eq!(tracker.due(2).await.unwrap(), []);
+    let listed: usize = cmd("ZCARD")
+        .arg("{relent:idle}:due")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(listed, 2, "those that expired are in no list");
+    for key in ["gave up", "waits", "held"] {
+        assert!(tracker.get(key).await.unwrap().is_some(), "{key}");
+    }
+    assert!(work.finish().await.is_ok());
+    let told = tracker.record_failure("idle 3", "broken").await.unwrap();
+    assert_eq!(
+        told,
+        Decision::Retry {
+            after: POLICY.initial
+        }
+    );
+}
+
+/// Neither a name nor a namespace can be made to look like another.
+#[tokio::test]
+async fn namespaces_are_apart() {
+    let Some((_, store)) = store("apart").await else {
+        return;
+    };
+    let mut trackers = vec![];
+    for name in ["a", "a}:key:x", "a}:", "{a}", "a%7D:", "%", ""] {
+        let store = store.namespace(name).unwrap();
+        trackers.push(DurableTracker::new(store, POLICY));
+    }
+    for tracker in &trackers {
+        for key in ["x", "due", "x}:due"] {
+            assert_eq!(tracker.get(key).await.unwrap(), None);
+            assert!(tracker.record_failure(key, "broken").await.is_ok());
+        }
+    }
+}
+
+#[tokio::test]
+async fn p4_a_killed_server_with_appendfsync_always_loses_nothing_and_scripts_are_loaded_anew() {
+    let Some(server) = Server::new() else {
+        return;
+    };
+    let tracker = async || DurableTracker::new(RedisStore::new(server.connection().await), POLICY);
+    let before = tracker().await;
+    let mut tokens = vec![];
+    for n in 0..3 {
+        let work = before.start(&format!("{n}")).await.unwrap();
+        tokens.push(work.token());
+        assert!(work.fail("broken").await.is_ok());
+    }
+    server.stop("KILL");
+    assert!(before.record_failure("0", "lost").await.is_err());
+    server.start();
+    let after = tracker().await;
+    for n in 0..3 {
+        let record = after.get(&format!("{n}")).await.unwrap().unwrap();
+        assert_eq!(record.state.failures, 1);
+    }
+    let work = after.start("another").await.unwrap();
+    assert!(Some(&work.token()) > tokens.iter().max());
+    // A server can forget its scripts at any time.
+    let mut connection = server.connection().await;
+    cmd("SCRIPT")
+        .arg("FLUSH")
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    assert!(work.finish().await.is_ok());
+}
