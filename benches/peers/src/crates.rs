@@ -47,10 +47,9 @@ pub fn section() -> Result<String, Box<dyn Error>> {
         .map(String::from),
     ];
     for name in names() {
-        let package = metadata["packages"].as_array().into_iter().flatten();
-        let package = package
-            .filter(|package| package["name"] == name && package["version"] == version(name))
-            .next()
+        let mut packages = metadata["packages"].as_array().into_iter().flatten();
+        let package = packages
+            .find(|package| package["name"] == name && package["version"] == version(name))
             .ok_or("cargo does not know a crate it was told of")?;
         let text = |field: &str| package[field].as_str().unwrap_or("–").to_string();
         let tokio = if TOKIO.iter().any(|(other, _)| *other == name) {
@@ -77,7 +76,7 @@ fn workspace<'a>(names: impl Iterator<Item = &'a str>) -> Result<PathBuf, Box<dy
     let mut members = String::new();
     for name in names {
         let source = if name == "relent" {
-            format!("path = {:?}", Path::new(MANIFEST).join("../.."))
+            format!("path = \"{MANIFEST}/../..\"")
         } else {
             format!("version = \"={}\"", version(name))
         };

@@ -2,7 +2,9 @@
 
 mod delays;
 mod loops;
+mod policies;
 
+use std::fmt::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -27,9 +29,9 @@ pub const CRATES: [&str; 9] = [
 
 /// One question to all crates.
 struct Row {
-    input: String,
+    input: &'static str,
     /// What would be right, as a noun.
-    right: String,
+    right: &'static str,
     /// Those that have a way to say it.
     trials: Vec<(&'static str, Trial)>,
 }
@@ -75,9 +77,15 @@ pub fn section() -> String {
             seen.extend(what.map(|what| format!("{name}: {what}")));
         }
         if !seen.is_empty() {
-            notes += &format!("- {} ({}). {}.\n", row.input, row.right, seen.join("; "));
+            let _ = writeln!(
+                notes,
+                "- {} ({}). {}.",
+                row.input,
+                row.right,
+                seen.join("; ")
+            );
         }
-        cells.insert(0, row.input);
+        cells.insert(0, row.input.to_string());
         table.push(cells);
     }
     panic::set_hook(hook);

@@ -24,6 +24,7 @@ mod sizes;
 mod step;
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
@@ -63,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut text = machine()?;
     for (part, heading) in PARTS {
         if wanted.is_empty() || wanted.iter().any(|name| name == part) {
-            text += &format!("\n# {heading}\n\n{}", section(part, &runtime)?);
+            write!(text, "\n# {heading}\n\n{}", section(part, &runtime)?)?;
         }
     }
     print!("{text}");

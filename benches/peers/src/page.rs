@@ -27,11 +27,7 @@ pub fn figures(unit: &str, figures: &[Figure]) -> String {
             nanos(figure.best),
             nanos(figure.median),
             format!("{:.0} %", figure.spread * 100.0),
-            format!(
-                "{:.*}",
-                if figure.ratio < 9.95 { 1 } else { 0 },
-                figure.ratio
-            ),
+            ratio(figure.ratio),
         ]
     }));
     table(&rows)
@@ -47,6 +43,15 @@ pub fn table(rows: &[impl AsRef<[String]>]) -> String {
         }
     }
     text
+}
+
+/// Two digits that mean something.
+fn ratio(ratio: f64) -> String {
+    match ratio {
+        ..0.095 => format!("{ratio:.2}"),
+        ..9.95 => format!("{ratio:.1}"),
+        _ => format!("{ratio:.0}"),
+    }
 }
 
 /// Three digits that mean something.

@@ -1,206 +1,126 @@
-//! Exponential policies of all kinds, and what delays each crate makes of them.
+//! Exponential policies of all kinds, and whether the delays that each crate makes of them are right.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime};
-
-use backoff::backoff::Backoff as _;
-use backon::BackoffBuilder as _;
-use google_cloud_gax::backoff_policy::BackoffPolicy as _;
-use google_cloud_gax::polling_backoff_policy::PollingBackoffPolicy as _;
-use retry_policies::{RetryDecision, RetryPolicy as _};
-use tower::retry::backoff::{Backoff as _, ExponentialBackoffMaker, MakeBackoff as _};
-use tower::util::rng::HasherRng;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tower::retry::backoff::MakeBackoff as _;
 
+use super::policies::{DOUBLING, MAKERS, Made, Maker, Policy, tower_delays, tower_maker};
 use super::{CRATES, Finding, Row, Trial, guarded, judged, shown};
 
-/// A policy as a person thinks of it.
-#[derive(Clone, Copy)]
-struct Policy {
-    initial: Duration,
-    max: Duration,
-    factor: f64,
-    jitter: bool,
+const SECOND: Duration = Duration::from_secs(1);
+const JITTERED: Policy = DOUBLING.jitter();
+
+const UNSHRUNK: &str = "an error, or delays that never shrink";
+
+pub fn rows() -> Vec<Row> {
+    let late = DOUBLING.initial(100 * SECOND);
+    let endless = DOUBLING.max(Duration::MAX);
+    let longest = endless.initial(Duration::MAX);
+    let short = DOUBLING.initial(Duration::from_micros(500));
+    let slow = DOUBLING.initial(Duration::from_millis(1)).factor(1.5);
+    let [nan, zero, negative, infinite] =
+        [f64::NAN, 0.0, -3.0, f64::INFINITY].map(|factor| DOUBLING.factor(factor));
+    vec![
+        row(
+            "`max` 60 s, with jitter",
+            "no delay above it",
+            10_000,
+            JITTERED,
+            at_most_max,
+        ),
+        row(
+            "jitter once `max` is reached",
+            "delays that differ",
+            10_000,
+            JITTERED,
+            plateau_differs,
+        ),
+        row(
+            "`max` 60 s, 10 000 attempts",
+            "60 s at last",
+            10_000,
+            DOUBLING,
+            ends_at_max,
+        ),
+        row(
+            "`max` 60 s below `initial` 100 s",
+            UNSHRUNK,
+            10,
+            late,
+            never_shrinks,
+        ),
+        row(
+            "`max` `Duration::MAX`, 10 000 attempts",
+            UNSHRUNK,
+            10_000,
+            endless,
+            never_shrinks,
+        ),
+        row(
+            "the same with jitter",
+            "years at last",
+            10_000,
+            endless.jitter(),
+            years_at_last,
+        ),
+        row(
+            "`initial` and `max` `Duration::MAX`",
+            "years",
+            10,
+            longest,
+            years_at_last,
+        ),
+        row("factor NaN", UNSHRUNK, 10, nan, never_shrinks),
+        row("factor 0", UNSHRUNK, 10, zero, never_shrinks),
+        row("factor −3", UNSHRUNK, 10, negative, never_shrinks),
+        row(
+            "factor ∞",
+            "an error, or `max` at the second failure",
+            10,
+            infinite,
+            ends_at_max,
+        ),
+        row(
+            "`initial` 500 µs",
+            "500 µs first",
+            10,
+            short,
+            begins_at_initial,
+        ),
+        row("1 ms × 1.5", "delays that grow", 10, slow, grows),
+        row(
+            "100 ms × 2",
+            "200, 400, 800 ms exactly",
+            8,
+            DOUBLING,
+            doubles,
+        ),
+        first_delays(),
+        two_streaks(),
+    ]
 }
-
-const DOUBLING: Policy = Policy {
-    initial: Duration::from_millis(100),
-    max: Duration::from_secs(60),
-    factor: 2.0,
-    jitter: false,
-};
-
-const JITTERED: Policy = Policy {
-    jitter: true,
-    ..DOUBLING
-};
-
-/// The first so many delays of a streak, or why there are none.
-type Made = Result<Vec<Duration>, Finding>;
-
-/// In the order of [`CRATES`].
-const MAKERS: [fn(Policy, u32) -> Made; CRATES.len()] = [
-    relent,
-    backon,
-    backoff,
-    tokio_retry,
-    retry,
-    exponential_backoff,
-    retry_policies,
-    tower,
-    gax,
-];
-
-/// Where a delay can only be read off a point in time, it is read to so much.
-const READING: Duration = Duration::from_micros(20);
 
 type Check = fn(&Policy, &[Duration]) -> Option<String>;
 
-pub fn rows() -> Vec<Row> {
-    let factor = |factor| Policy { factor, ..DOUBLING };
-    let endless = Policy {
-        max: Duration::MAX,
-        ..DOUBLING
-    };
-    [
-        (
-            "`max` 60 s, with jitter",
-            "no delay above it",
-            JITTERED,
-            10_000,
-            at_most_max as Check,
-        ),
-        (
-            "jitter once `max` is reached",
-            "delays that differ",
-            JITTERED,
-            10_000,
-            plateau_differs,
-        ),
-        (
-            "`max` 60 s, 10 000 attempts",
-            "60 s at last",
-            DOUBLING,
-            10_000,
-            ends_at_max,
-        ),
-        (
-            "`max` 60 s below `initial` 100 s",
-            "an error, or delays that never shrink",
-            Policy {
-                initial: Duration::from_secs(100),
-                ..DOUBLING
-            },
-            10,
-            never_shrinks,
-        ),
-        (
-            "`max` `Duration::MAX`, 10 000 attempts",
-            "delays that never shrink",
-            endless,
-            10_000,
-            never_shrinks,
-        ),
-        (
-            "the same with jitter",
-            "delays of years at last",
-            Policy {
-                jitter: true,
-                ..endless
-            },
-            10_000,
-            years_at_last,
-        ),
-        (
-            "`initial` and `max` `Duration::MAX`",
-            "delays of years",
-            Policy {
-                initial: Duration::MAX,
-                ..endless
-            },
-            10,
-            years_at_last,
-        ),
-        (
-            "factor NaN",
-            "an error, or delays that never shrink",
-            factor(f64::NAN),
-            10,
-            never_shrinks,
-        ),
-        (
-            "factor 0",
-            "an error, or delays that never shrink",
-            factor(0.0),
-            10,
-            never_shrinks,
-        ),
-        (
-            "factor −3",
-            "an error, or delays that never shrink",
-            factor(-3.0),
-            10,
-            never_shrinks,
-        ),
-        (
-            "factor ∞",
-            "an error, or `max` from the second delay on",
-            factor(f64::INFINITY),
-            10,
-            ends_at_max,
-        ),
-        (
-            "`initial` 500 µs",
-            "500 µs first",
-            Policy {
-                initial: Duration::from_micros(500),
-                ..DOUBLING
-            },
-            10,
-            begins_at_initial,
-        ),
-        (
-            "1 ms × 1.5",
-            "delays that grow",
-            Policy {
-                initial: Duration::from_millis(1),
-                factor: 1.5,
-                ..DOUBLING
-            },
-            10,
-            grows,
-        ),
-        (
-            "100 ms × 2",
-            "200, 400, 800 ms exactly",
-            DOUBLING,
-            8,
-            doubles,
-        ),
-    ]
-    .into_iter()
-    .map(|(input, right, policy, delays, check)| Row {
-        input: input.to_string(),
-        right: right.to_string(),
+fn row(input: &'static str, right: &'static str, delays: u32, policy: Policy, check: Check) -> Row {
+    Row {
+        input,
+        right,
         trials: all(move |make| match make(policy, delays) {
             Ok(delays) => judged(check(&policy, &delays)),
             Err(finding) => finding,
         }),
-    })
-    .chain([first_delays(), two_streaks()])
-    .collect()
+    }
 }
 
 fn first_delays() -> Row {
     Row {
-        input: "first delay of 2 000 streaks, 1 s with jitter".to_string(),
-        right: "delays that differ".to_string(),
+        input: "first delay of 2 000 streaks, 1 s with jitter",
+        right: "delays that differ",
         trials: all(|make| {
-            let policy = Policy {
-                initial: Duration::from_secs(1),
-                ..JITTERED
-            };
+            let policy = JITTERED.initial(SECOND);
             let firsts = (0..2_000).map(|_| make(policy, 1).map(|delays| delays[0]));
             match firsts.collect::<Made>() {
                 Ok(firsts) => judged(differ(&firsts)),
@@ -230,8 +150,8 @@ fn two_streaks() -> Row {
     });
     trials.push(("tower", tower));
     Row {
-        input: "two streaks of one policy, with jitter".to_string(),
-        right: "different delays".to_string(),
+        input: "two streaks of one policy, with jitter",
+        right: "different delays",
         trials,
     }
 }
@@ -240,7 +160,7 @@ fn two_streaks() -> Row {
 fn all(
     trial: impl Fn(&dyn Fn(Policy, u32) -> Made) -> Finding + Copy + Send + 'static,
 ) -> Vec<(&'static str, Trial)> {
-    let trial = |(name, make): (_, fn(Policy, u32) -> Made)| {
+    let trial = |(name, make): (_, Maker)| {
         let guarded = move |policy, delays| guarded(|| make(policy, delays))?;
         (name, Box::new(move |_: &Runtime| trial(&guarded)) as Trial)
     };
@@ -310,187 +230,4 @@ fn doubles(policy: &Policy, delays: &[Duration]) -> Option<String> {
 fn listed(delays: &[Duration]) -> String {
     let first: Vec<_> = delays.iter().take(3).copied().map(shown).collect();
     format!("{}, …", first.join(", "))
-}
-
-/// Any integer from 1 on.
-fn integer(factor: f64) -> Result<u32, Finding> {
-    let integer = factor as u32;
-    let same = f64::from(integer).to_bits() == factor.abs().to_bits() && factor >= 0.0;
-    if same {
-        Ok(integer)
-    } else {
-        Err(Finding::Unwritable)
-    }
-}
-
-fn millis(duration: Duration) -> Result<u64, Finding> {
-    let millis = u64::try_from(duration.as_millis()).map_err(|_| Finding::Unwritable)?;
-    let whole = Duration::from_millis(millis) == duration;
-    if whole {
-        Ok(millis)
-    } else {
-        Err(Finding::Unwritable)
-    }
-}
-
-fn relent(policy: Policy, delays: u32) -> Made {
-    let policy = relent::Backoff::exponential(policy.initial, policy.max)
-        .exponent(policy.factor)
-        .jitter(match policy.jitter {
-            true => relent::Jitter::Proportional(0.5),
-            false => relent::Jitter::None,
-        });
-    Ok(policy.schedule().take(delays as usize).collect())
-}
-
-fn backon(policy: Policy, delays: u32) -> Made {
-    let builder = backon::ExponentialBuilder::new()
-        .with_min_delay(policy.initial)
-        .with_max_delay(policy.max)
-        .with_factor(policy.factor as f32)
-        .without_max_times();
-    let builder = if policy.jitter {
-        builder.with_jitter()
-    } else {
-        builder
-    };
-    Ok(builder.build().take(delays as usize).collect())
-}
-
-fn backoff(policy: Policy, delays: u32) -> Made {
-    let mut waits = backoff::ExponentialBackoffBuilder::new()
-        .with_initial_interval(policy.initial)
-        .with_max_interval(policy.max)
-        .with_multiplier(policy.factor)
-        .with_randomization_factor(if policy.jitter { 0.5 } else { 0.0 })
-        .with_max_elapsed_time(None)
-        .build();
-    Ok((0..delays).map_while(|_| waits.next_backoff()).collect())
-}
-
-/// The n-th delay is `baseⁿ × factor`, so the base is what others call the factor.
-fn tokio_retry(policy: Policy, delays: u32) -> Made {
-    let base = u64::from(integer(policy.factor)?);
-    let initial = millis(policy.initial)?;
-    if base == 0 || initial % base != 0 {
-        return Err(Finding::Unwritable);
-    }
-    let waits = tokio_retry::strategy::ExponentialBackoff::from_millis(base)
-        .factor(initial / base)
-        .max_delay(policy.max)
-        .take(delays as usize);
-    Ok(if policy.jitter {
-        waits.map(tokio_retry::strategy::jitter).collect()
-    } else {
-        waits.collect()
-    })
-}
-
-/// The caller limits: it has no maximum.
-fn retry(policy: Policy, delays: u32) -> Made {
-    let waits = if policy.factor.to_bits() == 2.0_f64.to_bits() {
-        retry::delay::Exponential::from(policy.initial)
-    } else {
-        retry::delay::Exponential::from_millis_with_factor(millis(policy.initial)?, policy.factor)
-    };
-    let waits = waits
-        .map(|delay| delay.min(policy.max))
-        .take(delays as usize);
-    Ok(if policy.jitter {
-        waits.map(retry::delay::jitter).collect()
-    } else {
-        waits.collect()
-    })
-}
-
-fn exponential_backoff(policy: Policy, delays: u32) -> Made {
-    let mut backoff = exponential_backoff::Backoff::new(u32::MAX, policy.initial, policy.max);
-    backoff.set_factor(integer(policy.factor)?);
-    backoff.set_jitter(if policy.jitter { 0.3 } else { 0.0 });
-    Ok(backoff.iter().flatten().take(delays as usize).collect())
-}
-
-fn retry_policies(policy: Policy, delays: u32) -> Made {
-    let policy = retry_policies::policies::ExponentialBackoff::builder()
-        .retry_bounds(policy.initial, policy.max)
-        .base(integer(policy.factor)?)
-        .jitter(match policy.jitter {
-            true => retry_policies::Jitter::Full,
-            false => retry_policies::Jitter::None,
-        })
-        .build_with_max_retries(u32::MAX);
-    let delay = |n| {
-        let until = || match policy.should_retry(SystemTime::now(), n) {
-            RetryDecision::Retry { execute_after } => execute_after,
-            RetryDecision::DoNotRetry => unreachable!("it has no limit"),
-        };
-        let left = |until: SystemTime| until.duration_since(SystemTime::now()).unwrap_or_default();
-        reading(|| (left(until()), ())).0
-    };
-    Ok((0..delays).map(delay).collect())
-}
-
-fn tower(policy: Policy, delays: u32) -> Made {
-    let mut maker = tower_maker(policy)?;
-    Ok(tower_delays(maker.make_backoff(), delays))
-}
-
-fn tower_maker(policy: Policy) -> Result<ExponentialBackoffMaker, Finding> {
-    if policy.factor.to_bits() != 2.0_f64.to_bits() {
-        return Err(Finding::Unwritable);
-    }
-    let jitter = if policy.jitter { 0.99 } else { 0.0 };
-    ExponentialBackoffMaker::new(policy.initial, policy.max, jitter, HasherRng::default())
-        .map_err(|error| Finding::Refused(error.to_string()))
-}
-
-fn tower_delays(
-    mut waits: tower::retry::backoff::ExponentialBackoff,
-    delays: u32,
-) -> Vec<Duration> {
-    let delay = |_| {
-        let (delay, next) = reading(|| {
-            let mut next = waits.clone();
-            let deadline = next.next_backoff().deadline();
-            let now = tokio::time::Instant::now();
-            (deadline.saturating_duration_since(now), next)
-        });
-        waits = next;
-        delay
-    };
-    (0..delays).map(delay).collect()
-}
-
-/// Reads a delay off a point in time, without an interruption in between.
-fn reading<S>(mut read: impl FnMut() -> (Duration, S)) -> (Duration, S) {
-    loop {
-        let start = Instant::now();
-        let (delay, state) = read();
-        if start.elapsed() < READING / 2 {
-            let steps = (delay.as_nanos() + READING.as_nanos() / 2) / READING.as_nanos();
-            let nanos = steps * READING.as_nanos();
-            let rounded = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            return (rounded, state);
-        }
-    }
-}
-
-fn gax(policy: Policy, delays: u32) -> Made {
-    let built = google_cloud_gax::exponential_backoff::ExponentialBackoffBuilder::new()
-        .with_initial_delay(policy.initial)
-        .with_maximum_delay(policy.max)
-        .with_scaling(policy.factor)
-        .build()
-        .map_err(|error| Finding::Refused(error.to_string()))?;
-    let mut failed = google_cloud_gax::retry_state::RetryState::default();
-    let mut polled = google_cloud_gax::polling_state::PollingState::default();
-    let delay = |n| {
-        (failed.attempt_count, polled.attempt_count) = (n, n);
-        if policy.jitter {
-            built.on_failure(&failed)
-        } else {
-            built.wait_period(&polled)
-        }
-    };
-    Ok((1..=delays).map(delay).collect())
 }

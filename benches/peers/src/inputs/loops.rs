@@ -53,10 +53,10 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-fn row(input: &str, right: &str, trials: Vec<(&'static str, Trial)>) -> Row {
+fn row(input: &'static str, right: &'static str, trials: Vec<(&'static str, Trial)>) -> Row {
     Row {
-        input: input.to_string(),
-        right: right.to_string(),
+        input,
+        right,
         trials,
     }
 }
@@ -123,8 +123,8 @@ fn ended() -> Vec<(&'static str, Trial)> {
             while next(&mut waits).is_some() {}
             (0..9).any(|_| next(&mut waits).is_some())
         };
-        let revived = (0..500).filter(revives).count();
-        (revived > 0).then(|| format!("{revived} of 500 go on"))
+        let count = (0..500).filter(revives).count();
+        (count > 0).then(|| format!("{count} of 500 go on"))
     }
     vec![
         trial("relent", |_| {
