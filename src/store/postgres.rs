@@ -77,7 +77,7 @@ use sql::Statement;
 ///
 /// # CockroachDB
 ///
-/// Tables and statements keep to what its documentation says that it takes as well: no functions in
+/// Tables and statements are written so that it should take them as well: no functions in
 /// another language, no advisory locks, no table changed twice in a statement, no change of tables
 /// within a transaction. They have been tried on PostgreSQL only. Its nodes' clocks may differ by
 /// half a second, and so may the times of a key's waits.
