@@ -76,6 +76,20 @@ pub(crate) fn backoff() -> impl Strategy<Value = Backoff> {
         )
 }
 
+/// A policy that [`Backoff::validate`] has nothing against.
+#[allow(dead_code, reason = "for the tests of configuration")]
+pub(crate) fn valid() -> impl Strategy<Value = Backoff> {
+    backoff().prop_map(|backoff| {
+        if backoff.validate().is_ok() {
+            return backoff;
+        }
+        let used = backoff.normalized();
+        let least = Duration::from_nanos(1);
+        used.initial(used.initial.max(least))
+            .max(used.max.max(least))
+    })
+}
+
 /// A policy that never gives up, so that there is always a delay to look at.
 pub(crate) fn endless() -> impl Strategy<Value = Backoff> {
     backoff().prop_map(|backoff| backoff.give_up(GiveUp::NEVER))
