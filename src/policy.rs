@@ -5,8 +5,7 @@ mod give_up;
 mod interval;
 mod invalid;
 mod jitter;
-#[cfg(feature = "std")]
-mod packed;
+mod plan;
 mod preview;
 
 pub use backoff::Backoff;
@@ -16,11 +15,11 @@ pub use invalid::{InvalidBackoff, Problem};
 pub use jitter::Jitter;
 pub use preview::{Preview, PreviewRow, Warning};
 
-pub(crate) use interval::{from_nanos, nanos};
 #[cfg(feature = "std")]
+pub(crate) use interval::{HALF_UP, product};
 pub(crate) use {
-    interval::{HALF_UP, product},
-    packed::Packed,
+    interval::{from_nanos, nanos},
+    plan::Plan,
 };
 
 #[cfg(feature = "serde")]

@@ -8,6 +8,7 @@ mod schedule;
 mod tracker;
 
 pub use backoff_state::BackoffState;
+pub(crate) use decision::Exact;
 pub use decision::{Decision, Failure};
 pub use readiness::{Readiness, Recovery};
 pub use schedule::Schedule;

@@ -127,7 +127,7 @@ fn the_step_is_computed_in_one_place() {
             continue;
         }
         let calls = code(&text)
-            .filter(|line| line.contains(".delay_after("))
+            .filter(|line| line.contains(".wait_after("))
             .count();
         let expected = usize::from(path.ends_with("state/decision.rs"));
         assert_eq!(calls, expected, "{}", path.display());

@@ -2,8 +2,7 @@
 
 use core::time::Duration;
 
-use super::interval::Scale;
-use super::jitter::Spread;
+use super::plan::Plan;
 use super::{GiveUp, InvalidBackoff, Jitter, Preview, Rounding, from_nanos, nanos};
 
 /// How long to wait between consecutive failures, and when to stop.
@@ -227,11 +226,11 @@ impl Backoff {
     /// ```
     #[must_use]
     pub const fn normalized(self) -> Backoff {
-        let scale = Scale::of(&self);
+        let plan = Plan::of(&self);
         Backoff {
-            initial: from_nanos(scale.initial),
-            max: from_nanos(scale.max),
-            exponent: scale.exponent,
+            initial: from_nanos(plan.initial),
+            max: from_nanos(plan.max),
+            exponent: plan.exponent,
             jitter: self.jitter.normalized(),
             rounding: self.rounding,
             give_up: self.give_up,
@@ -260,7 +259,7 @@ impl Backoff {
             None => None,
             Some(previous) => Some(nanos(previous)),
         };
-        from_nanos(Scale::of(self).interval_after(previous))
+        from_nanos(Plan::of(self).interval_after(previous))
     }
 
     /// What this policy does, failure by failure, for a person to read before they trust it.
@@ -278,45 +277,6 @@ impl Backoff {
     pub const fn preview(&self) -> Preview {
         Preview::new(*self)
     }
-
-    /// The interval after `previous`, and the range from which the delay is drawn.
-    pub(super) const fn spread_after(&self, previous: Option<u64>) -> (u64, Spread) {
-        let scale = Scale::of(self);
-        let interval = scale.interval_after(previous);
-        (interval, self.jitter.spread(interval, &scale))
-    }
-
-    /// The delay to wait after an interval of `previous`, and the interval to remember, in
-    /// nanoseconds.
-    #[inline(always)]
-    pub(crate) const fn delay_after(
-        &self,
-        previous: Option<u64>,
-        hint: Option<Duration>,
-        entropy: u64,
-    ) -> Wait {
-        let scale = Scale::of(self);
-        let interval = scale.interval_after(previous);
-        let spread = self.jitter.spread(interval, &scale);
-        let drawn = scale.round_up(spread.draw(entropy));
-        let delay = match hint {
-            None => drawn,
-            Some(hint) => scale.round_up(spread.not_before(nanos(hint), scale.max).draw(entropy)),
-        };
-        let interval = match self.jitter {
-            Jitter::Decorrelated => drawn,
-            _ => interval,
-        };
-        Wait { interval, delay }
-    }
-}
-
-/// What comes of one failure, in nanoseconds.
-pub(crate) struct Wait {
-    /// What the next interval grows from.
-    pub(crate) interval: u64,
-    /// How long to wait, at most `max`.
-    pub(crate) delay: u64,
 }
 
 /// [`Backoff::DEFAULT`].

@@ -2,8 +2,6 @@
 
 use core::time::Duration;
 
-use super::nanos;
-
 /// When a policy stops retrying: at whichever limit comes first, or never.
 ///
 /// ```
@@ -31,30 +29,6 @@ impl GiveUp {
         after_failures: None,
         after_elapsed: None,
     };
-
-    /// Why to stop at the `failures`-th failure, `elapsed` after the first, instead of waiting
-    /// `delay`.
-    #[inline(always)]
-    pub(crate) const fn reason(
-        &self,
-        failures: u32,
-        elapsed: Duration,
-        delay: Duration,
-    ) -> Option<GiveUpReason> {
-        if let Some(limit) = self.after_failures {
-            if failures >= limit {
-                return Some(GiveUpReason::Failures);
-            }
-        }
-        if let Some(limit) = self.after_elapsed {
-            // Nothing is later than the end of time: such a limit is none.
-            let (end, limit) = (nanos(elapsed.saturating_add(delay)), nanos(limit));
-            if limit == 0 || end > limit {
-                return Some(GiveUpReason::Elapsed);
-            }
-        }
-        None
-    }
 }
 
 /// Which limit was reached.

@@ -2,8 +2,6 @@
 
 use core::time::Duration;
 
-use super::Backoff;
-
 /// To what delays are rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
@@ -24,7 +22,7 @@ pub enum Rounding {
     WholeSeconds,
 }
 
-const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 const MAX_WHOLE: u64 = u64::MAX / SECOND * SECOND;
 
 /// The nanoseconds in `duration`, at most `u64::MAX`.
@@ -41,75 +39,18 @@ pub(crate) const fn from_nanos(nanos: u64) -> Duration {
     Duration::from_nanos(nanos)
 }
 
-/// A policy's bounds in nanoseconds, normalised: `initial <= max`, both multiples of `resolution`,
-/// `exponent >= 1`.
-#[derive(Clone, Copy)]
-pub(crate) struct Scale {
-    pub(crate) initial: u64,
-    pub(crate) max: u64,
-    pub(crate) exponent: f64,
-    pub(crate) resolution: u64,
-}
-
-impl Scale {
-    #[inline(always)]
-    pub(crate) const fn of(backoff: &Backoff) -> Scale {
-        let (initial, max) = (nanos(backoff.initial), nanos(backoff.max));
-        let exponent = at_least_one(backoff.exponent);
-        let (initial, max, resolution) = match backoff.rounding {
-            Rounding::None => (initial, max, 1),
-            Rounding::WholeSeconds => (whole_seconds_up(initial), max / SECOND * SECOND, SECOND),
-        };
-        Scale {
-            initial,
-            max: larger(initial, max),
-            exponent,
-            resolution,
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) const fn interval_after(&self, previous: Option<u64>) -> u64 {
-        match previous {
-            Some(previous) if self.exponent.to_bits() != ONE => self.grow(previous),
-            _ => self.initial,
-        }
-    }
-
-    #[inline(always)]
-    const fn grow(&self, previous: u64) -> u64 {
-        let previous = larger(previous, self.resolution);
-        if previous >= self.max {
-            return self.max;
-        }
-        // Growth too small for a nanosecond would stick for ever: take one.
-        let longer = larger(product(previous, self.exponent, HALF_UP), previous + 1);
-        if longer >= self.max {
-            self.max
-        } else {
-            self.round_up(longer)
-        }
-    }
-
-    /// `nanos` rounded up to the resolution. For anything up to `max` the result is too: `max` is a
-    /// multiple.
-    #[inline(always)]
-    pub(crate) const fn round_up(&self, nanos: u64) -> u64 {
-        if self.resolution == 1 {
-            nanos
-        } else {
-            whole_seconds_up(nanos)
-        }
-    }
-}
-
 #[inline(always)]
-const fn whole_seconds_up(nanos: u64) -> u64 {
+pub(crate) const fn whole_seconds_up(nanos: u64) -> u64 {
     match nanos {
         0 => SECOND,
         MAX_WHOLE.. => MAX_WHOLE,
         _ => nanos.div_ceil(SECOND) * SECOND,
     }
+}
+
+#[inline(always)]
+pub(crate) const fn whole_seconds_down(nanos: u64) -> u64 {
+    nanos / SECOND * SECOND
 }
 
 #[inline(always)]
@@ -130,7 +71,7 @@ const FRACTION: u64 = (1 << FRACTION_BITS) - 1;
 /// `exponent`, or 1 if it is less or not a number. By its bits, which order positive floats as
 /// integers: targets without a float unit need none.
 #[inline(always)]
-const fn at_least_one(exponent: f64) -> f64 {
+pub(crate) const fn at_least_one(exponent: f64) -> f64 {
     match exponent.to_bits() {
         ONE..=INFINITY => exponent,
         _ => 1.0,

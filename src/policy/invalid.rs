@@ -3,7 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
-use super::interval::{Scale, nanos};
+use super::interval::nanos;
+use super::plan::Plan;
 use super::{Backoff, Jitter, Rounding};
 
 /// A policy that contradicts itself. Lists every [`Problem`], not only the first.
@@ -78,10 +79,10 @@ const fn exponent(backoff: &Backoff) -> Option<Problem> {
 
 const fn bounds(backoff: &Backoff) -> Option<Problem> {
     let Backoff { initial, max, .. } = *backoff;
-    let scale = Scale::of(backoff);
+    let plan = Plan::of(backoff);
     if nanos(max) < nanos(initial) {
         Some(Problem::MaxBelowInitial { initial, max })
-    } else if scale.max > nanos(max) && !max.is_zero() {
+    } else if plan.max > nanos(max) && !max.is_zero() {
         Some(Problem::NoWholeSecond { initial, max })
     } else {
         None

@@ -1,6 +1,7 @@
 //! How a delay is spread around its interval.
 
-use super::interval::{DOWN, Scale, larger, product, proportion, smaller};
+use super::interval::{DOWN, larger, product, proportion, smaller};
+use super::plan::Plan;
 
 /// How the delay is drawn from the interval *i*, so that clients that failed together do not return
 /// together.
@@ -39,7 +40,7 @@ impl Jitter {
 
     /// The delays that `interval` may give.
     #[inline(always)]
-    pub(crate) const fn spread(self, interval: u64, scale: &Scale) -> Spread {
+    pub(crate) const fn spread(self, interval: u64, plan: &Plan) -> Spread {
         let (shortest, longest) = match self {
             Jitter::None => (interval, interval),
             Jitter::Full => (1, interval),
@@ -48,10 +49,10 @@ impl Jitter {
                 let width = product(interval, proportion(f), DOWN);
                 (
                     interval - width,
-                    smaller(interval.saturating_add(width), scale.max),
+                    smaller(interval.saturating_add(width), plan.max),
                 )
             }
-            Jitter::Decorrelated => (scale.initial, interval),
+            Jitter::Decorrelated => (plan.initial, interval),
         };
         // At least 1 ns, and at most what is left: an interval from storage may be below initial,
         // or zero.

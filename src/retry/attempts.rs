@@ -5,9 +5,9 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
 use super::{Consult, Failed, Outcome, StopReason};
-use crate::policy::{Backoff, Packed, from_nanos, nanos};
+use crate::policy::{Backoff, Plan, from_nanos, nanos};
 use crate::random;
-use crate::state::{BackoffState, Decision, Failure};
+use crate::state::Exact;
 
 /// Where a loop is: its policy, its streak and its hooks.
 ///
@@ -15,7 +15,7 @@ use crate::state::{BackoffState, Decision, Failure};
 /// streak, and nothing to write but that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempts<K> {
-    policy: Packed,
+    plan: Plan,
     streak: Option<Streak>,
     pub(super) hooks: K,
 }
@@ -54,7 +54,7 @@ impl<K> Attempts<K> {
     #[inline]
     pub(super) const fn new(policy: &Backoff, hooks: K) -> Attempts<K> {
         Attempts {
-            policy: Packed::new(policy),
+            plan: Plan::of(policy),
             streak: None,
             hooks,
         }
@@ -63,7 +63,7 @@ impl<K> Attempts<K> {
     #[inline]
     pub(super) fn with<L>(self, change: impl FnOnce(K) -> L) -> Attempts<L> {
         Attempts {
-            policy: self.policy,
+            plan: self.plan,
             streak: self.streak,
             hooks: change(self.hooks),
         }
@@ -174,12 +174,12 @@ impl<K> Attempts<K> {
         let mut retry_after = None;
         let decision = if self.hooks.retryable(error) {
             retry_after = self.hooks.hint(error);
-            match streak.next(&self.policy.unpack(), elapsed, retry_after) {
-                Decision::GiveUp(reason) => Err(StopReason::GaveUp(reason)),
-                Decision::Retry { after } => match self.hooks.budget() {
-                    Some(budget) if !budget.withdraw() => Err(StopReason::Budget),
-                    _ => Ok(after),
-                },
+            match (
+                streak.next(&self.plan, elapsed, retry_after),
+                self.hooks.budget(),
+            ) {
+                (Ok(_), Some(budget)) if !budget.withdraw() => Err(StopReason::Budget),
+                (decision, _) => decision,
             }
         } else {
             Err(StopReason::NotRetryable)
@@ -231,23 +231,22 @@ impl Streak {
     /// The step.
     fn next(
         &mut self,
-        policy: &Backoff,
+        plan: &Plan,
         elapsed: Duration,
         retry_after: Option<Duration>,
-    ) -> Decision {
+    ) -> Result<Duration, StopReason> {
         let before = self.failures.get() - 1;
-        let mut state = BackoffState {
-            failures: before,
-            interval: from_nanos(self.interval),
-        };
-        let failure = Failure {
-            elapsed,
-            retry_after,
+        let failure = Exact {
+            elapsed: nanos(elapsed),
+            retry_after: retry_after.map_or(0, nanos),
             entropy: random::draw(self.seed, u64::from(before)),
         };
-        let decision = policy.next(&mut state, failure);
-        self.interval = nanos(state.interval);
-        decision
+        let step = plan.step(before, self.interval, failure);
+        self.interval = step.interval;
+        match step.gave_up {
+            None => Ok(from_nanos(step.delay)),
+            Some(reason) => Err(StopReason::GaveUp(reason)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::BackoffState;
-use crate::policy::{Backoff, GiveUpReason, from_nanos, nanos};
+use crate::policy::{Backoff, GiveUpReason, Plan, from_nanos, nanos};
 
 /// One more failure, as the step needs to know it.
 ///
@@ -114,34 +114,38 @@ impl Backoff {
     /// ```
     #[inline(always)]
     pub const fn next(&self, state: &mut BackoffState, failure: Failure) -> Decision {
-        let step = self.step(state.failures, nanos(state.interval), &failure);
+        let step = Plan::of(self).step(
+            state.failures,
+            nanos(state.interval),
+            Exact {
+                elapsed: nanos(failure.elapsed),
+                retry_after: match failure.retry_after {
+                    None => 0,
+                    Some(hint) => nanos(hint),
+                },
+                entropy: failure.entropy,
+            },
+        );
         state.failures = step.failures;
         state.interval = from_nanos(step.interval);
-        step.decision()
-    }
-
-    /// The step on plain numbers: after so many failures and an interval of so many nanoseconds.
-    #[inline(always)]
-    pub(crate) const fn step(&self, failures: u32, interval: u64, failure: &Failure) -> Step {
-        let previous = match failures {
-            0 => None,
-            _ => Some(interval),
-        };
-        let wait = self.delay_after(previous, failure.retry_after, failure.entropy);
-        let failures = failures.saturating_add(1);
-        let gave_up = self
-            .give_up
-            .reason(failures, failure.elapsed, from_nanos(wait.delay));
-        Step {
-            failures,
-            interval: wait.interval,
-            delay: wait.delay,
-            gave_up,
+        match step.gave_up {
+            None => Decision::Retry {
+                after: from_nanos(step.delay),
+            },
+            Some(reason) => Decision::GiveUp(reason),
         }
     }
 }
 
-/// What [`Backoff::step`] comes to. Times are nanoseconds.
+/// A [`Failure`] in nanoseconds, for whoever counts in them anyway. A hint of zero is none.
+#[derive(Clone, Copy)]
+pub(crate) struct Exact {
+    pub(crate) elapsed: u64,
+    pub(crate) retry_after: u64,
+    pub(crate) entropy: u64,
+}
+
+/// What [`Plan::step`] comes to, in nanoseconds.
 pub(crate) struct Step {
     pub(crate) failures: u32,
     pub(crate) interval: u64,
@@ -150,14 +154,22 @@ pub(crate) struct Step {
     pub(crate) gave_up: Option<GiveUpReason>,
 }
 
-impl Step {
+impl Plan {
+    /// [`Backoff::next`] on plain numbers: one more failure, after so many of them and an interval
+    /// of so many nanoseconds.
     #[inline(always)]
-    const fn decision(&self) -> Decision {
-        match self.gave_up {
-            None => Decision::Retry {
-                after: from_nanos(self.delay),
-            },
-            Some(reason) => Decision::GiveUp(reason),
+    pub(crate) const fn step(&self, failures: u32, interval: u64, failure: Exact) -> Step {
+        let previous = match failures {
+            0 => None,
+            _ => Some(interval),
+        };
+        let wait = self.wait_after(previous, failure.retry_after, failure.entropy);
+        let failures = failures.saturating_add(1);
+        Step {
+            failures,
+            interval: wait.interval,
+            delay: wait.delay,
+            gave_up: self.gives_up(failures, failure.elapsed, wait.delay),
         }
     }
 }

@@ -21,7 +21,7 @@ use hashbrown::DefaultHashBuilder;
 
 use super::{BackoffState, Decision, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
-use crate::policy::Backoff;
+use crate::policy::{Backoff, Plan};
 
 pub use attempt::Attempt;
 pub use builder::BackoffTrackerBuilder;
@@ -83,6 +83,8 @@ use timeline::Ahead;
 /// ```
 pub struct BackoffTracker<K, C = MonotonicClock, S = DefaultHashBuilder> {
     backoff: Backoff,
+    /// What `backoff` comes to.
+    plan: Plan,
     seed: u64,
     retention: u64,
     clock: C,
@@ -131,7 +133,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.record_failure_with(key, &self.backoff, None)
+        self.fail(self.place(key), key, &self.plan, None, |_| true)
     }
 
     /// The same by another policy, with a server's hint how long to stay away.
@@ -148,7 +150,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.fail(self.place(key), key, backoff, retry_after, |_| true)
+        let plan = Plan::of(backoff);
+        self.fail(self.place(key), key, &plan, retry_after, |_| true)
     }
 
     /// Ends the failures of `key`: it is tracked no more.

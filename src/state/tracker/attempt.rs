@@ -11,7 +11,7 @@ use super::kept::Progress;
 use super::place::Place;
 use super::{BackoffTracker, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
-use crate::policy::Backoff;
+use crate::policy::{Backoff, Plan};
 use crate::state::Decision;
 
 /// An attempt at a key, by [`BackoffTracker::attempt`] or [`BackoffTracker::attempt_now`].
@@ -90,12 +90,19 @@ where
     where
         Q: ToOwned<Owned = K>,
     {
-        let backoff = &self.tracker.backoff;
-        self.fail_with(backoff, None)
+        let plan = &self.tracker.plan;
+        self.fail_by(plan, None)
     }
 
     /// The same by another policy, with a server's hint how long to stay away.
     pub fn fail_with(self, backoff: &Backoff, retry_after: Option<Duration>) -> Decision
+    where
+        Q: ToOwned<Owned = K>,
+    {
+        self.fail_by(&Plan::of(backoff), retry_after)
+    }
+
+    fn fail_by(self, plan: &Plan, retry_after: Option<Duration>) -> Decision
     where
         Q: ToOwned<Owned = K>,
     {
@@ -106,7 +113,7 @@ where
             began,
             was_ready,
         } = self;
-        tracker.fail(place, key, backoff, retry_after, |progress| {
+        tracker.fail(place, key, plan, retry_after, |progress| {
             was_ready && began == Some(progress)
         })
     }

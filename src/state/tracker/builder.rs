@@ -13,7 +13,7 @@ use super::room::Room;
 use super::shard::Shard;
 use super::timeline::Ahead;
 use crate::clock::{Clock, MonotonicClock};
-use crate::policy::{Backoff, nanos};
+use crate::policy::{Backoff, Plan, nanos};
 use crate::random;
 
 /// The settings of a [`BackoffTracker`], by [`BackoffTracker::builder`].
@@ -121,6 +121,7 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     #[must_use]
     pub fn build(self) -> BackoffTracker<K, C, S> {
         BackoffTracker {
+            plan: Plan::of(&self.backoff),
             backoff: self.backoff,
             seed: self.seed.unwrap_or_else(random::seed),
             retention: nanos(self.retention),

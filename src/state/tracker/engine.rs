@@ -12,7 +12,7 @@ use super::place::{Place, SHARDS};
 use super::shard::{CANDIDATES, Entry, Open, Shard};
 use super::{BackoffTracker, Recovery};
 use crate::clock::Clock;
-use crate::policy::{Backoff, from_nanos};
+use crate::policy::{Plan, from_nanos, nanos};
 use crate::state::Decision;
 
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
@@ -27,7 +27,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         &self,
         place: Place,
         key: &Q,
-        backoff: &Backoff,
+        plan: &Plan,
         retry_after: Option<Duration>,
         counts: impl Fn(Progress) -> bool,
     ) -> Decision
@@ -36,8 +36,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let cause = Cause {
-            backoff,
-            retry_after,
+            plan,
+            retry_after: retry_after.map_or(0, nanos),
             seed: self.seed ^ place.hash,
         };
         let time = self.time();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Readiness, Streak};
-use crate::policy::{Backoff, GiveUpReason, from_nanos};
+use crate::policy::{GiveUpReason, Plan, from_nanos};
 use crate::random;
-use crate::state::{BackoffState, Decision, Failure};
+use crate::state::{BackoffState, Decision, Exact};
 
 /// What is kept of a key while it fails. Times are nanoseconds of its shard's timeline.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +29,9 @@ pub(super) struct Progress {
 /// A failure, as it comes to the tracker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cause<'a> {
-    pub(super) backoff: &'a Backoff,
-    pub(super) retry_after: Option<Duration>,
+    pub(super) plan: &'a Plan,
+    /// Nanoseconds; zero for no hint.
+    pub(super) retry_after: u64,
     /// What the key draws its jitter from.
     pub(super) seed: u64,
 }
@@ -54,12 +55,12 @@ impl Kept {
     pub(super) fn fail(&mut self, cause: &Cause<'_>, now: u64) -> Decision {
         // The streak's number too: the next streak of a key shall not wait the same again.
         let draw = u64::from(self.mark & !GAVE_UP) << 30 ^ u64::from(self.failures);
-        let failure = Failure {
-            elapsed: from_nanos(now.saturating_sub(self.first_failure)),
+        let failure = Exact {
+            elapsed: now.saturating_sub(self.first_failure),
             retry_after: cause.retry_after,
             entropy: random::draw(cause.seed, draw),
         };
-        let step = cause.backoff.step(self.failures, self.interval, &failure);
+        let step = cause.plan.step(self.failures, self.interval, failure);
         self.failures = step.failures;
         self.interval = step.interval;
         let gave_up = self.gave_up().or(step.gave_up);
