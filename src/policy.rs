@@ -1,6 +1,7 @@
 //! How long? The policy and its arithmetic: pure, constant, without a clock, I/O or randomness.
 
 mod backoff;
+mod factor;
 mod give_up;
 mod interval;
 mod invalid;
@@ -16,7 +17,7 @@ pub use jitter::Jitter;
 pub use preview::{Preview, PreviewRow, Warning};
 
 #[cfg(feature = "std")]
-pub(crate) use interval::{HALF_UP, product};
+pub(crate) use factor::Factor;
 pub(crate) use {
     interval::{from_nanos, nanos},
     plan::Plan,

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::interval::at_least_one;
 use super::plan::Plan;
 use super::{GiveUp, InvalidBackoff, Jitter, Preview, Rounding, from_nanos, nanos};
 
@@ -230,7 +231,7 @@ impl Backoff {
         Backoff {
             initial: from_nanos(plan.initial),
             max: from_nanos(plan.max),
-            exponent: plan.exponent,
+            exponent: at_least_one(self.exponent),
             jitter: self.jitter.normalized(),
             rounding: self.rounding,
             give_up: self.give_up,

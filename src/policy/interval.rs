@@ -1,4 +1,4 @@
-//! Every rounding rule of the interval, and the only multiplication: integers alone, exact, total.
+//! Every rounding rule, and how bounds are read: integers alone, total.
 
 use core::time::Duration;
 
@@ -65,8 +65,6 @@ pub(crate) const fn smaller(a: u64, b: u64) -> u64 {
 
 const ONE: u64 = 1.0_f64.to_bits();
 const INFINITY: u64 = f64::INFINITY.to_bits();
-const FRACTION_BITS: u32 = f64::MANTISSA_DIGITS - 1;
-const FRACTION: u64 = (1 << FRACTION_BITS) - 1;
 
 /// `exponent`, or 1 if it is less or not a number. By its bits, which order positive floats as
 /// integers: targets without a float unit need none.
@@ -85,43 +83,5 @@ pub(crate) const fn proportion(proportion: f64) -> f64 {
         0..ONE => proportion,
         ONE..=INFINITY => 1.0,
         _ => 0.0,
-    }
-}
-
-/// How [`product`] rounds: by what share of the last place it adds before it cuts.
-pub(crate) const HALF_UP: bool = true;
-pub(crate) const DOWN: bool = false;
-
-/// `nanos × factor`, exact to the nanosecond and at most `u64::MAX`, for a factor that is not
-/// negative.
-///
-/// A float is an integer times a power of two, so the product is one integer multiplication
-/// (64 × 53 bits, which 128 hold) and one shift: no drift, and the same on every platform.
-#[inline(always)]
-pub(crate) const fn product(nanos: u64, factor: f64, half_up: bool) -> u64 {
-    // factor = significand × 2^(exponent − POINT)
-    const POINT: u32 = 1023 + FRACTION_BITS;
-    let bits = factor.to_bits();
-    let (significand, exponent) = match (bits >> FRACTION_BITS) as u32 {
-        0 => (bits & FRACTION, 1),
-        exponent => (bits & FRACTION | 1 << FRACTION_BITS, exponent),
-    };
-    let product = nanos as u128 * significand as u128;
-    let whole = match POINT.checked_sub(exponent) {
-        // The last bit cut off is the half.
-        Some(down @ 1..u128::BITS) => ((product >> (down - 1)) + half_up as u128) >> 1,
-        Some(0) => product,
-        Some(_) => 0,
-        // Infinity is such a factor too, the largest.
-        None => match (product, exponent - POINT) {
-            (0, _) => 0,
-            (_, up) if up < product.leading_zeros() => product << up,
-            _ => u128::MAX,
-        },
-    };
-    if whole > u64::MAX as u128 {
-        u64::MAX
-    } else {
-        whole as u64
     }
 }

@@ -1,6 +1,7 @@
 //! How a delay is spread around its interval.
 
-use super::interval::{DOWN, larger, product, proportion, smaller};
+use super::factor::Factor;
+use super::interval::{larger, proportion, smaller};
 use super::plan::Plan;
 
 /// How the delay is drawn from the interval *i*, so that clients that failed together do not return
@@ -46,7 +47,7 @@ impl Jitter {
             Jitter::Full => (1, interval),
             Jitter::Equal => (interval - interval / 2, interval),
             Jitter::Proportional(f) => {
-                let width = product(interval, proportion(f), DOWN);
+                let width = Factor::of(proportion(f)).floor(interval);
                 (
                     interval - width,
                     smaller(interval.saturating_add(width), plan.max),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::policy::{HALF_UP, product};
+use crate::policy::Factor;
 
 /// A token bucket that keeps retries from multiplying an outage. Full at first.
 ///
@@ -67,7 +67,7 @@ impl RetryBudget {
             balance: AtomicU64::new(capacity),
             capacity,
             deposit: if deposit_per_success > 0.0 {
-                product(TOKEN, deposit_per_success, HALF_UP)
+                Factor::of(deposit_per_success).round(TOKEN)
             } else {
                 0
             },
