@@ -25,12 +25,12 @@ struct Path {
 const PATHS: &[Path] = &[
     Path {
         name: "step: constant policy, full jitter",
-        limit: 60,
+        limit: 50,
         run: |n| steps(n, |state, failure| POLICY.next(state, failure)),
     },
     Path {
         name: "step: any policy, full jitter",
-        limit: 160,
+        limit: 170,
         run: |n| {
             let policy = black_box(POLICY);
             steps(n, |state, failure| black_box(&policy).next(state, failure));
@@ -63,17 +63,17 @@ const PATHS: &[Path] = &[
     },
     Path {
         name: "tracker: check of a failing key",
-        limit: 220,
+        limit: 200,
         run: |n| failing(n, |tracker, key| tracker.check(&key)),
     },
     Path {
         name: "tracker: record_failure",
-        limit: 380,
+        limit: 340,
         run: |n| failing(n, |tracker, key| tracker.record_failure(&key)),
     },
     Path {
         name: "tracker: first failure, and success",
-        limit: 1000,
+        limit: 950,
         run: |n| {
             healthy(n, 1000, |tracker, key| {
                 let _ = tracker.record_failure(&key);

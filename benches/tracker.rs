@@ -60,6 +60,11 @@ fn theirs(failing: u64) -> Theirs {
     theirs
 }
 
+/// Numbers below 2³², in an order that no cache foresees.
+fn scattered(n: u64) -> u64 {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+}
+
 const EACH: u64 = 300_000;
 
 /// Nanoseconds an operation of each thread, in the best of some rounds.
@@ -142,8 +147,7 @@ fn operations() {
             |n| theirs.lock().unwrap().remove(black_box(&(HEALTHY + n))),
         );
         if failing > 0 {
-            // In an order that no cache foresees.
-            let key = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % failing;
+            let key = |n: u64| (scattered(n) * failing) >> 32;
             row(
                 "failing check",
                 failing,
@@ -155,6 +159,14 @@ fn operations() {
                 failing,
                 |n| ours.record_failure(black_box(&key(n))),
                 |n| fail(&theirs, black_box(key(n))),
+            );
+            // Always the same thousand: what the tracker takes, without what the memory takes.
+            let hot = |n: u64| (scattered(n) * 1000) >> 32;
+            row(
+                "failure, hot",
+                failing,
+                |n| ours.record_failure(black_box(&hot(n))),
+                |n| fail(&theirs, black_box(hot(n))),
             );
         }
         row(

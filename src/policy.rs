@@ -1,13 +1,13 @@
 //! How long? The policy and its arithmetic: pure, constant, without a clock, I/O or randomness.
 
 mod backoff;
-mod factor;
 mod give_up;
 mod interval;
 mod invalid;
 mod jitter;
 mod plan;
 mod preview;
+mod product;
 
 pub use backoff::Backoff;
 pub use give_up::{GiveUp, GiveUpReason};
@@ -17,7 +17,7 @@ pub use jitter::Jitter;
 pub use preview::{Preview, PreviewRow, Warning};
 
 #[cfg(feature = "std")]
-pub(crate) use factor::Factor;
+pub(crate) use product::product;
 pub(crate) use {
     interval::{from_nanos, nanos},
     plan::Plan,

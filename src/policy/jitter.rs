@@ -1,8 +1,8 @@
 //! How a delay is spread around its interval.
 
-use super::factor::Factor;
 use super::interval::{larger, proportion, smaller};
 use super::plan::Plan;
+use super::product::product_below;
 
 /// How the delay is drawn from the interval *i*, so that clients that failed together do not return
 /// together.
@@ -47,7 +47,7 @@ impl Jitter {
             Jitter::Full => (1, interval),
             Jitter::Equal => (interval - interval / 2, interval),
             Jitter::Proportional(f) => {
-                let width = Factor::of(proportion(f)).floor(interval);
+                let width = product_below(interval, proportion(f));
                 (
                     interval - width,
                     smaller(interval.saturating_add(width), plan.max),

@@ -1,8 +1,10 @@
 //! A policy as the arithmetic sees it: normalised, in whole nanoseconds.
 
-use super::factor::Factor;
-use super::interval::{SECOND, at_least_one, larger, whole_seconds_down, whole_seconds_up};
+use super::interval::{
+    SECOND, at_least_one, larger, smaller, whole_seconds_down, whole_seconds_up,
+};
 use super::jitter::Spread;
+use super::product::product;
 use super::{Backoff, GiveUpReason, Jitter, Rounding, nanos};
 
 /// What a [`Backoff`] comes to, worked out once.
@@ -11,12 +13,12 @@ use super::{Backoff, GiveUpReason, Jitter, Rounding, nanos};
 /// and the step folds around it. 56 bytes instead of 88: a future that holds one is moved by its
 /// caller.
 ///
-/// `initial <= max`, both multiples of the resolution; `growth` is at least one.
+/// `initial <= max`, both multiples of the resolution; `exponent >= 1`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) initial: u64,
     pub(crate) max: u64,
-    growth: Factor,
+    exponent: f64,
     jitter: Jitter,
     /// The latest time to retry at, counted from the first failure; `u64::MAX` is any: no streak
     /// lasts for 584 years.
@@ -45,7 +47,7 @@ impl Plan {
         Plan {
             initial,
             max: larger(initial, max),
-            growth: Factor::of(at_least_one(backoff.exponent)),
+            exponent: at_least_one(backoff.exponent),
             jitter: backoff.jitter,
             deadline: match backoff.give_up.after_elapsed {
                 None => u64::MAX,
@@ -63,7 +65,7 @@ impl Plan {
     #[inline(always)]
     pub(crate) const fn interval_after(&self, previous: Option<u64>) -> u64 {
         match previous {
-            Some(previous) if !self.growth.is_one() => self.grow(previous),
+            Some(previous) if self.exponent.to_bits() != 1.0_f64.to_bits() => self.grow(previous),
             _ => self.initial,
         }
     }
@@ -75,12 +77,8 @@ impl Plan {
             return self.max;
         }
         // Growth too small for a nanosecond would stick for ever: take one.
-        let longer = larger(self.growth.round(previous), previous + 1);
-        if longer >= self.max {
-            self.max
-        } else {
-            self.round_up(longer)
-        }
+        let longer = larger(product(previous, self.exponent), previous + 1);
+        smaller(self.round_up(longer), self.max)
     }
 
     /// The nanoseconds of which every delay is a multiple.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::policy::Factor;
+use crate::policy::product;
 
 /// A token bucket that keeps retries from multiplying an outage. Full at first.
 ///
@@ -67,7 +67,7 @@ impl RetryBudget {
             balance: AtomicU64::new(capacity),
             capacity,
             deposit: if deposit_per_success > 0.0 {
-                Factor::of(deposit_per_success).round(TOKEN)
+                product(TOKEN, deposit_per_success)
             } else {
                 0
             },

@@ -3,8 +3,8 @@
 use core::iter::FusedIterator;
 use core::time::Duration;
 
-use super::{BackoffState, Decision, Failure};
-use crate::policy::Backoff;
+use super::{BackoffState, Exact};
+use crate::policy::{Backoff, Plan, from_nanos};
 use crate::random;
 
 /// The waits of a streak that never succeeds: one delay a failure, and `None` for giving up.
@@ -25,10 +25,12 @@ use crate::random;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    backoff: Backoff,
-    state: BackoffState,
-    elapsed: Duration,
+    plan: Plan,
+    failures: u32,
     gave_up: bool,
+    /// Nanoseconds, as `elapsed`.
+    interval: u64,
+    elapsed: u64,
     seed: u64,
     draws: u64,
 }
@@ -45,13 +47,11 @@ impl Backoff {
     #[must_use]
     pub const fn schedule_seeded(&self, seed: u64) -> Schedule {
         Schedule {
-            backoff: *self,
-            state: BackoffState {
-                failures: 0,
-                interval: Duration::ZERO,
-            },
-            elapsed: Duration::ZERO,
+            plan: Plan::of(self),
+            failures: 0,
             gave_up: false,
+            interval: 0,
+            elapsed: 0,
             seed,
             draws: 0,
         }
@@ -61,18 +61,19 @@ impl Backoff {
 impl Schedule {
     /// Begins a new streak, as after a success. Its jitter is new too: the draws go on.
     pub const fn reset(&mut self) {
-        self.state = BackoffState {
-            failures: 0,
-            interval: Duration::ZERO,
-        };
-        self.elapsed = Duration::ZERO;
+        self.failures = 0;
         self.gave_up = false;
+        self.interval = 0;
+        self.elapsed = 0;
     }
 
     /// What the streak has come to.
     #[must_use]
     pub const fn state(&self) -> BackoffState {
-        self.state
+        BackoffState {
+            failures: self.failures,
+            interval: from_nanos(self.interval),
+        }
     }
 }
 
@@ -83,31 +84,36 @@ impl Iterator for Schedule {
         if self.gave_up {
             return None;
         }
-        let failure = Failure::new(random::draw(self.seed, self.draws)).elapsed(self.elapsed);
+        let failure = Exact {
+            elapsed: self.elapsed,
+            retry_after: 0,
+            entropy: random::draw(self.seed, self.draws),
+        };
         self.draws = self.draws.wrapping_add(1);
-        match self.backoff.next(&mut self.state, failure) {
-            Decision::Retry { after } => {
-                self.elapsed = self.elapsed.saturating_add(after);
-                Some(after)
-            }
-            Decision::GiveUp(_) => {
-                self.gave_up = true;
-                None
-            }
+        let step = self.plan.step(self.failures, self.interval, failure);
+        self.failures = step.failures;
+        self.interval = step.interval;
+        self.gave_up = step.gave_up.is_some();
+        if self.gave_up {
+            return None;
         }
+        self.elapsed = self.elapsed.saturating_add(step.delay);
+        Some(from_nanos(step.delay))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         if self.gave_up {
             return (0, Some(0));
         }
-        let give_up = self.backoff.give_up;
-        let longest = give_up.after_failures.map(|limit| limit.max(1) - 1);
-        let left = longest.map(|longest| longest.saturating_sub(self.state.failures) as usize);
-        match (left, give_up.after_elapsed) {
-            (Some(left), None) => (left, Some(left)),
-            (left, Some(_)) => (0, left),
-            (None, None) => (usize::MAX, None),
+        let Plan {
+            retries, deadline, ..
+        } = self.plan;
+        let left = retries.saturating_sub(self.failures) as usize;
+        match (retries, deadline) {
+            (u32::MAX, u64::MAX) => (usize::MAX, None),
+            (u32::MAX, _) => (0, None),
+            (_, u64::MAX) => (left, Some(left)),
+            _ => (0, Some(left)),
         }
     }
 }
