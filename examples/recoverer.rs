@@ -19,6 +19,7 @@ mod until;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::future;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use std::{env, fmt, io, thread};
 
 use http::{Client, Server};
-use outbox::{Numbered, Outbox};
+use outbox::{Numbered, Outbox, Standing};
 use relent::clock::{Clock, MonotonicClock};
 use relent::store::{SqliteStore, blocking::DurableTracker};
 use relent::{Backoff, BackoffState, Jitter, Readiness};
@@ -116,8 +117,7 @@ fn program(database: &Path, urls: impl Iterator<Item = String>) -> Result<(), Er
     let client = Client::new(NAMES.into_iter().zip(urls).collect())?;
     let scheduler = Scheduler::open(database, client, &NAMES, 100, POLICY, MonotonicClock)?;
     for name in NAMES {
-        let status = scheduler.status(name)?;
-        let (failures, waiting) = (status.streak.failures, status.waiting);
+        let (Standing { waiting, .. }, BackoffState { failures, .. }) = scheduler.status(name)?;
         if failures > 0 {
             println!("   {name:<5} failed {failures} times before; {waiting} events wait");
         }
@@ -150,16 +150,6 @@ pub(crate) enum News {
     Up,
     /// The database failed, and is tried again after that long.
     Stuck(Error, Duration),
-}
-
-/// How a destination stands.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Status {
-    pub(crate) is_up: bool,
-    /// How many events it has yet to get.
-    pub(crate) waiting: u32,
-    /// Its failures since the last transaction that arrived.
-    pub(crate) streak: BackoffState,
 }
 
 /// Sends to each destination one transaction at a time, oldest first.
@@ -206,8 +196,8 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
 
     /// Sends, until what this returns is dropped.
     pub(crate) fn start(self: &Arc<Self>) -> JoinSet<Result<Infallible, Error>> {
-        let look_after = |name: &String| Arc::clone(self).look_after(name.clone());
-        self.destinations.keys().map(look_after).collect()
+        let deliver = |name: &String| Arc::clone(self).deliver(name.clone());
+        self.destinations.keys().map(deliver).collect()
     }
 
     /// Stores events, to be sent after all that were stored before. Once this returns, they will be.
@@ -225,15 +215,14 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
         Ok(())
     }
 
-    pub(crate) fn status(&self, name: &str) -> Result<Status, Error> {
+    /// How a destination stands, and its failures since the last transaction that arrived.
+    pub(crate) fn status(&self, name: &str) -> Result<(Standing, BackoffState), Error> {
+        let standing = self.outbox.commit(|tx| outbox::standing(tx, name))?;
         let record = self.tracker.get(name)?;
-        let (is_up, waiting) = self.outbox.commit(|tx| outbox::standing(tx, name))?;
-        let streak = record.map(|record| record.state).unwrap_or_default();
-        Ok(Status {
-            is_up,
-            waiting,
-            streak,
-        })
+        Ok((
+            standing,
+            record.map(|record| record.state).unwrap_or_default(),
+        ))
     }
 
     fn bells(&self, name: &str) -> Result<&Bells, Error> {
@@ -241,40 +230,52 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
         bells.ok_or_else(|| format!("{name}: no such destination").into())
     }
 
-    async fn look_after(self: Arc<Self>, name: String) -> Result<Infallible, Error> {
-        let delivering = STUCK.retry_async(|| self.deliver(&name));
-        let delivering = delivering.notify(|failed| {
-            let error = failed.error.to_string().into();
-            self.world.hear(&name, News::Stuck(error, failed.delay));
-        });
-        delivering.await
-    }
-
     /// The one loop of a destination, be it up or down: there is no moment between the two in which
     /// an event could be overlooked or overtake another.
-    async fn deliver(&self, name: &str) -> Result<Infallible, Error> {
+    async fn deliver(self: Arc<Self>, name: String) -> Result<Infallible, Error> {
+        let name = name.as_str();
         let bells = self.bells(name)?;
         let look = || self.outbox.commit(|tx| outbox::next(tx, name, self.batch));
-        wait(self.left(name)?, bells.forced.notified()).await;
-        let mut next = look()?;
+        let left = self.surely(name, || self.left(name)).await?;
+        wait(left, bells.forced.notified()).await;
+        let mut next = self.surely(name, look).await?;
         loop {
             let Some(oldest) = &next else {
                 bells.stored.notified().await;
-                next = look()?;
+                next = self.surely(name, look).await?;
                 continue;
             };
             let sent = self.world.send(name, oldest).await;
             // From here on the operator is heard, before anybody can see that there is a wait.
             let forced = bells.forced.notified();
             match sent {
-                Ok(()) => next = self.delivered(name, oldest.id)?,
+                Ok(()) => {
+                    next = self
+                        .surely(name, || self.delivered(name, oldest.id))
+                        .await?
+                }
                 Err(error) => {
-                    let delay = self.failed(name, &error.to_string())?;
+                    let cause = error.to_string();
+                    let delay = self.surely(name, || self.failed(name, &cause)).await?;
                     self.world.hear(name, News::Failed(error, delay));
                     wait(delay, forced).await;
                 }
             }
         }
+    }
+
+    /// Works with the database, until that succeeds.
+    async fn surely<T, E: fmt::Display>(
+        &self,
+        name: &str,
+        mut work: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let working = STUCK.retry_async(|| future::ready(work()));
+        let working = working.notify(|failed| {
+            let error = failed.error.to_string().into();
+            self.world.hear(name, News::Stuck(error, failed.delay));
+        });
+        working.await
     }
 
     /// What is left of a wait that began before a restart.

@@ -104,11 +104,21 @@ pub(crate) fn mark(tx: &Transaction<'_>, name: &str, up: bool) -> Result<bool> {
     Ok(tx.prepare_cached(mark)?.execute((name, up))? > 0)
 }
 
-/// Whether a destination is up, and how many events it has yet to get.
-pub(crate) fn standing(tx: &Transaction<'_>, name: &str) -> Result<(bool, u32)> {
+/// How a destination stands.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Standing {
+    pub(crate) is_up: bool,
+    /// How many events it has yet to get.
+    pub(crate) waiting: u32,
+}
+
+pub(crate) fn standing(tx: &Transaction<'_>, name: &str) -> Result<Standing> {
     let standing = "SELECT up, (SELECT count(*) FROM event WHERE destination = name)
                     FROM destination WHERE name = ?1";
-    tx.query_row(standing, [name], |row| Ok((row.get(0)?, row.get(1)?)))
+    tx.query_row(standing, [name], |row| {
+        let (is_up, waiting) = (row.get(0)?, row.get(1)?);
+        Ok(Standing { is_up, waiting })
+    })
 }
 
 /// How many events the database at `path` has, of all destinations.

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::recoverer::outbox::Numbered;
-use crate::recoverer::{Error, News, Scheduler, Status, World};
+use crate::recoverer::outbox::{Numbered, Standing};
+use crate::recoverer::{Error, News, Scheduler, World};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -55,8 +55,8 @@ pub(crate) struct Seen {
     /// Of all destinations.
     pub(crate) news: Vec<String>,
     sending: BTreeSet<String>,
-    /// What to do the next time that one is up, before it can do anything else.
-    pub(crate) when_up: Option<Box<dyn FnOnce() + Send>>,
+    /// What to do at the next news that begins so, before anything else can happen.
+    pub(crate) upon: Option<(&'static str, Box<dyn FnOnce() + Send>)>,
 }
 
 impl Peers {
@@ -126,11 +126,11 @@ impl World for Peers {
             News::Up => format!("up after {arrived}"),
             News::Stuck(error, delay) => format!("stuck, {error}, again in {delay:?}"),
         });
-        let is_up = seen.news.last().is_some_and(|news| news.starts_with("up"));
-        let when_up = seen.when_up.take_if(|_| is_up);
+        let last = seen.news.last().cloned().unwrap_or_default();
+        let upon = seen.upon.take_if(|(news, _)| last.starts_with(*news));
         drop(seen);
-        if let Some(when_up) = when_up {
-            when_up();
+        if let Some((_, act)) = upon {
+            act();
         }
     }
 }
@@ -213,18 +213,17 @@ impl Rig {
         self.scheduler().submit(to, &events).unwrap();
     }
 
-    pub(crate) fn status(&self, name: &str) -> Status {
+    pub(crate) fn status(&self, name: &str) -> (Standing, BackoffState) {
         self.scheduler().status(name).unwrap()
     }
 
     /// Whether a destination has got everything.
     pub(crate) fn is_up(&self, name: &str) -> bool {
-        let healthy = Status {
+        let done = Standing {
             is_up: true,
             waiting: 0,
-            streak: BackoffState::default(),
         };
-        self.status(name) == healthy
+        self.status(name) == (done, BackoffState::default())
     }
 
     pub(crate) fn kill(&self, name: &str) {

@@ -31,10 +31,25 @@ async fn no_event_is_overlooked_that_comes_as_it_gets_up() {
     sleep(SECOND).await;
     rig.revive("a");
     let scheduler = Arc::clone(rig.scheduler());
-    rig.peers.seen().when_up = Some(Box::new(move || scheduler.submit("a", &["1"]).unwrap()));
+    let submit = move || scheduler.submit("a", &["1"]).unwrap();
+    rig.peers.seen().upon = Some(("up", Box::new(submit)));
     rig.up("a").await;
     rig.got("a", 2);
     assert!(rig.peers.waits("a")[1] < SECOND, "it was sent at once");
+}
+
+/// It hears of the failure, and forces at once: the loop has not begun to wait.
+#[tokio::test(start_paused = true)]
+async fn no_operator_is_overlooked_who_reacts_to_the_news() {
+    let rig = Rig::new(&["a"], EXACT, 10);
+    rig.peers.seen().latency = Duration::ZERO;
+    rig.kill("a");
+    let scheduler = Arc::clone(rig.scheduler());
+    let force = move || scheduler.force("a").unwrap();
+    rig.peers.seen().upon = Some(("dead", Box::new(force)));
+    rig.submit("a", [0]);
+    sleep(SECOND).await;
+    assert_eq!(rig.peers.waits("a"), [Duration::ZERO]);
 }
 
 /// What arrives between the last transaction's answer and "up" is neither forgotten nor early.
@@ -69,8 +84,8 @@ fn no_event_is_overlooked_however_the_last_success_and_a_new_event_meet() {
                 yield_now().await;
             }
         };
-        let met = timeout(20 * SECOND, meet).await;
-        met.expect("nothing was overlooked");
+        let done = timeout(20 * SECOND, meet).await;
+        done.expect("nothing was overlooked");
         rig.got("a", 300);
     });
 }
