@@ -1,12 +1,13 @@
 //! An operator: files that people edit, the parents, are kept rendered into other files, their
 //! children, whatever fails on the way.
 //!
-//! `cargo run --release --example operator` takes about six seconds, in a folder of its own.
+//! `cargo run --release --example operator` takes about five seconds, in a folder of its own.
 //!
-//! A controller meets failures of all kinds: text that makes no sense, a file that is missing, a bug
-//! that panics, a full disk. Each backs off its own parent and nobody else's, by one
-//! `BackoffTracker`. [`Operator`] is the part to copy, above all its `reconcile`; a [`Handler`] is
-//! what to write for it, and [`Sites`] is one.
+//! A controller meets failures of all kinds: text that makes no sense, a missing file, a bug that
+//! panics, a full disk. To be learnt: each backs off its own parent and nobody else's, by one
+//! `BackoffTracker`; what is edited is tried at once, by `attempt_now`; who was given up is still
+//! looked at. [`Operator`] is the part to copy, above all its `reconcile`; a [`Handler`] is what
+//! to write for it, and [`Sites`] is one.
 
 #[path = "shared/folders.rs"]
 pub(crate) mod folders;
@@ -69,7 +70,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// What is to be done for parents of one kind. All of it may fail, or panic, which is a failure too.
+/// What is to be done for parents of one kind. All of it may fail, or panic, which is failing too.
 pub(crate) trait Handler {
     type Valid;
 
@@ -200,7 +201,7 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
 
     /// One round with a parent.
     fn reconcile(&mut self, name: String) -> Report {
-        // Also while it waits, or after it gave up: it was edited, or should be looked at regularly.
+        // Also while it waits, or was given up: it was edited, or should be looked at regularly.
         let attempt = self.tracker.attempt_now(&name);
         let (Ok(outcome) | Err(outcome)) = self.work(&name);
         let untold = guarded(|| self.tell(&name, &outcome)).err();

@@ -1,12 +1,12 @@
 //! A recoverer: events for several servers, which go down and come back, each arrive in order.
 //!
-//! `cargo run --release --all-features --example recoverer` takes about five seconds. It starts the
-//! servers, and the program that sends to them as a child process, to have something to kill.
+//! `cargo run --release --all-features --example recoverer` takes about three seconds. It starts
+//! the servers, and as a child process the program that sends to them, to have something to kill.
 //!
-//! A queue in a database, a sender for each server, a failure that must not lose, repeat unnoticed or
-//! overtake anything: [`Scheduler`] is the part to copy. What it teaches: to note an achievement and
-//! the end of a streak in one commit, by `record_success_in`; to have one loop for a server, be it up
-//! or down; and to go on after a restart with the wait where it was, by `check`.
+//! Events wait in a database, and no failure, crash or restart may lose one, have it overtake
+//! another, or repeat it unnoticed. To be learnt: one commit notes what was achieved and ends the
+//! streak, by `record_success_in`; one loop serves a server, be it up or down; and after a restart
+//! it goes on with the wait where it was, by `check`. [`Scheduler`] is the part to copy.
 
 #[path = "shared/http.rs"]
 mod http;
@@ -144,7 +144,7 @@ pub(crate) trait World: Send + Sync + 'static {
 
 #[derive(Debug)]
 pub(crate) enum News {
-    /// It failed, and is tried again after that long. Until all of its queue is delivered it is down.
+    /// It failed, and is tried again after that long. It is down until its queue is delivered.
     Failed(Error, Duration),
     /// It was down, and its queue is empty now.
     Up,
@@ -200,7 +200,7 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
         self.destinations.keys().map(deliver).collect()
     }
 
-    /// Stores events, to be sent after all that were stored before. Once this returns, they will be.
+    /// Stores events, to be sent after all that were stored before. Once this returns, they will.
     pub(crate) fn submit(&self, to: &str, events: &[&str]) -> Result<(), Error> {
         let bells = self.bells(to)?;
         self.outbox.commit(|tx| outbox::add(tx, to, events))?;
@@ -250,13 +250,12 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
             let forced = bells.forced.notified();
             match sent {
                 Ok(()) => {
-                    next = self
-                        .surely(name, || self.delivered(name, oldest.id))
-                        .await?
+                    let note = || self.delivered(name, oldest.id);
+                    next = self.surely(name, note).await?;
                 }
                 Err(error) => {
-                    let cause = error.to_string();
-                    let delay = self.surely(name, || self.failed(name, &cause)).await?;
+                    let note = || self.failed(name, &error);
+                    let delay = self.surely(name, note).await?;
                     self.world.hear(name, News::Failed(error, delay));
                     wait(delay, forced).await;
                 }
@@ -291,8 +290,8 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
         })
     }
 
-    /// One commit: the transaction goes, its streak ends, and the next is made; or there is none, and
-    /// the destination is up. An event is stored before that, and found; or after, and rings.
+    /// One commit: the transaction goes, its streak ends, and the next is made; or there is none,
+    /// and the destination is up. An event is stored before that, and found; or after, and rings.
     fn delivered(&self, name: &str, id: i64) -> Result<Option<Numbered>, Error> {
         let (next, is_news) = self.outbox.commit(|tx| {
             outbox::delete(tx, name, id)?;
@@ -308,10 +307,11 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
     }
 
     /// One commit: the destination is down, and backs off.
-    fn failed(&self, name: &str, cause: &str) -> Result<Duration, Error> {
+    fn failed(&self, name: &str, error: &Error) -> Result<Duration, Error> {
         self.outbox.commit(|tx| {
             outbox::mark(tx, name, false)?;
-            let decision = self.tracker.record_failure_in(tx, name, cause)?;
+            let cause = error.to_string();
+            let decision = self.tracker.record_failure_in(tx, name, &cause)?;
             Ok(decision.delay().unwrap_or(Duration::MAX))
         })
     }

@@ -1,4 +1,4 @@
-//! A table of what is to be sent to whom. Everything happens within a commit, which others may join.
+//! A table of what is to be sent to whom. All happens within a commit, which others may join.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};

@@ -37,6 +37,8 @@ impl Clock for Virtual {
     }
 }
 
+pub(crate) type Act = Box<dyn FnOnce() + Send>;
+
 /// Destinations that can be told to fail, and what happened to them.
 #[derive(Clone)]
 pub(crate) struct Peers(Arc<Mutex<Seen>>, Virtual);
@@ -56,7 +58,7 @@ pub(crate) struct Seen {
     pub(crate) news: Vec<String>,
     sending: BTreeSet<String>,
     /// What to do at the next news that begins so, before anything else can happen.
-    pub(crate) upon: Option<(&'static str, Box<dyn FnOnce() + Send>)>,
+    pub(crate) upon: Option<(&'static str, Act)>,
 }
 
 impl Peers {
