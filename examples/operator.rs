@@ -23,7 +23,6 @@ use relent::clock::{Clock, MonotonicClock};
 use relent::{Backoff, BackoffTracker, Decision, Recovery};
 use serde::{Deserialize, Serialize};
 
-/// Of any kind: a log and a status only want its text.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 const POLICY: Backoff = Backoff::DEFAULT.give_up_after_failures(3);
@@ -37,7 +36,6 @@ fn main() -> Result<(), Error> {
     let edit = |parent: &str, text| fs::write(path("parents").join(parent), text);
     let sites = Sites(home.path().to_owned());
     let mut operator = Operator::new(home.path(), sites, POLICY, Some(RESYNC), MonotonicClock)?;
-    let failed = |report: &Report| report.decision.is_some();
     let gave_up = |report: &Report| matches!(report.decision, Some(Decision::GiveUp(_)));
     let recovered = |report: &Report| report.recovery.is_some();
 
@@ -60,7 +58,7 @@ fn main() -> Result<(), Error> {
     println!("\nA site is deleted while somebody reads it. Its page stays until they are done.\n");
     fs::write(path("home.reader"), "")?;
     fs::remove_file(path("parents/home.json"))?;
-    watch(&mut operator, "home", failed)?;
+    watch(&mut operator, "home", |report| report.decision.is_some())?;
     let status = fs::read_to_string(path("status/home.json"))?;
     println!("   status/home.json: {status}");
     fs::remove_file(path("home.reader"))?;
@@ -138,8 +136,7 @@ pub(crate) struct Operator<H, C = MonotonicClock> {
 
 struct Parent {
     text: Text,
-    /// When to look at it again: its only timer, which each round sets anew. So one that was
-    /// overtaken by a newer round is no more.
+    /// When to look at it again: the only timer, set anew by each round, so none is overtaken.
     due: Option<Duration>,
 }
 
@@ -211,9 +208,11 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
             Some(_) => (Some(attempt.fail()), None),
             None => (None, attempt.succeed()),
         };
-        // One that gave up is looked at as regularly as one that is well.
-        let again = decision.and_then(Decision::delay).or(self.resync);
-        if matches!(outcome, Outcome::FinalizeSucceeded) && untold.is_none() {
+        let is_gone = matches!(outcome, Outcome::FinalizeSucceeded) && decision.is_none();
+        // One that was given up is looked at as regularly as one that is well.
+        let regularly = self.resync.filter(|_| !is_gone);
+        let again = decision.and_then(Decision::delay).or(regularly);
+        if is_gone {
             self.parents.remove(&name);
         } else if let Some(parent) = self.parents.get_mut(&name) {
             parent.due = again.map(|again| self.clock.now().saturating_add(again));
@@ -339,7 +338,7 @@ impl fmt::Display for Report {
             write!(f, ": {error}")?;
         }
         if let Some(Recovery { failures, outage }) = self.recovery {
-            write!(f, ", after {failures} failures in {outage:.1?}")?;
+            write!(f, "; failed {failures}× before, for {outage:.1?}")?;
         }
         if let Some(Decision::GiveUp(reason)) = self.decision {
             write!(f, "; gave up, {reason}")?;

@@ -35,7 +35,9 @@ fn children_stay_until_their_parent_is_finalized() {
     rig.delays(3);
     assert_eq!(rig.children("a"), ["a.txt"]);
     rig.set(Trouble::None);
-    assert!(matches!(rig.next().outcome, Outcome::FinalizeSucceeded));
+    let report = rig.next();
+    assert!(matches!(report.outcome, Outcome::FinalizeSucceeded));
+    assert_eq!(report.again, None);
     assert!(!rig.path("children/a").exists());
     assert_eq!(rig.status("a"), r#"["finalize succeeded",null]"#);
     rig.clock.advance(HOUR);
