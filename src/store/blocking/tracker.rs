@@ -216,10 +216,10 @@ impl<S: Store> DurableTracker<S> {
         self.desk.store.load(checked(key)?).map_err(Error::Store)
     }
 
-    pub(super) fn update<R>(
+    pub(super) fn update<R: Send + 'static>(
         &self,
         key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, Error<S::Error>> {
         let key = checked(key)?;
         self.desk.store.update(key, change).map_err(Error::Store)
@@ -318,6 +318,24 @@ impl<S: Transactional> DurableTracker<S> {
         cause: &str,
     ) -> Result<Decision, Error<S::Error>> {
         let change = step::failure(self.desk.failed(cause));
+        let store = &self.desk.store;
+        store
+            .update_in(connection, checked(key)?, change)
+            .map_err(Error::Store)
+    }
+
+    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open on
+    /// `connection`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub fn record_failure_with_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        let change = step::failure(self.desk.failed_with(backoff, retry_after, cause));
         let store = &self.desk.store;
         store
             .update_in(connection, checked(key)?, change)

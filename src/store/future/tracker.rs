@@ -347,6 +347,25 @@ impl<S: AsyncTransactional> DurableTracker<S> {
             .map_err(Error::Store)
     }
 
+    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open on
+    /// `connection`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record_failure_with_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        let change = step::failure(self.desk.failed_with(backoff, retry_after, cause));
+        let store = &self.desk.store;
+        store
+            .update_in(connection, checked(key)?, change)
+            .await
+            .map_err(Error::Store)
+    }
+
     /// As [`record_success`](Self::record_success), within the transaction that is open on
     /// `connection`.
     #[allow(clippy::missing_errors_doc)] // above
