@@ -3,12 +3,12 @@
 //! `cargo run --release --features file --example backup_runner`
 //!
 //! Each target is stopped, its data copied and started again; the copy is downloaded, verified and
-//! published. Here runners are killed on the way, the link is down, a service dies on its own, data is
-//! damaged; what was done is done once, and what nobody knows is said to be so.
+//! published. Here runners are killed on the way, the link is down, a service dies on its own, data
+//! is damaged; what was done is done once, and what nobody knows is said to be so.
 //!
-//! To learn from: no effect happens before it is announced in the journal, and none is repeated before
-//! it is known what became of it ([`Runner::drive`]); the journal and the backoff of its operations
-//! are one document, and each step of both one write ([`Runner::end`]).
+//! To learn from: no effect happens before it is announced in the journal, and none is repeated
+//! before it is known what became of it ([`Runner::drive`]); the journal and the backoff of its
+//! operations are one document, and each step of both one write ([`Runner::end`]).
 //!
 //! Beside this: `shared/plan.rs`, what is to be done, and what one thing has to do with another;
 //! `shared/services.rs`, the targets and what can be done to them.
@@ -23,7 +23,7 @@ pub(crate) mod services;
 use std::path::Path;
 use std::process::{self, Command};
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use relent::clock::{Clock, MonotonicClock};
 use relent::store::blocking::DurableTracker;
@@ -31,6 +31,7 @@ use relent::store::{FileStore, FileTransaction};
 use relent::{Backoff, Decision, Readiness};
 
 use plan::{Journal, Operation, State, Why};
+use processes::wait_until;
 use services::{Failure, Kind, Observed, Shell, World};
 
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -302,7 +303,10 @@ fn story(home: &Path) -> Result<(), Error> {
     );
     fs::write(home.join("shop/offline"), "")?;
     let mut third = spawn(&["--max-steps", "4"], "")?;
-    thread::sleep(Duration::from_millis(300));
+    wait_until("nobody needs the link", || {
+        let journal = fs::read_to_string(home.join("vault/journal.json"))?;
+        Ok(journal.contains("the link is down").then_some(()))
+    })?;
     runner(&[], "")?;
     fs::remove_file(home.join("shop/offline"))?;
     third.wait()?;
@@ -340,8 +344,6 @@ pub(crate) fn main() -> Result<(), Error> {
             }
             Ok(())
         }
-        _ => {
-            Err("usage: run HOME [--max-steps N | --again | --settle OPERATION true|false]".into())
-        }
+        _ => Err("usage: run HOME [--max-steps N | --again | --settle KEY true|false]".into()),
     }
 }

@@ -3,14 +3,16 @@
 //! `cargo run --release --features sqlite --example provisioner`, and with
 //! `sqlite,postgres,tokio` over a PostgreSQL server that it starts, if one is installed.
 //!
-//! Every machine has to be initialized, and one that is down recovered. A worker takes a machine that
-//! needs it, that nobody works on and that does not back off, and sees it to its end: finished, which
-//! is noted in the same transaction; failed, which is tried again after a wait; or canceled, as if
-//! nothing had been. Here one worker is killed at work, and one is stopped for longer than its lease
-//! lasts: no machine is stuck, none is worked on twice at once, and what comes too late is refused.
+//! Every machine has to be initialized, and one that is down recovered. A worker takes a machine
+//! that needs it, that nobody works on and that does not back off, and sees it to its end:
+//! finished, which is noted in the same transaction; failed, which is tried again after a wait; or
+//! canceled, as if nothing had been. Here one worker is killed at work, and one is stopped for
+//! longer than its lease lasts: no machine is stuck, none is worked on twice at once, and what
+//! comes too late is refused.
 //!
-//! To learn from: how a machine is chosen by a join and taken in one transaction ([`Worker::take`]),
-//! and how what came of the work is noted, and its lease ended, in another ([`Worker::finish`]).
+//! To learn from: how a machine is chosen by a join and taken in one transaction
+//! ([`Worker::take`]), and how what came of the work is noted, and its lease ended, in another
+//! ([`Worker::finish`]).
 //!
 //! Beside this: `shared/database.rs`, the same face of either database; `shared/rack.rs`, the
 //! machines, which know nothing of leases, but refuse who has been overtaken.
@@ -271,16 +273,14 @@ pub(crate) fn work<D: Database>(
 pub(crate) fn set_up(home: &Path, database: &mut impl Database) -> Result<(), Error> {
     database.query(TABLE, &[])?;
     for n in 1..=8 {
-        let add = format!(
-            "INSERT INTO machine (id, down) VALUES ('m{n}', {})",
-            n % 4 == 0
-        );
+        let is_down = n % 4 == 0;
+        let add = format!("INSERT INTO machine (id, down) VALUES ('m{n}', {is_down})");
         database.query(&add, &[])?;
     }
     Rack::open(home)?.set_up(&[("m2", 3, 0), ("m3", 0, 2), ("m4", 2, 1)])
 }
 
-/// Has four workers see to all machines, kills one, and stops one for a while. Returns whom that hit.
+/// Has four workers see to all machines, kills one, stops one for a while. Returns whom that hit.
 pub(crate) fn siege(
     home: &Path,
     database: &mut impl Database,
@@ -309,9 +309,7 @@ pub(crate) fn siege(
 }
 
 fn story(home: &Path, mut database: impl Database) -> Result<(), Error> {
-    println!(
-        "Eight of them, four workers. m2 and m4 fail at first, m3 and m4 are busy for a while.\n"
-    );
+    println!("Eight of them, four workers. m2 and m4 fail at first; m3 and m4 are busy a while.\n");
     set_up(home, &mut database)?;
     let program = env::current_exe()?;
     let spawn = |name: &str| Command::new(&program).arg(home).arg(name).spawn();

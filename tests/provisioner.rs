@@ -1,5 +1,5 @@
-//! The provisioner's own code: its logic on a clock that the tests move, and real workers, one of them
-//! killed and one stopped.
+//! The provisioner's own code: its logic on a clock that the tests move, and real workers, one of
+//! them killed and one stopped.
 
 #![cfg(unix)]
 
@@ -331,8 +331,8 @@ fn besieged(home: &Path, database: Result<impl Database, Error>) {
         assert!(died, "{machine}: {history:?}");
     }
 
-    // None was worked on twice at once: once a later worker has given an order, an earlier gives none;
-    // the one that tried is the one that was stopped.
+    // None was worked on twice at once: once a later worker has given an order, an earlier gives
+    // none; the one that tried is the one that was stopped.
     let rack = Rack::open(home).unwrap();
     let overtaken = "SELECT count(*) FROM orders AS late WHERE taken AND EXISTS
                      (SELECT 1 FROM orders WHERE machine = late.machine

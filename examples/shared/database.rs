@@ -38,10 +38,11 @@ pub(crate) trait Transaction {
 
     /// The store's time, in SQL.
     fn now(&self) -> String;
-    /// How to keep the `machine` that is chosen to this transaction, and pass over what others keep.
+    /// How to keep the `machine` that is chosen to this transaction, and pass over what others
+    /// keep.
     fn lock(&self) -> &'static str;
-    /// The first column of the first row, if there is any. The values are `$1`, `$2` and so on, which
-    /// first appear in that order.
+    /// The first column of the first row, if there is any. The values are `$1`, `$2` and so on,
+    /// which first appear in that order.
     fn query(&mut self, sql: &str, values: &[&str]) -> Result<Option<String>, Error>;
     /// Where the store takes part in it.
     fn connection(&mut self) -> <Self::Store as Transactional>::Connection<'_>;

@@ -44,8 +44,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// All checks first, so that nothing is stopped in vain; then one target after the other, so that
-    /// each is down as short as can be.
+    /// All checks first, so that nothing is stopped in vain; then one target after the other, so
+    /// that each is down as short as can be.
     pub(crate) fn new(run: &str, targets: &[&str]) -> Journal {
         use Kind::{Check, Download, Finalize, Snapshot, Start, Stop, Verify};
         let steps = [Stop, Snapshot, Start, Download, Verify, Finalize];

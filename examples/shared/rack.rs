@@ -1,5 +1,5 @@
-//! A rack of machines, in a database of its own: it takes orders, but none from a worker that another
-//! has come after; and it has its troubles.
+//! A rack of machines, in a database of its own: it takes orders, but none from a worker that
+//! another has come after; and it has its troubles.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +20,8 @@ pub(crate) trait Hardware {
     fn provision(&mut self, job: &Job<'_>) -> Result<String, Trouble>;
 }
 
-/// Which process a machine is to go through, by whom, and since when: a later token is a later worker.
+/// Which process a machine is to go through, by whom, and since when: a later token is a later
+/// worker.
 pub(crate) struct Job<'a> {
     pub(crate) kind: &'a str,
     pub(crate) machine: &'a str,
@@ -150,8 +151,8 @@ impl Hardware for Rack {
     fn provision(&mut self, job: &Job<'_>) -> Result<String, Trouble> {
         let broken = |error: rusqlite::Error| Trouble::Failed(error.to_string());
         for _ in 0..3 {
-            // A worker would ask its work first whether it has expired. That may be so a moment later
-            // all the same, so it is for the rack to refuse what comes too late.
+            // A worker would ask its work first whether it has expired. That may be so a moment
+            // later all the same, so it is for the rack to refuse what comes too late.
             if !self.order(job).map_err(broken)? {
                 return Err(Trouble::Failed("order refused: it is stale".to_owned()));
             }

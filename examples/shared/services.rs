@@ -47,7 +47,8 @@ pub(crate) const VAULT: &str = "vault";
 pub(crate) trait World {
     /// Does it, and tells what it came to.
     fn perform(&self, kind: Kind, target: &str) -> Result<String, Failure>;
-    /// Finds out what became of an operation that was begun: by somebody who died, or with an error.
+    /// Finds out what became of an operation that was begun: by somebody who died, or with an
+    /// error.
     fn observe(&self, kind: Kind, target: &str) -> Observed;
     fn sleep(&self, wait: Duration);
     /// For people to read.
@@ -145,7 +146,8 @@ impl Shell {
         fs::write(self.home.join("effects"), "")
     }
 
-    /// Ends the services, also those that nobody can stop: what does not see its data any more ends.
+    /// Ends the services, also those that nobody can stop: what does not see its data any more
+    /// ends.
     pub(crate) fn tear_down(&self, targets: &[&str]) {
         for target in targets {
             // A service that writes meanwhile has the folder stay for a moment.

@@ -170,8 +170,8 @@ pub(crate) fn killed(case: &Case) {
     assert!(std::panic::catch_unwind(run).is_err());
 }
 
-/// Every point that a run comes to, where all goes well: before and after each write of the journal,
-/// and after each effect.
+/// Every point that a run comes to, where all goes well: before and after each write of the
+/// journal, and after each effect.
 pub(crate) fn points() -> Vec<String> {
     let case = Case::new();
     case.run().unwrap();

@@ -1,5 +1,5 @@
-//! Runners that are killed at every write of the journal, and after every effect; and what died with
-//! them.
+//! Runners that are killed at every write of the journal, and after every effect; and what died
+//! with them.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
