@@ -146,29 +146,28 @@ impl Shell {
         fs::write(self.home.join("effects"), "")
     }
 
-    /// Ends the services, also those that nobody can stop: what does not see its data any more
-    /// ends.
+    /// Ends the services: what does not see its data any more ends, whatever state it is in.
     pub(crate) fn tear_down(&self, targets: &[&str]) {
         for target in targets {
             // A service that writes meanwhile has the folder stay for a moment.
             let data = self.home.join(target).join("data");
-            let _ = wait(|| fs::remove_dir_all(&data).is_ok(), "it stays");
+            let is_gone = || fs::remove_dir_all(&data).is_ok() || !data.exists();
+            let _ = wait(is_gone, "it stays");
         }
         for target in targets {
-            let _ = wait(
-                || self.is_alive(target).is_ok_and(|alive| !alive),
-                "it stays",
-            );
+            let _ = self.wait_for_end(target);
         }
     }
 
     /// Kills a service, which then leaves no word.
     pub(crate) fn kill(&self, target: &str) -> io::Result<()> {
         self.sh(r#"kill -9 "$(cat "$T/pid")""#, target)?;
-        wait(
-            || self.is_alive(target).is_ok_and(|alive| !alive),
-            "it does not die",
-        )
+        self.wait_for_end(target)
+    }
+
+    fn wait_for_end(&self, target: &str) -> io::Result<()> {
+        let has_ended = || self.is_alive(target).is_ok_and(|alive| !alive);
+        wait(has_ended, "it does not end")
     }
 
     /// The service keeps its lock, on its standard input, for as long as it lives; no longer.
@@ -226,8 +225,7 @@ impl Shell {
 
     fn stop(&self, target: &str) -> Result<String, Failure> {
         self.effect(r#"kill "$(cat "$T/pid")""#, target)?;
-        let is_down = || self.is_alive(target).is_ok_and(|alive| !alive);
-        wait(is_down, "it does not stop").map_err(Failure::passing)?;
+        self.wait_for_end(target).map_err(Failure::passing)?;
         Ok("it is down".to_owned())
     }
 
