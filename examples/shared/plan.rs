@@ -14,6 +14,7 @@ pub(crate) const CHECKS_EXPIRE: Duration = Duration::from_secs(300);
 
 /// What became of an operation. Whether it may be tried is not said here, but by its backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum State {
     Ready,
     /// Begun. Found so by a runner that has just come, nobody knows what it did.
@@ -23,6 +24,7 @@ pub(crate) enum State {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Operation {
     pub(crate) kind: Kind,
     pub(crate) target: String,
@@ -38,6 +40,7 @@ impl Operation {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Journal {
     run: String,
     operations: Vec<Operation>,
@@ -79,6 +82,7 @@ impl Journal {
         begun.or_else(|| self.position(|it| it.state != State::Completed))
     }
 
+    /// The operation of that name, if nobody knows what became of it.
     pub(crate) fn begun(&self, key: &str) -> Result<usize, &'static str> {
         let begun = self.position(|it| it.state == State::Pending && it.key() == key);
         begun.ok_or("no such operation was begun")
