@@ -8,6 +8,7 @@
 //! | one process and no database | `FileStore` (feature `file`) |
 //! | processes of one host, or tables to join with | `SqliteStore` (feature `sqlite`) |
 //! | a blocking store and an async program | `Unblock` (feature `tokio`), or [`Inline`] |
+//! | an async store and a blocking program | `blocking::Block` (feature `tokio`) |
 //! | a store of my own | [`AsyncStore`] or [`blocking::Store`], and the feature `contract` |
 //! | backoff columns in a table of my own | no store: [ten lines](crate::docs::own_table) |
 //!

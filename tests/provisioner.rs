@@ -1,61 +1,49 @@
-//! The provisioner's own code: its logic on a clock that the tests move, and real workers, one of them
-//! killed and one stopped.
+//! The provisioner's own code: its logic on a clock that the tests move, and real workers, one of
+//! them killed and one stopped.
 
 #![cfg(unix)]
 
-#[path = "../examples/provisioner/home.rs"]
-mod home;
-#[path = "../examples/provisioner/machines.rs"]
-mod machines;
-#[cfg(feature = "postgres")]
-#[path = "../examples/provisioner/postgres.rs"]
-mod postgres;
-#[path = "../examples/provisioner/rack.rs"]
-mod rack;
-#[cfg(feature = "postgres")]
-mod servers;
-#[path = "../examples/provisioner/siege.rs"]
-mod siege;
-#[path = "../examples/provisioner/sqlite.rs"]
-mod sqlite;
-#[path = "../examples/provisioner/worker.rs"]
-mod worker;
+#[allow(dead_code)] // its story is told by running it
+#[path = "../examples/provisioner.rs"]
+mod provisioner;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
-use machines::{Kind, Machines, Taken};
-use relent::clock::ManualClock;
+use provisioner::database::{Database, Error, Sqlite};
+#[cfg(all(feature = "postgres", feature = "tokio"))]
+use provisioner::postgres::Postgres;
+use provisioner::rack::{Hardware, Job, Rack, Trouble};
+use provisioner::{End, Kind, LEASE, TABLE, Worker, options, set_up, siege, work};
+use relent::clock::{ManualClock, MonotonicClock};
 use relent::store::{Event, LeaseLost, Record, StartError};
-use sqlite::Sqlite;
 use tempfile::{TempDir, tempdir};
-use worker::{End, Hardware, LEASE, Trouble, Worker, options};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
 type Outcome = Result<String, Trouble>;
-type Script = dyn FnMut(&dyn Taken) -> Outcome;
+type Script = dyn FnMut(&Job<'_>) -> Outcome;
 
 /// Hardware that does what the test says.
 struct Scripted(Box<Script>);
 
 impl Hardware for Scripted {
-    fn provision(&mut self, _: Kind, work: &dyn Taken) -> Outcome {
-        self.0(work)
+    fn provision(&mut self, job: &Job<'_>) -> Outcome {
+        self.0(job)
     }
 }
 
 #[allow(clippy::unnecessary_wraps)] // one script of several
-fn fine(_: &dyn Taken) -> Outcome {
+fn fine(_: &Job<'_>) -> Outcome {
     Ok("linux".to_owned())
 }
 
-fn broken(_: &dyn Taken) -> Outcome {
+fn broken(_: &Job<'_>) -> Outcome {
     Err(Trouble::Failed("no answer".to_owned()))
 }
 
-fn not_now(_: &dyn Taken) -> Outcome {
+fn not_now(_: &Job<'_>) -> Outcome {
     Err(Trouble::NotNow)
 }
 
@@ -73,52 +61,45 @@ impl Case {
             directory: tempdir().unwrap(),
             clock,
         };
-        case.machines(Kind::Recover).add("m1", true).unwrap();
+        let mut database = case.database();
+        database.query(TABLE, &[]).unwrap();
+        let add = "INSERT INTO machine (id, down) VALUES ('m1', TRUE)";
+        database.query(add, &[]).unwrap();
         case
     }
 
-    fn machines(&self, kind: Kind) -> Sqlite<ManualClock> {
-        let path = self.directory.path().join("machines.db");
-        let options = options("w", kind).clock(self.clock.clone());
-        Sqlite::open(&path, kind, self.clock.clone(), options).unwrap()
+    fn database(&self) -> Sqlite<ManualClock> {
+        Sqlite::open(self.directory.path(), self.clock.clone()).unwrap()
     }
 
     fn worker(
         &self,
         kind: Kind,
-        hardware: impl FnMut(&dyn Taken) -> Outcome + 'static,
+        hardware: impl FnMut(&Job<'_>) -> Outcome + 'static,
     ) -> Worker<Sqlite<ManualClock>, Scripted> {
-        Worker {
-            machines: self.machines(kind),
-            hardware: Scripted(Box::new(hardware)),
-            kind,
-        }
+        let options = options("w", kind).clock(self.clock.clone());
+        Worker::new(self.database(), Scripted(Box::new(hardware)), kind, options).unwrap()
     }
 
     /// What comes of the machine at the next turn of a worker that has just started.
-    fn turn(
-        &self,
-        kind: Kind,
-        hardware: impl FnMut(&dyn Taken) -> Outcome + 'static,
-    ) -> Option<End> {
+    fn turn(&self, kind: Kind, hardware: impl FnMut(&Job<'_>) -> Outcome + 'static) -> Option<End> {
         let turn = self.worker(kind, hardware).turn().unwrap()?;
         assert_eq!(turn.0, "m1");
         Some(turn.1)
     }
 
     fn record(&self, kind: Kind) -> Option<Record> {
-        self.machines(kind).tracker.get("m1").unwrap()
+        self.worker(kind, fine).tracker.get("m1").unwrap()
     }
 
     fn os(&self) -> Option<String> {
-        let os = "SELECT os FROM machine";
-        let connection = self.machines(Kind::Initialize).connection;
-        connection.query_row(os, [], |row| row.get(0)).unwrap()
+        let os = "SELECT os FROM machine WHERE os IS NOT NULL";
+        self.database().query(os, &[]).unwrap()
     }
 
     #[track_caller]
     fn history(&self, kind: Kind, expected: &[Event]) {
-        assert_eq!(events(&self.machines(kind), "m1"), expected);
+        assert_eq!(events(&self.database(), kind, "m1"), expected);
     }
 
     fn wait(&self, kind: Kind) {
@@ -131,8 +112,8 @@ impl Case {
     }
 }
 
-fn events(machines: &impl Machines, machine: &str) -> Vec<Event> {
-    let history = machines.history(machine).unwrap();
+fn events(database: &impl Database, kind: Kind, machine: &str) -> Vec<Event> {
+    let history = database.history(kind.name(), machine).unwrap();
     history.iter().map(|entry| entry.event).collect()
 }
 
@@ -149,7 +130,8 @@ fn a_success_is_noted_and_ends_the_lease() {
         case.turn(Kind::Recover, fine),
         Some(End::Finished)
     ));
-    assert_eq!(case.machines(Kind::Recover).left().unwrap(), 0);
+    let left = "SELECT id FROM machine WHERE os IS NULL OR down";
+    assert_eq!(case.database().query(left, &[]).unwrap(), None);
 }
 
 #[test]
@@ -209,7 +191,7 @@ fn a_cancel_leaves_the_backoff_as_it_was() {
 fn a_machine_that_a_worker_died_on_is_not_stuck() {
     let case = Case::new();
     let mut dead = case.worker(Kind::Initialize, fine);
-    let work = dead.machines.take().unwrap();
+    let work = dead.take().unwrap();
     assert!(work.is_some());
     drop((work, dead));
     case.clock.advance(LEASE.saturating_sub(NANOSECOND));
@@ -258,10 +240,10 @@ fn a_worker_that_comes_too_late_writes_nothing() {
         assert_eq!(case.os().as_deref(), Some("linux"));
         assert_eq!(case.record(Kind::Initialize), None);
         // And has to begin anew.
-        assert!(first.machines.session().expired());
-        let refused = first.machines.tracker.start("m1").map(drop);
+        assert!(first.tracker.session().expired());
+        let refused = first.tracker.start("m1").map(drop);
         assert!(matches!(refused, Err(StartError::SessionExpired)));
-        first.machines.renew().unwrap();
+        first.keep_alive().unwrap();
         assert!(first.turn().unwrap().is_none());
     }
 }
@@ -284,36 +266,36 @@ fn what_cannot_be_noted_has_failed_and_is_not_stuck() {
 /// Not a test: what the child processes do.
 #[test]
 fn child() {
-    if let Ok(home) = std::env::var("PROVISIONER_HOME") {
-        home::work(
-            Path::new(&home),
-            &std::env::var("PROVISIONER_NAME").unwrap(),
-        )
-        .unwrap();
+    let Ok(home) = std::env::var("PROVISIONER_HOME") else {
+        return;
+    };
+    let (home, name) = (Path::new(&home), std::env::var("PROVISIONER_NAME").unwrap());
+    #[cfg(all(feature = "postgres", feature = "tokio"))]
+    if Postgres::is_at(home) {
+        return work(home, &name, || Postgres::find(home)).unwrap();
     }
+    work(home, &name, || Sqlite::open(home, MonotonicClock)).unwrap();
 }
 
 #[test]
 fn real_workers_one_killed_and_one_stopped() {
-    let directory = tempdir().unwrap();
-    let home = directory.path();
-    besieged(home, |kind| home::sqlite(home, "test", kind).unwrap());
+    let home = tempdir().unwrap();
+    besieged(home.path(), Sqlite::open(home.path(), MonotonicClock));
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "postgres", feature = "tokio"))]
 #[test]
 fn real_workers_over_postgres_one_killed_and_one_stopped() {
-    let Some(server) = servers::postgres::Server::new(&["fsync=off"]) else {
+    let home = tempdir().unwrap();
+    let Some(_server) = Postgres::start(home.path()).unwrap() else {
         return;
     };
-    let directory = tempdir().unwrap();
-    let home = directory.path();
-    let database = home::postgres::Database::make(home, &server).unwrap();
-    besieged(home, |kind| database.open("test", kind).unwrap());
+    besieged(home.path(), Postgres::find(home.path()));
 }
 
-fn besieged<M: Machines>(home: &Path, open: impl Fn(Kind) -> M) {
-    siege::set_up(home, &open(Kind::Initialize)).unwrap();
+fn besieged(home: &Path, database: Result<impl Database, Error>) {
+    let mut database = database.unwrap();
+    set_up(home, &mut database).unwrap();
     let program = std::env::current_exe().unwrap();
     let spawn = |name: &str| {
         let mut command = Command::new(&program);
@@ -322,18 +304,16 @@ fn besieged<M: Machines>(home: &Path, open: impl Fn(Kind) -> M) {
         command.env("PROVISIONER_NAME", name);
         command.stdout(Stdio::null()).spawn()
     };
-    let victims = siege::siege(home, &open(Kind::Initialize), spawn).unwrap();
+    // It ends once no machine is left: none is stuck.
+    let victims = siege(home, &mut database, spawn).unwrap();
 
-    let left = open(Kind::Initialize).left().unwrap();
-    assert_eq!(left, 0, "no machine is stuck");
-    for kind in Kind::ALL {
-        let machines = open(kind);
+    for kind in [Kind::Initialize, Kind::Recover] {
         for n in 1..=8 {
             let machine = format!("m{n}");
-            let events = events(&machines, &machine);
+            let events = events(&database, kind, &machine);
             for pair in events.chunks(2) {
                 let in_order = matches!(pair, [Event::Started, end] if *end != Event::Started);
-                assert!(in_order, "{machine}, {}: {events:?}", kind.name());
+                assert!(in_order, "{machine}, {kind:?}: {events:?}");
             }
             assert!(events.is_empty() || events.ends_with(&[Event::Finished]));
             let finished = events.iter().filter(|event| **event == Event::Finished);
@@ -346,21 +326,21 @@ fn besieged<M: Machines>(home: &Path, open: impl Fn(Kind) -> M) {
         }
     }
     for (machine, kind) in victims {
-        let events = events(&open(kind), &machine);
-        assert!(events.contains(&Event::Expired), "{machine}: {events:?}");
+        let history = database.history(&kind, &machine).unwrap();
+        let died = history.iter().any(|entry| entry.event == Event::Expired);
+        assert!(died, "{machine}: {history:?}");
     }
 
-    // None was worked on twice at once: once a later worker has given an order, an earlier gives none;
-    // the one that tried is the one that was stopped.
-    let rack = siege::rack(home).unwrap().connection;
-    let count = |which: &str| -> i64 {
-        let count = format!("SELECT count(*) FROM orders {which}");
-        rack.query_row(&count, [], |row| row.get(0)).unwrap()
-    };
-    let overtaken =
-        "AS late WHERE taken AND EXISTS (SELECT 1 FROM orders WHERE machine = late.machine
-                     AND kind = late.kind AND token > late.token AND id < late.id)";
-    assert_eq!(count(overtaken), 0);
-    assert_eq!(count("WHERE NOT taken AND worker <> 'w2'"), 0);
-    assert_eq!(count("WHERE NOT taken"), 1, "it did try");
+    // None was worked on twice at once: once a later worker has given an order, an earlier gives
+    // none; the one that tried is the one that was stopped.
+    let rack = Rack::open(home).unwrap();
+    let overtaken = "SELECT count(*) FROM orders AS late WHERE taken AND EXISTS
+                     (SELECT 1 FROM orders WHERE machine = late.machine
+                      AND kind = late.kind AND token > late.token AND id < late.id)";
+    let overtaken: i64 = rack
+        .connection
+        .query_row(overtaken, [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(overtaken, 0);
+    assert_eq!(rack.refused().unwrap(), (1, "w2".to_owned()), "it did try");
 }

@@ -1,17 +1,23 @@
 //! The blocking face: what a store has to do, and the tracker over it.
 
 mod behind;
+#[cfg(feature = "tokio")]
+mod block;
 mod heartbeat;
 mod tracker;
 mod work;
 
 pub use behind::WriteBehind;
+#[cfg(feature = "tokio")]
+pub use block::Block;
 pub use heartbeat::Heartbeat;
 pub use tracker::{Attempt, DurableTracker};
 pub use work::Work;
 
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 use super::change::Change;
 use super::listing::{Listed, Page, Which};
@@ -23,7 +29,8 @@ use super::step::Start;
 /// A store knows how to load, to compare and swap, and to list; what a change comes to is decided in
 /// [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
 ///
-/// The same as [`AsyncStore`](super::AsyncStore), for callers that may block.
+/// The same as [`AsyncStore`](super::AsyncStore), for callers that may block. What is asked of a
+/// change, to be `Send + 'static`, is what that asks, so that either can stand in for the other.
 pub trait Store {
     /// What can go wrong with it.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -40,10 +47,10 @@ pub trait Store {
     /// # Errors
     ///
     /// Nothing was written; or, where an answer was lost on the way, nobody knows.
-    fn update<R>(
+    fn update<R: Send + 'static>(
         &self,
         key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, Self::Error>;
 
     /// Makes one change to each of several keys, in this order, with as few commits as the store
@@ -54,14 +61,17 @@ pub trait Store {
     ///
     /// A store with transactions has then written nothing, or nobody knows; another may have made
     /// the first few of the changes.
-    fn update_all<R>(
+    fn update_all<R: Send + 'static>(
         &self,
         keys: &[&str],
-        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<Vec<R>, Self::Error> {
-        let each = keys.iter().enumerate();
-        each.map(|(n, key)| self.update(key, |record, now| change(n, record, now)))
-            .collect()
+        let change = Arc::new(Mutex::new(change));
+        let each = keys.iter().enumerate().map(|(n, key)| {
+            let change = Arc::clone(&change);
+            self.update(key, move |record, now| change.lock()(n, record, now))
+        });
+        each.collect()
     }
 
     /// Reads a key's record, and the store's time.
@@ -90,7 +100,9 @@ pub trait Store {
     fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, Self::Error> {
         let due = self.list(&Page::first(Which::Due, limit))?;
         let keys: Vec<_> = due.iter().map(|listed| listed.key.as_str()).collect();
-        let started = self.update_all(&keys, |n, record, now| start.nth(n).apply(record, now))?;
+        let start = start.clone();
+        let change = move |n: usize, record: Option<&Record>, now| start.nth(n).apply(record, now);
+        let started = self.update_all(&keys, change)?;
         Ok(Listed::started(due, started))
     }
 }
@@ -107,29 +119,29 @@ pub trait Transactional: Store {
     /// # Errors
     ///
     /// The store's. The transaction should then be rolled back.
-    fn update_in<R>(
+    fn update_in<R: Send + 'static>(
         &self,
         connection: Self::Connection<'_>,
         key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, Self::Error>;
 }
 
 impl<S: Store + ?Sized> Store for Arc<S> {
     type Error = S::Error;
 
-    fn update<R>(
+    fn update<R: Send + 'static>(
         &self,
         key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, Self::Error> {
         (**self).update(key, change)
     }
 
-    fn update_all<R>(
+    fn update_all<R: Send + 'static>(
         &self,
         keys: &[&str],
-        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<Vec<R>, Self::Error> {
         (**self).update_all(keys, change)
     }
@@ -150,11 +162,11 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 impl<S: Transactional + ?Sized> Transactional for Arc<S> {
     type Connection<'a> = S::Connection<'a>;
 
-    fn update_in<R>(
+    fn update_in<R: Send + 'static>(
         &self,
         connection: S::Connection<'_>,
         key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, S::Error> {
         (**self).update_in(connection, key, change)
     }

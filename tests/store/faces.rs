@@ -1,11 +1,12 @@
-//! A blocking store on the bench, in its native face and on tokio's threads.
+//! A blocking store on the bench: in its native face, on tokio's threads, and from there back.
 
 use std::time::{Duration, SystemTime};
 
 use relent::clock::ManualClock;
-use relent::store::blocking::Store;
+use relent::store::blocking::{Block, Store};
 use relent::store::contract::{self, Bench};
 use relent::store::{AsyncStore, Inline, Unblock};
+use tokio::runtime::Handle;
 
 /// A clock, a way to make an empty store that goes by it, and a face to show of that.
 struct Face<M, F> {
@@ -44,7 +45,7 @@ fn clock() -> ManualClock {
     clock
 }
 
-/// Holds a blocking store to the contract, in both faces.
+/// Holds a blocking store to the contract, in every face.
 pub(crate) async fn contract<S>(make: impl Fn(ManualClock) -> S)
 where
     S: Store + Send + Sync + 'static,
@@ -61,4 +62,11 @@ where
         show: |store: S| Unblock::new(store),
     };
     contract::all(&unblocked).await;
+    // There and back, on a thread of the runtime itself.
+    let blocked = Face {
+        clock: clock(),
+        make: &make,
+        show: |store: S| Inline(Block::new(Unblock::new(store), Handle::current())),
+    };
+    contract::all(&blocked).await;
 }

@@ -60,10 +60,10 @@ impl Flaky {
 impl Store for Flaky {
     type Error = Away;
 
-    fn update<R>(
+    fn update<R: Send + 'static>(
         &self,
         key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, Away> {
         let Ok(answer) = Store::update(self.there()?, key, change);
         Ok(answer)
@@ -238,10 +238,10 @@ fn work_that_is_begun_anew_during_a_heartbeat_does_not_expire_the_session() {
     impl Store for Slow {
         type Error = std::convert::Infallible;
 
-        fn update<R>(
+        fn update<R: Send + 'static>(
             &self,
             key: &str,
-            change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+            change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
         ) -> Result<R, Self::Error> {
             let meanwhile = self.1.lock().unwrap().take();
             if let Some(meanwhile) = meanwhile {

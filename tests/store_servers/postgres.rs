@@ -82,6 +82,11 @@ async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
             .record_failure_in(&mut transaction, "m", "no answer")
             .await;
         assert!(failed.is_ok());
+        let never = Backoff::never_retry();
+        let gave_up = tracker
+            .record_failure_with_in(&mut transaction, work.key(), Some(&never), None, "no use")
+            .await;
+        assert!(matches!(gave_up, Ok(Decision::GiveUp(_))));
         let ended = tracker
             .record_success_in(&mut transaction, "ended")
             .await
@@ -94,7 +99,7 @@ async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
         transaction.commit().await.unwrap();
         assert_eq!(tracker.get("ended").await.unwrap(), None);
         let record = tracker.get(work.key()).await.unwrap().unwrap();
-        assert_eq!((&*record.cause, record.lease), ("no disk", None));
+        assert_eq!((&*record.cause, record.lease), ("no use", None));
         let record = tracker.get("m").await.unwrap().unwrap();
         assert_eq!(record.state.failures, failures);
     }

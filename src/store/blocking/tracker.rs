@@ -216,10 +216,10 @@ impl<S: Store> DurableTracker<S> {
         self.desk.store.load(checked(key)?).map_err(Error::Store)
     }
 
-    pub(super) fn update<R>(
+    pub(super) fn update<R: Send + 'static>(
         &self,
         key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, Error<S::Error>> {
         let key = checked(key)?;
         self.desk.store.update(key, change).map_err(Error::Store)
@@ -317,11 +317,22 @@ impl<S: Transactional> DurableTracker<S> {
         key: &str,
         cause: &str,
     ) -> Result<Decision, Error<S::Error>> {
-        let change = step::failure(self.desk.failed(cause));
-        let store = &self.desk.store;
-        store
-            .update_in(connection, checked(key)?, change)
-            .map_err(Error::Store)
+        self.update_in(connection, key, step::failure(self.desk.failed(cause)))
+    }
+
+    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open on
+    /// `connection`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub fn record_failure_with_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        let failed = self.desk.failed_with(backoff, retry_after, cause);
+        self.update_in(connection, key, step::failure(failed))
     }
 
     /// As [`record_success`](Self::record_success), within the transaction that is open on
@@ -332,10 +343,7 @@ impl<S: Transactional> DurableTracker<S> {
         connection: S::Connection<'_>,
         key: &str,
     ) -> Result<Option<Recovery>, Error<S::Error>> {
-        let store = &self.desk.store;
-        store
-            .update_in(connection, checked(key)?, step::success())
-            .map_err(Error::Store)
+        self.update_in(connection, key, step::success())
     }
 
     /// As [`start`](Self::start), within the transaction that is open on `connection`: to choose
@@ -350,10 +358,8 @@ impl<S: Transactional> DurableTracker<S> {
     ) -> Result<Granted, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;
-        let (store, key) = (&self.desk.store, checked(key)?);
-        let record = store
-            .update_in(connection, key, step::start(start))
-            .map_err(StartError::Store)?
+        let record = self
+            .update_in(connection, key, step::start(start))?
             .map_err(StartError::Refused)?;
         Ok(Granted::new(key, record, asked))
     }
@@ -363,6 +369,17 @@ impl<S: Transactional> DurableTracker<S> {
     pub fn committed(&self, granted: Granted) -> Work<S> {
         let Granted { key, record, asked } = granted;
         Work::new(&self.desk, &key, record, asked)
+    }
+
+    fn update_in<R: Send + 'static>(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, Error<S::Error>> {
+        let (store, key) = (&self.desk.store, checked(key)?);
+        let answer = store.update_in(connection, key, change);
+        answer.map_err(Error::Store)
     }
 }
 

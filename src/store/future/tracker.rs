@@ -339,12 +339,23 @@ impl<S: AsyncTransactional> DurableTracker<S> {
         key: &str,
         cause: &str,
     ) -> Result<Decision, Error<S::Error>> {
-        let change = step::failure(self.desk.failed(cause));
-        let store = &self.desk.store;
-        store
-            .update_in(connection, checked(key)?, change)
-            .await
-            .map_err(Error::Store)
+        let failed = self.desk.failed(cause);
+        self.update_in(connection, key, step::failure(failed)).await
+    }
+
+    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open on
+    /// `connection`.
+    #[allow(clippy::missing_errors_doc)] // above
+    pub async fn record_failure_with_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        let failed = self.desk.failed_with(backoff, retry_after, cause);
+        self.update_in(connection, key, step::failure(failed)).await
     }
 
     /// As [`record_success`](Self::record_success), within the transaction that is open on
@@ -355,11 +366,7 @@ impl<S: AsyncTransactional> DurableTracker<S> {
         connection: S::Connection<'_>,
         key: &str,
     ) -> Result<Option<Recovery>, Error<S::Error>> {
-        let store = &self.desk.store;
-        store
-            .update_in(connection, checked(key)?, step::success())
-            .await
-            .map_err(Error::Store)
+        self.update_in(connection, key, step::success()).await
     }
 
     /// As [`start`](Self::start), within the transaction that is open on `connection`: to choose
@@ -374,11 +381,9 @@ impl<S: AsyncTransactional> DurableTracker<S> {
     ) -> Result<Granted, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;
-        let (store, key) = (&self.desk.store, checked(key)?);
-        let record = store
+        let record = self
             .update_in(connection, key, step::start(start))
-            .await
-            .map_err(StartError::Store)?
+            .await?
             .map_err(StartError::Refused)?;
         Ok(Granted::new(key, record, asked))
     }
@@ -388,6 +393,17 @@ impl<S: AsyncTransactional> DurableTracker<S> {
     pub fn committed(&self, granted: Granted) -> Work<S> {
         let Granted { key, record, asked } = granted;
         Work::new(&self.desk, &key, record, asked)
+    }
+
+    async fn update_in<R: Send + 'static>(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, Error<S::Error>> {
+        let (store, key) = (&self.desk.store, checked(key)?);
+        let answer = store.update_in(connection, key, change).await;
+        answer.map_err(Error::Store)
     }
 }
 

@@ -1,18 +1,88 @@
-//! Real targets: folders, each with a service that writes into it, worked on by child processes.
+//! What can be done to targets, and real ones: folders, each with a service that writes into it,
+//! worked on by child processes.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, Output, Stdio};
-use std::thread;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+use std::{fmt, thread};
 
 use fs4::FileExt;
 use relent::Backoff;
+use serde::{Deserialize, Serialize};
 
-use crate::journal::{Kind, Operation};
-use crate::runner::{Failure, Observed, World};
+use super::processes::die;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    Check,
+    Stop,
+    Snapshot,
+    Start,
+    Download,
+    Verify,
+    Finalize,
+}
+
+impl Kind {
+    /// Whether it changes nothing, so that doing it twice is doing it once.
+    pub(crate) fn only_looks(self) -> bool {
+        matches!(self, Kind::Check | Kind::Verify)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
+}
+
+/// Where copies go. It can be checked, like a target.
+pub(crate) const VAULT: &str = "vault";
+
+/// Where the effects happen.
+pub(crate) trait World {
+    /// Does it, and tells what it came to.
+    fn perform(&self, kind: Kind, target: &str) -> Result<String, Failure>;
+    /// Finds out what became of an operation that was begun: by somebody who died, or with an
+    /// error.
+    fn observe(&self, kind: Kind, target: &str) -> Observed;
+    fn sleep(&self, wait: Duration);
+    /// For people to read.
+    fn say(&self, line: &str);
+    /// The runner has come to this point; a good one to be killed at.
+    fn reached(&self, _point: &str) {}
+}
+
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) cause: String,
+    /// It will fail the same way each time.
+    pub(crate) permanent: bool,
+}
+
+impl Failure {
+    /// It may go well another time.
+    #[allow(clippy::needless_pass_by_value)] // to be handed to `map_err`
+    pub(crate) fn passing(cause: impl ToString) -> Failure {
+        Failure {
+            cause: cause.to_string(),
+            permanent: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Observed {
+    /// It happened: what it came to.
+    Done(String),
+    NotDone,
+    /// Neither can be said: why. Never tried again, for it may be done.
+    Unknown(String),
+}
 
 /// How to wait for what another process does.
 const WAIT: Backoff =
@@ -68,12 +138,36 @@ impl Shell {
 
     /// Makes targets that are up and running.
     pub(crate) fn set_up(&self, targets: &[&str]) -> io::Result<()> {
-        fs::create_dir_all(self.home.join("vault"))?;
+        fs::create_dir_all(self.home.join(VAULT))?;
         for target in targets {
             fs::create_dir_all(self.home.join(target).join("data"))?;
             self.launch(target)?;
         }
         fs::write(self.home.join("effects"), "")
+    }
+
+    /// Ends the services: what does not see its data any more ends, whatever state it is in.
+    pub(crate) fn tear_down(&self, targets: &[&str]) {
+        for target in targets {
+            // A service that writes meanwhile has the folder stay for a moment.
+            let data = self.home.join(target).join("data");
+            let is_gone = || fs::remove_dir_all(&data).is_ok() || !data.exists();
+            let _ = wait(is_gone, "it stays");
+        }
+        for target in targets {
+            let _ = self.wait_for_end(target);
+        }
+    }
+
+    /// Kills a service, which then leaves no word.
+    pub(crate) fn kill(&self, target: &str) -> io::Result<()> {
+        self.sh(r#"kill -9 "$(cat "$T/pid")""#, target)?;
+        self.wait_for_end(target)
+    }
+
+    fn wait_for_end(&self, target: &str) -> io::Result<()> {
+        let has_ended = || self.is_alive(target).is_ok_and(|alive| !alive);
+        wait(has_ended, "it does not end")
     }
 
     /// The service keeps its lock, on its standard input, for as long as it lives; no longer.
@@ -110,7 +204,7 @@ impl Shell {
     }
 
     fn effect(&self, script: &str, target: &str) -> Result<String, Failure> {
-        let output = self.sh(script, target).map_err(passing)?;
+        let output = self.sh(script, target).map_err(Failure::passing)?;
         if output.status.success() {
             return Ok(text(&output.stdout));
         }
@@ -131,8 +225,7 @@ impl Shell {
 
     fn stop(&self, target: &str) -> Result<String, Failure> {
         self.effect(r#"kill "$(cat "$T/pid")""#, target)?;
-        let is_down = || self.is_alive(target).is_ok_and(|alive| !alive);
-        wait(is_down, "it does not stop").map_err(passing)?;
+        self.wait_for_end(target).map_err(Failure::passing)?;
         Ok("it is down".to_owned())
     }
 
@@ -157,14 +250,16 @@ impl Shell {
 }
 
 impl World for Shell {
-    fn perform(&self, Operation { kind, target }: &Operation) -> Result<String, Failure> {
+    fn perform(&self, kind: Kind, target: &str) -> Result<String, Failure> {
         match kind {
-            Kind::CheckVault => self.effect("[ -w vault ] && echo writable", target),
-            Kind::CheckTarget => self.effect(r#"[ -d "$T/data" ] && echo "it has data""#, target),
+            Kind::Check if target == VAULT => {
+                self.effect(r#"[ -w "$T" ] && echo writable"#, target)
+            }
+            Kind::Check => self.effect(r#"[ -d "$T/data" ] && echo "it has data""#, target),
             Kind::Stop => self.stop(target),
             Kind::Snapshot => self.effect(SNAPSHOT, target),
             Kind::Start => {
-                self.launch(target).map_err(passing)?;
+                self.launch(target).map_err(Failure::passing)?;
                 Ok("it is up".to_owned())
             }
             Kind::Download => self.effect(DOWNLOAD, target),
@@ -173,10 +268,10 @@ impl World for Shell {
         }
     }
 
-    fn observe(&self, Operation { kind, target }: &Operation) -> Observed {
+    fn observe(&self, kind: Kind, target: &str) -> Observed {
         let found = match kind {
-            Kind::CheckVault | Kind::CheckTarget | Kind::Verify => Ok(Observed::NotDone),
-            Kind::Stop | Kind::Start => self.service(target, *kind),
+            Kind::Check | Kind::Verify => Ok(Observed::NotDone),
+            Kind::Stop | Kind::Start => self.service(target, kind),
             Kind::Snapshot => self.found(FOUND_SNAPSHOT, target),
             Kind::Download => self.found(FOUND_DOWNLOAD, target),
             Kind::Finalize => self.found(FOUND_FINALIZE, target),
@@ -194,10 +289,7 @@ impl World for Shell {
 
     fn reached(&self, point: &str) {
         if self.die_at.as_deref() == Some(point) {
-            let me = process::id().to_string();
-            // Nothing is cleaned up after this.
-            let _ = Command::new("kill").args(["-9", &me]).status();
-            thread::park();
+            die();
         }
     }
 }
@@ -216,15 +308,6 @@ fn lock(path: &Path) -> io::Result<File> {
 fn wait(mut until: impl FnMut() -> bool, or: &str) -> io::Result<()> {
     let waited = WAIT.retry(|| until().then_some(()).ok_or(())).call();
     waited.map_err(|()| io::Error::new(io::ErrorKind::TimedOut, or))
-}
-
-/// What may go well another time.
-#[allow(clippy::needless_pass_by_value)] // to be handed to `map_err`
-fn passing(error: io::Error) -> Failure {
-    Failure {
-        cause: error.to_string(),
-        permanent: false,
-    }
 }
 
 fn text(bytes: &[u8]) -> String {
