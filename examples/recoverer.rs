@@ -12,6 +12,8 @@
 mod http;
 #[path = "shared/outbox.rs"]
 pub(crate) mod outbox;
+#[path = "shared/processes.rs"]
+mod processes;
 #[path = "shared/twin.rs"]
 mod twin;
 #[path = "shared/until.rs"]

@@ -1,15 +1,12 @@
 //! Waiting for what should come soon.
 
-use std::time::Duration;
+use super::processes::wait_until;
 
-use relent::Backoff;
-
-const SOON: Backoff =
-    Backoff::fixed(Duration::from_millis(5)).give_up_after(Duration::from_secs(10));
-
-/// Waits until something holds, or fails after ten seconds.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
-    let check = || holds().then_some(()).ok_or(());
-    let held = SOON.retry(check).call();
-    held.map_err(|()| format!("this did not happen within ten seconds: {what}"))
+/// Waits until something holds, and no longer than people would.
+pub(crate) fn until(
+    what: &str,
+    mut holds: impl FnMut() -> bool,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let or = format!("this did not happen: {what}");
+    wait_until(&or, || Ok(holds().then_some(())))
 }
