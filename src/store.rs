@@ -50,6 +50,8 @@ mod session;
 mod sqlite;
 pub mod step;
 mod unreadable;
+#[cfg(any(feature = "file", feature = "redis"))]
+mod version;
 
 pub use change::{Change, Event, Settled, Write};
 pub use error::{Error, StartError, WorkError};

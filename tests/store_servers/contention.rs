@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ::redis::aio::MultiplexedConnection;
 use relent::store::{
     AsyncStore, DurableTracker, LeaseLost, Options, PostgresStore, Record, RedisStore, Refusal,
     StartError, Work, WorkError, step,
@@ -57,7 +58,7 @@ async fn child() {
     };
     if place.database.is_empty() {
         let connection = redis::connect(&place.server).await.unwrap();
-        be(&what, RedisStore::new(connection), &place).await;
+        be(&what, of_redis(connection), &place).await;
     } else {
         let pool = postgres::pool(&place.server, &place.database, 2);
         be(&what, PostgresStore::new(pool), &place).await;
@@ -344,6 +345,12 @@ async fn one_is_held_up<S: AsyncStore + 'static>(store: S) {
     }
 }
 
+/// Apart from what other tests do on the server.
+fn of_redis(connection: MultiplexedConnection) -> RedisStore<MultiplexedConnection> {
+    let store = RedisStore::new(connection);
+    store.namespace("contention").unwrap()
+}
+
 async fn on_postgres(said: &Path) -> Option<(PostgresStore, Place)> {
     let server = postgres::shared()?;
     let pool = server.database().await;
@@ -398,7 +405,7 @@ async fn p2_redis_with_processes_that_contend_and_one_that_is_paused() {
         said: said.path().to_owned(),
     };
     let connection = server.connection().await;
-    let store = RedisStore::new(connection.clone());
+    let store = of_redis(connection.clone());
     all_contend(store.clone(), &place).await;
     one_is_paused(store, &place).await;
 }
