@@ -1,11 +1,14 @@
 //! The blocking face: what a store has to do, and the tracker over it.
 
+mod background;
 mod behind;
+mod flusher;
 mod heartbeat;
 mod tracker;
 mod work;
 
 pub use behind::WriteBehind;
+pub use flusher::Flusher;
 pub use heartbeat::Heartbeat;
 pub use tracker::{Attempt, DurableTracker};
 pub use work::Work;
