@@ -22,6 +22,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local answer = {time[1], time[2]}
 local at, token = 0, 0
+local times = {}
 
 local function argument()
     at = at + 1
@@ -31,18 +32,32 @@ end
 local function filled(piece)
     local kind = string.sub(piece, 1, 1)
     if kind == '+' then
-        return string.format('%.0f', now + string.sub(piece, 2))
+        -- To write a number takes longer than all the rest, and many are the same.
+        local time = times[piece] or string.format('%.0f', now + string.sub(piece, 2))
+        times[piece] = time
+        return time
     elseif kind == '#' then
         return string.format('%.0f', token)
     end
     return string.sub(piece, 2)
 end
 
+-- What to add to the lists and to remove from them: all at once, which is quicker.
+local added, removed = {{}, {}, {}}, {{}, {}, {}}
+
+local function list(which, key, score)
+    local change = score and added[which] or removed[which]
+    if score then
+        change[#change + 1] = score
+    end
+    change[#change + 1] = key
+end
+
 local function delete(name, key)
     redis.call('DEL', name)
-    redis.call('ZREM', KEYS[1], key)
-    redis.call('ZREM', KEYS[2], key)
-    redis.call('ZREM', KEYS[3], key)
+    list(1, key)
+    list(2, key)
+    list(3, key)
 end
 
 local function put(name, key, pieces, due, written, expires)
@@ -56,14 +71,9 @@ local function put(name, key, pieces, due, written, expires)
     if expires ~= '' then
         redis.call('PEXPIREAT', name, string.format('%.0f', math.ceil(filled(expires) / 1000)))
     end
-    if due ~= '' then
-        redis.call('ZADD', KEYS[1], filled(due), key)
-        redis.call('ZREM', KEYS[3], key)
-    else
-        redis.call('ZREM', KEYS[1], key)
-        redis.call('ZADD', KEYS[3], 0, key)
-    end
-    redis.call('ZADD', KEYS[2], filled(written), key)
+    list(1, key, due ~= '' and filled(due))
+    list(2, key, filled(written))
+    list(3, key, due == '' and '0')
 end
 
 for n = 5, #KEYS do
@@ -91,7 +101,15 @@ for n = 5, #KEYS do
         elseif verb == 'delete' then
             delete(name, key)
         end
-        answer[#answer + 1] = '+' .. string.format('%.0f', token)
+        answer[#answer + 1] = '+' .. (token == 0 and '0' or string.format('%.0f', token))
+    end
+end
+for which = 1, 3 do
+    if #added[which] > 0 then
+        redis.call('ZADD', KEYS[which], unpack(added[which]))
+    end
+    if #removed[which] > 0 then
+        redis.call('ZREM', KEYS[which], unpack(removed[which]))
     end
 end
 return answer
