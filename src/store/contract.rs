@@ -50,7 +50,8 @@ pub use clock::{
 pub use leases::{
     p2_a_dead_worker_counts_as_one_failure, p2_a_stale_worker_is_refused,
     p2_heartbeats_keep_leases, p2_one_lease_per_key, p2_tokens_grow_also_over_deletion,
-    p3_finish_deletes_fail_escalates_cancel_restores, p3_work_ends_once,
+    p2_work_out_of_turn_escalates_nothing, p3_finish_deletes_fail_escalates_cancel_restores,
+    p3_work_ends_once,
 };
 pub use listings::{claims_are_exclusive_and_oldest_first, listings_are_in_order_and_paged};
 pub use records::{
@@ -105,6 +106,7 @@ pub async fn all<B: Bench>(bench: &B) {
     p2_attempts_of_one_window_escalate_once(bench).await;
     p2_a_dead_worker_counts_as_one_failure(bench).await;
     p2_heartbeats_keep_leases(bench).await;
+    p2_work_out_of_turn_escalates_nothing(bench).await;
     p3_finish_deletes_fail_escalates_cancel_restores(bench).await;
     p3_work_ends_once(bench).await;
     p6_an_expired_record_seeds_the_next_interval(bench).await;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Bench, another, done, good, lost, refused, tracker};
-use crate::policy::Backoff;
+use super::{Bench, another, done, good, lost, policy, refused, tracker};
+use crate::policy::{Backoff, GiveUpReason};
 use crate::state::Decision;
 use crate::store::{AsyncStore, LeaseLost, Refusal, Work, step};
 
@@ -177,6 +177,56 @@ pub async fn p3_finish_deletes_fail_escalates_cancel_restores<B: Bench>(bench: &
     assert_eq!(recovery.failures, 2);
     assert!(recovery.outage >= unit * 3);
     assert_eq!(good(tracker.get("key").await), None);
+}
+
+/// Work begun out of turn is exclusive; as a failure it changes nothing, as a success it ends the
+/// streak.
+pub async fn p2_work_out_of_turn_escalates_nothing<B: Bench>(bench: &B) {
+    let unit = bench.unit();
+    let one = tracker(bench).await;
+    let two = another(bench, &one, "two");
+    let limited = policy(bench).give_up_after_failures(2);
+    for (failures, left) in [(1, None), (2, Some(GiveUpReason::Failures))] {
+        done(
+            one.record_failure_with("key", Some(&limited), None, "broken")
+                .await,
+        );
+        let before = good(one.get("key").await);
+        for _ in 0..3 {
+            let work = good(one.start_now("key").await);
+            assert!(matches!(
+                refused(two.start_now("key").await),
+                Refusal::Held { .. }
+            ));
+            let told = good(work.fail("pressed a button").await);
+            match left {
+                None => assert!(told.delay().is_some_and(|left| left <= unit)),
+                Some(reason) => assert_eq!(told, Decision::GiveUp(reason)),
+            }
+            assert_eq!(lost(work.fail("again").await), LeaseLost::Ended);
+            assert_eq!(good(one.get("key").await), before);
+        }
+        assert_eq!(before.map(|record| record.state.failures), Some(failures));
+    }
+    let work = good(one.start_now("key").await);
+    let recovery = good(work.finish().await);
+    assert_eq!(recovery.map(|recovery| recovery.failures), Some(2));
+    assert_eq!(good(one.get("key").await), None);
+
+    // In turn it is as any other; and so is one whose worker died.
+    let told = good(good(one.start_now("key").await).fail("broken").await);
+    assert_eq!(told, Decision::Retry { after: unit });
+    drop(good(one.start_now("key").await));
+    bench.pass(unit * 3).await;
+    assert!(matches!(
+        refused(two.start("key").await),
+        Refusal::BackingOff { .. }
+    ));
+    let record = good(two.get("key").await).expect("a record of the failure");
+    assert_eq!(
+        (record.state.failures, &*record.cause),
+        (2, step::LEASE_EXPIRED)
+    );
 }
 
 /// Work that has ended cannot be ended again.

@@ -265,6 +265,27 @@ impl<S: AsyncStore> DurableTracker<S> {
         Ok(Work::new(&self.desk, key, record, asked))
     }
 
+    /// Takes a key also if it waits or gave up: because an operator asked for it, or because
+    /// something has changed.
+    ///
+    /// The same as [`start`](Self::start) where the key is ready. Where it is not, the work can be
+    /// ended as ever: a success ends the streak. But to fail it changes nothing, and tells what is
+    /// left of the wait: being asked often should not make it longer. If the worker dies, that
+    /// counts as a failure like any other.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Refused`] if somebody has the key.
+    pub async fn start_now(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
+        let asked = self.desk.session.now();
+        let start = self.desk.start()?;
+        let record = self
+            .update(key, step::start_now(start))
+            .await?
+            .map_err(StartError::Refused)?;
+        Ok(Work::new(&self.desk, key, record, asked))
+    }
+
     /// Takes the first of several keys that can be taken, or none.
     ///
     /// # Errors
