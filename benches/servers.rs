@@ -259,9 +259,29 @@ async fn due(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rows: i64, 
     }
 }
 
+/// What somebody would make by hand: each key is read, written and put in a list, at once.
+const BARE_SCRIPT: &str = "
+    local time = redis.call('TIME')
+    local answer = {time[1], time[2]}
+    for n = 2, #KEYS do
+        answer[n + 1] = redis.call('GET', KEYS[n])
+        redis.call('SET', KEYS[n], ARGV[1])
+        redis.call('ZADD', KEYS[1], ARGV[2], KEYS[n])
+    end
+    return answer
+";
+
 async fn redis(server: &servers::redis::Server, rounds: usize) {
     let connection = server.connection().await;
     let tracker = DurableTracker::new(RedisStore::new(connection.clone()), POLICY);
+    let script = redis::Script::new(BARE_SCRIPT);
+    let bare = async |keys: &[String], n: u32| {
+        let mut call = script.prepare_invoke();
+        call.key("bare due").key(keys).arg(VALUE).arg(n);
+        let mut connection = connection.clone();
+        let answer: Vec<Option<String>> = call.invoke_async(&mut connection).await.expect("done");
+        answer
+    };
     by_turns(
         "Redis: record_failure",
         rounds,
@@ -272,44 +292,37 @@ async fn redis(server: &servers::redis::Server, rounds: usize) {
                 .await
                 .expect("recorded")
         },
-        async |n| {
-            let key = format!("bare {}", n % 50);
-            let mut connection = connection.clone();
-            let mut get = redis::pipe();
-            get.cmd("TIME").ignore().get(&key);
-            let _: (Option<String>,) = get.query_async(&mut connection).await.expect("read");
-            let mut put = redis::pipe();
-            put.set(&key, VALUE)
-                .ignore()
-                .zadd("bare due", &key, n)
-                .ignore();
-            put.exec_async(&mut connection).await.expect("written");
-        },
+        async |n| bare(&[format!("bare {}", n % 50)], n).await,
     )
     .await;
-    let keys: Vec<_> = (0..100).map(|n| format!("batch {n}")).collect();
-    let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
     by_turns(
-        "Redis: record_failures of 100",
+        "Redis: start and finish, bare twice as much",
         rounds,
-        5,
-        async |_| tracker.record_failures(&pairs).await.expect("recorded"),
+        50,
         async |n| {
-            let mut connection = connection.clone();
-            let mut get = redis::pipe();
-            get.cmd("TIME").ignore().mget(&keys);
-            let _: (Vec<Option<String>>,) = get.query_async(&mut connection).await.expect("read");
-            let mut put = redis::pipe();
-            for key in &keys {
-                put.set(key, VALUE)
-                    .ignore()
-                    .zadd("bare due", key, n)
-                    .ignore();
-            }
-            put.exec_async(&mut connection).await.expect("written");
+            let work = tracker.start(&format!("work {n}")).await.expect("started");
+            work.finish().await.expect("finished")
+        },
+        async |n| {
+            let key = [format!("bare {}", n % 50)];
+            bare(&key, n).await;
+            bare(&key, n).await
         },
     )
     .await;
+    for size in [100, 1000] {
+        let keys: Vec<_> = (0..size).map(|n| format!("batch {n}")).collect();
+        let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+        let bare_keys: Vec<_> = keys.iter().map(|key| format!("bare {key}")).collect();
+        by_turns(
+            &format!("Redis: record_failures of {size}"),
+            rounds,
+            5,
+            async |_| tracker.record_failures(&pairs).await.expect("recorded"),
+            async |n| bare(&bare_keys, n).await,
+        )
+        .await;
+    }
 }
 
 /// As long as a record.

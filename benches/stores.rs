@@ -8,11 +8,12 @@
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use relent::Backoff;
-use relent::store::blocking::{DurableTracker, Store};
+use relent::store::blocking::{DurableTracker, Store, WriteBehind};
 use relent::store::{FileStore, MemoryStore, SqliteStore};
+use relent::{Backoff, BackoffTracker};
 use rusqlite::{Connection, TransactionBehavior, params};
 
 const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(3600));
@@ -33,6 +34,7 @@ fn main() {
     sqlite_batches(directory, rounds);
     sqlite_due(directory, if quick { 1000 } else { 1_000_000 });
     file(directory, rounds);
+    behind(directory, rounds);
 }
 
 /// The median times of one call of each, by turns.
@@ -243,3 +245,38 @@ fn replace(path: &Path, bytes: &[u8]) {
         .and_then(|file| file.sync_all())
         .expect("synced");
 }
+
+/// A tracker in memory, and another that is written behind every second meanwhile. Told are means:
+/// medians would hide the flushes.
+fn behind(directory: &Path, rounds: usize) {
+    for count in [1000, 10_000, 100_000] {
+        let keys = keys(count);
+        let alone = BackoffTracker::new(POLICY);
+        let store = SqliteStore::open(directory.join(format!("behind-{count}.db")));
+        let behind = WriteBehind::open(store.expect("a store"), BackoffTracker::new(POLICY));
+        let behind = Arc::new(behind.expect("opened"));
+        let flusher = behind.flush_every(Duration::from_secs(1), |error| panic!("{error}"));
+        let trackers = [behind.tracker(), &alone];
+        let mut times = [Duration::ZERO; 2];
+        // Every key fails some times, a flush or two come in between.
+        for _ in 0..rounds * 5 {
+            for (tracker, time) in trackers.into_iter().zip(&mut times) {
+                let began = Instant::now();
+                for n in 0..BEHIND {
+                    let _ = black_box(tracker.record_failure(keys[n as usize % count].as_str()));
+                }
+                *time += began.elapsed();
+            }
+        }
+        drop(flusher.expect("a thread"));
+        let [with, without] = times.map(|time| time.as_secs_f64() * 1e9 / f64::from(BEHIND));
+        let calls = (rounds * 5) as f64;
+        println!(
+            "{count} keys: record_failure {:.1} ns written behind, {:.1} ns in memory only",
+            with / calls,
+            without / calls
+        );
+    }
+}
+
+const BEHIND: u32 = 200_000;

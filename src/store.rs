@@ -51,6 +51,8 @@ mod session;
 mod sqlite;
 pub mod step;
 mod unreadable;
+#[cfg(any(feature = "file", feature = "redis"))]
+mod version;
 
 pub use change::{Change, Event, Settled, Write};
 pub use error::{Error, StartError, WorkError};

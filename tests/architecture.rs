@@ -108,12 +108,13 @@ fn entropy_enters_in_one_place() {
 }
 
 #[test]
-fn only_loops_heartbeats_and_queues_sleep() {
+fn only_loops_background_work_and_queues_sleep() {
     only_in(
         &[
             "retry",
-            "store/blocking/heartbeat.rs",
+            "store/blocking/background.rs",
             "store/future/heartbeat.rs",
+            "store/future/flusher.rs",
             "store/sqlite/turn.rs",
         ],
         &["thread::sleep", "time::sleep", "Condvar", "park_timeout"],

@@ -7,6 +7,8 @@ mod faces;
 #[cfg(feature = "file")]
 #[path = "store/file.rs"]
 mod file;
+#[path = "store/flaky.rs"]
+mod flaky;
 #[path = "store/memory.rs"]
 mod memory;
 #[cfg(all(unix, feature = "postgres"))]

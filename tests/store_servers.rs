@@ -5,12 +5,14 @@
 
 #![cfg(all(unix, feature = "postgres", feature = "redis", feature = "tokio"))]
 
-#[path = "store_servers/contention.rs"]
+#[path = "store_shared/contention.rs"]
 mod contention;
 #[path = "store_shared/history.rs"]
 mod history;
 #[path = "store_servers/postgres.rs"]
 mod postgres;
+#[path = "store_servers/processes.rs"]
+mod processes;
 #[path = "store_servers/redis.rs"]
 mod redis;
 #[path = "store_servers/round_trips.rs"]

@@ -8,12 +8,44 @@ use super::key::InvalidKey;
 use super::listing::Listed;
 use super::record::{Record, after, between};
 use super::step;
-use crate::state::{BackoffState, Snapshot, SnapshotKey};
+use crate::policy::Backoff;
+use crate::random;
+use crate::state::{BackoffState, Failure, Snapshot, SnapshotKey};
 
 /// What the store knows, as far as this process wrote or read it.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
     written: HashMap<String, SnapshotKey<String>>,
+}
+
+/// How a flusher goes about it.
+pub(super) struct Pace {
+    interval: Duration,
+    state: BackoffState,
+}
+
+impl Pace {
+    /// Nobody flushes more often than this.
+    const SHORTEST: Duration = Duration::from_millis(1);
+
+    pub(super) fn new(interval: Duration) -> Pace {
+        Pace {
+            interval: interval.max(Pace::SHORTEST),
+            state: BackoffState::default(),
+        }
+    }
+
+    /// How long to wait for the next flush, after one that went well or failed.
+    pub(super) fn pause(&mut self, well: bool) -> Duration {
+        if well {
+            self.state = BackoffState::default();
+            return self.interval;
+        }
+        let slowest = self.interval.saturating_mul(16);
+        let retry = Backoff::exponential(self.interval / 4, slowest);
+        let decision = retry.next(&mut self.state, Failure::new(random::seed()));
+        decision.delay().unwrap_or(slowest)
+    }
 }
 
 /// A key as it is now, or that it is no longer failing.

@@ -1,8 +1,10 @@
 //! The blocking face: what a store has to do, and the tracker over it.
 
+mod background;
 mod behind;
 #[cfg(feature = "tokio")]
 mod block;
+mod flusher;
 mod heartbeat;
 mod tracker;
 mod work;
@@ -10,6 +12,7 @@ mod work;
 pub use behind::WriteBehind;
 #[cfg(feature = "tokio")]
 pub use block::Block;
+pub use flusher::Flusher;
 pub use heartbeat::Heartbeat;
 pub use tracker::{Attempt, DurableTracker};
 pub use work::Work;

@@ -188,6 +188,24 @@ impl Held {
         !self.session.holds(self.token, &self.key)
     }
 
+    /// The end of the work as a failure; one out of turn counts for nothing.
+    pub(super) fn failing(
+        &self,
+        failed: Failed,
+    ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
+    {
+        let is_out_of_turn = step::is_out_of_turn(&self.record);
+        let mut fail = step::fail(self.token, failed);
+        let mut fail_out_of_turn = step::fail_out_of_turn(self.token);
+        move |record, now| {
+            if is_out_of_turn {
+                fail_out_of_turn(record, now)
+            } else {
+                fail(record, now)
+            }
+        }
+    }
+
     /// What an attempt to end the work came to. Only an error of the store leaves it in hand.
     pub(super) fn ended<T, E>(
         &self,

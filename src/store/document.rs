@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::unreadable::Problem;
+use super::version;
 
 const VERSION: u64 = 1;
 
@@ -20,12 +21,6 @@ struct Document<T> {
     /// What the program keeps of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
-}
-
-/// Whose document it is.
-#[derive(Deserialize)]
-struct Whose {
-    relent: Option<Value>,
 }
 
 /// Stands for the checksum while it is computed.
@@ -51,20 +46,8 @@ pub(super) fn encode<T: Serialize>(
 pub(super) fn decode<T: DeserializeOwned>(
     mut bytes: Vec<u8>,
 ) -> Result<(T, Option<Value>), Problem> {
-    let damaged = |error: serde_json::Error| Problem::Damaged(error.to_string());
-    let whose: Whose = serde_json::from_slice(&bytes).map_err(damaged)?;
-    match whose.relent.as_ref().map(Value::as_u64) {
-        None => return Err(Problem::Foreign("it does not say `relent`".to_owned())),
-        Some(Some(VERSION)) => {}
-        Some(Some(found)) if found > VERSION => {
-            return Err(Problem::Newer {
-                found,
-                known: VERSION,
-            });
-        }
-        Some(_) => return Err(Problem::Damaged("its version is no version".to_owned())),
-    }
-    let document: Document<T> = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let document: Document<T> =
+        version::read(&bytes, VERSION, |document: &Document<T>| document.relent)?;
     if let Some(written) = document.checksum {
         replace_first(&mut bytes, &written, BLANK);
         let real = checksum(&bytes);

@@ -1,6 +1,7 @@
 //! The async face: what a store has to do, and the tracker over it.
 
 mod behind;
+mod flusher;
 mod heartbeat;
 mod tracker;
 mod work;

@@ -1,25 +1,32 @@
 //! A store in Redis.
 
+mod ask;
+mod draft;
 mod error;
+mod exchange;
+mod memory;
 mod scripts;
 mod value;
 
 pub use error::RedisError;
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use redis::ScriptInvocation;
 use redis::aio::ConnectionLike;
-use redis::{ErrorKind, ScriptInvocation};
 
-use super::change::{Change, Write};
+use ask::{Ask, Told};
+use memory::Memory;
+
+use super::change::Change;
 use super::future::AsyncStore;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
-use super::record::Record;
-use super::rounds::{Contended, Place, Rounds};
+use super::record::{Record, after};
+use super::rounds::{Contended, Rounds};
 use super::unreadable::Unreadable;
 
 /// Keeps records in Redis or Valkey, for any number of hosts.
@@ -27,11 +34,25 @@ use super::unreadable::Unreadable;
 /// Over any connection of the `redis` crate that can be cloned: multiplexed, managed, or to a
 /// cluster, where all keys of a namespace are on one node.
 ///
-/// A change takes two round trips, each of one script: one reads the record and the server's time,
-/// one writes it if it is still as it was read. So does a batch of up to
-/// [`BATCH`](Self::BATCH) keys. Where others were quicker, those keys are done again.
-///
 /// The server's clock is the store's.
+///
+/// # Round trips
+///
+/// A change takes one round trip if the key is as this handle saw it last, or is not there if it
+/// never did: a first failure, the next ones, the start of work, its end, a heartbeat. So does a
+/// batch of up to [`BATCH`](Self::BATCH) keys, of which each goes its own way. What the change comes
+/// to is worked out here, from what the handle remembers, and sent to the server as a script's
+/// arguments: the server makes it if the key says what it was believed to say, filling in its own
+/// time. If not, it answers with what the key says, and the change is worked out from that: a
+/// second round trip, and a third only where others were quicker again.
+///
+/// It takes a second round trip too where the moment decides: within the second in which a wait or
+/// a lease ends, say; and where the handle has not heard the server's time of late, as at its first
+/// change. What a change comes to must depend on the time only by whether this or that moment has
+/// passed, as all in [`step`](super::step) does.
+///
+/// Clones remember together, at most some 2 MiB. To take up to as many works as are due
+/// ([`claim_due`](super::DurableTracker::claim_due)) takes two round trips: to list, and to take.
 ///
 /// # What a crash loses
 ///
@@ -47,14 +68,14 @@ use super::unreadable::Unreadable;
 ///
 /// | key | |
 /// |---|---|
-/// | `{relent:NAMESPACE}:key:KEY` | the record, as JSON: `{"relent": 1, "record": {…}}` |
+/// | `{relent:NAMESPACE}:key:KEY` | the record, as JSON: `{"relent": 1, "first_failure": …, "since": …, "until": …, "lease": {"since": …, "until": …, "token": …, "holder": …}, "failures": …, "interval_ns": …, "gave_up": …, "cause": …}` |
 /// | `{relent:NAMESPACE}:due` | sorted set: when each key can be taken, in microseconds since 1970; not those that gave up |
 /// | `{relent:NAMESPACE}:written` | sorted set: when each was written |
 /// | `{relent:NAMESPACE}:gave-up` | sorted set: those that gave up |
 /// | `{relent:NAMESPACE}:token` | the last token |
 ///
-/// In the namespace, `%` and `}` are written `%25` and `%7D`. Times are whole microseconds, rounded
-/// down.
+/// In the namespace, `%` and `}` are written `%25` and `%7D`. Times are microseconds since 1970,
+/// rounded down. Where nobody has a lease, there is none in the record.
 ///
 /// ```no_run
 /// use relent::{Backoff, store::{DurableTracker, RedisStore}};
@@ -75,6 +96,7 @@ pub struct RedisStore<C> {
     prefix: String,
     namespace: String,
     idle: Option<Duration>,
+    memory: Arc<Memory>,
 }
 
 impl<C> fmt::Debug for RedisStore<C> {
@@ -98,6 +120,7 @@ impl<C> RedisStore<C> {
             prefix: prefix(""),
             namespace: String::new(),
             idle: None,
+            memory: Arc::default(),
         }
     }
 
@@ -115,6 +138,8 @@ impl<C> RedisStore<C> {
         Ok(RedisStore {
             prefix: prefix(&namespace),
             namespace,
+            // Other keys; and in a cluster another server, with another clock.
+            memory: Arc::default(),
             ..self.clone()
         })
     }
@@ -133,15 +158,10 @@ impl<C> RedisStore<C> {
         format!("{}key:{key}", self.prefix)
     }
 
-    /// When a record expires, in milliseconds since 1970.
-    fn expires(&self, record: &Record) -> Option<u128> {
+    /// When a record expires.
+    fn expires(&self, record: &Record) -> Option<SystemTime> {
         let idle = self.idle.filter(|_| record.lease.is_none())?;
-        let due = value::micros(record.due()?).div_ceil(1000);
-        // More is no time that Redis knows.
-        Some(
-            due.saturating_add(idle.as_millis())
-                .min(i64::MAX as u128 / 2),
-        )
+        Some(after(record.due()?, idle))
     }
 
     fn decode(&self, key: &str, text: &[u8]) -> Result<Record, RedisError> {
@@ -158,47 +178,8 @@ fn prefix(namespace: &str) -> String {
     format!("{{relent:{namespace}}}:")
 }
 
-/// A record as it was read, and the text that said so.
-type Kept = Option<(Record, Vec<u8>)>;
-
-/// An optional argument.
-fn or_empty(value: Option<u128>) -> String {
-    value.map_or_else(String::new, |value| value.to_string())
-}
-
-impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
-    /// Runs a script that answers with the time, and then with this and that.
-    async fn read(
-        &self,
-        script: &ScriptInvocation<'_>,
-    ) -> Result<(SystemTime, impl Iterator<Item = Option<Vec<u8>>>), RedisError> {
-        let answer: Vec<Option<Vec<u8>>> =
-            script.invoke_async(&mut self.connection.clone()).await?;
-        let mut answer = answer.into_iter();
-        let mut part = || {
-            let text = String::from_utf8(answer.next()??).ok()?;
-            text.parse::<u64>().ok()
-        };
-        let time = part()
-            .zip(part())
-            .ok_or((ErrorKind::UnexpectedReturnType, "no time"));
-        let (seconds, micros) = time.map_err(redis::RedisError::from)?;
-        Ok((value::time(seconds, micros), answer))
-    }
-
-    async fn look(&self, keys: &[Place<'_>]) -> Result<(Vec<Kept>, SystemTime), RedisError> {
-        let mut read = scripts::READ.prepare_invoke();
-        for (_, key) in keys {
-            read.key(self.name(key));
-        }
-        let (now, texts) = self.read(&read).await?;
-        let kept = keys.iter().zip(texts).map(|((_, key), text)| {
-            text.map(|text| Ok((self.decode(key, &text)?, text)))
-                .transpose()
-        });
-        Ok((kept.collect::<Result<_, RedisError>>()?, now))
-    }
-
+/// Listing.
+impl<C> RedisStore<C> {
     fn list_by_due(&self, which: &str, page: &Page) -> ScriptInvocation<'static> {
         let mut list = scripts::LIST.prepare_invoke();
         list.key(format!("{}due", self.prefix));
@@ -220,72 +201,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         list.arg(after.map_or_else(|| "-".to_owned(), |after| format!("({}", after.key)));
         list
     }
+}
 
-    /// The arguments that say what is to be as it was read.
-    fn begin(
-        &self,
-        write: &mut ScriptInvocation<'_>,
-        key: &str,
-        kept: Option<&(Record, Vec<u8>)>,
-        now: SystemTime,
-    ) {
-        let lease = kept.and_then(|(record, _)| record.live_lease(now));
-        write.key(self.name(key)).arg(key);
-        write.arg(kept.map_or(&[][..], |(_, text)| text));
-        write.arg(or_empty(lease.map(|lease| value::micros(lease.until))));
-    }
-
-    /// Makes changes to several keys, none of them twice, as far as nobody comes in the way: the
-    /// answers of those that were made.
-    async fn attempt<R: Send>(
-        &self,
-        keys: &[Place<'_>],
-        change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
-    ) -> Result<Vec<Option<R>>, RedisError> {
-        let (kept, now) = self.look(keys).await?;
-        let mut write = scripts::WRITE.prepare_invoke();
-        write
-            .key(format!("{}due", self.prefix))
-            .key(format!("{}written", self.prefix))
-            .key(format!("{}gave-up", self.prefix))
-            .key(format!("{}token", self.prefix));
-        let mut changes = Vec::with_capacity(keys.len());
-        for (&(n, key), kept) in keys.iter().zip(&kept) {
-            let record = kept.as_ref().map(|(record, _)| record);
-            let change = change(n, record, now);
-            let is_written = match (change.write(), kept) {
-                (Write::Keep, _) | (Write::Delete, None) => false,
-                (Write::Put(new), _) => {
-                    let (text, rest) = value::encode(new, change.is_grant())?;
-                    let is_granted = if change.is_grant() { "1" } else { "" };
-                    self.begin(&mut write, key, kept.as_ref(), now);
-                    write.arg(text).arg(rest).arg(is_granted);
-                    write.arg(or_empty(new.due().map(value::micros)));
-                    write.arg(value::micros(new.written()).to_string());
-                    write.arg(or_empty(self.expires(new)));
-                    true
-                }
-                (Write::Delete, Some(_)) => {
-                    self.begin(&mut write, key, kept.as_ref(), now);
-                    write.arg(&[""; 6]);
-                    true
-                }
-            };
-            changes.push((change, is_written));
-        }
-        let mut written = Vec::new().into_iter();
-        if changes.iter().any(|&(_, is_written)| is_written) {
-            let answer: Vec<i64> = write.invoke_async(&mut self.connection.clone()).await?;
-            written = answer.into_iter();
-        }
-        let answers = changes.into_iter().map(|(change, is_written)| {
-            let token = if is_written { written.next()? } else { 0 };
-            let token = u64::try_from(token).ok()?;
-            let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token));
-            Some(settled.answer)
-        });
-        Ok(answers.collect())
-    }
+/// An optional argument.
+fn or_empty(value: Option<u64>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
@@ -307,19 +227,24 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
         mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<Vec<R>, RedisError> {
         let mut rounds = Rounds::of(keys);
+        let mut told = HashMap::new();
         loop {
             let keys = rounds.next(Self::BATCH)?;
             if keys.is_empty() {
                 return Ok(rounds.answers()?);
             }
-            let made = self.attempt(&keys, &mut change).await?;
+            let made = self.attempt(&keys, &mut told, &mut change).await?;
             rounds.made(keys, made);
         }
     }
 
     async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), RedisError> {
-        let (mut kept, now) = self.look(&[(0, key)]).await?;
-        Ok((kept.pop().flatten().map(|(record, _)| record), now))
+        let (now, told) = self.ask(&[((0, key), Ask::nothing())]).await?;
+        let record = match told.first() {
+            Some(Told::Says(text)) => self.record(key, text)?,
+            _ => None,
+        };
+        Ok((record, now))
     }
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, RedisError> {
@@ -333,6 +258,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
         while let Some((key, text)) = answer.next().flatten().zip(answer.next().flatten()) {
             let key = String::from_utf8_lossy(&key).into_owned();
             let record = self.decode(&key, &text)?;
+            self.memory.learn(&key, text);
             records.insert(key, record);
         }
         let records = records.iter();

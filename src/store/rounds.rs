@@ -44,6 +44,7 @@ impl<'a, R> Rounds<'a, R> {
     }
 
     /// Whether others have come in the way before.
+    #[cfg(feature = "postgres")]
     pub(super) fn is_contended(&self) -> bool {
         self.conflicts > 0
     }

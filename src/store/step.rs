@@ -5,17 +5,20 @@
 //! or its async twin, which may call it more than once. The trackers do nothing else; call these
 //! yourself to move a key within a transaction of your own, or to hold a store of your own to them.
 
+mod lease;
+
+pub(super) use lease::is_out_of_turn;
+pub use lease::{
+    LEASE_EXPIRED, Start, cancel, expiry, extend, fail, fail_out_of_turn, finish, start, start_now,
+};
+
 use std::time::{Duration, SystemTime};
 
 use super::change::{Change, Event, Write};
-use super::lease::{Lease, LeaseLost, Refusal};
+use super::lease::Refusal;
 use super::record::{Record, after, between};
 use crate::policy::Backoff;
-use crate::random;
 use crate::state::{BackoffState, Decision, Failure, Readiness, Recovery};
-
-/// What is recorded as the cause where a worker died.
-pub const LEASE_EXPIRED: &str = "lease expired";
 
 /// One more failure of a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,19 +30,6 @@ pub struct Failed {
     /// What went wrong, for people.
     pub cause: String,
     /// 64 uniform random bits: all the randomness there is.
-    pub entropy: u64,
-}
-
-/// Somebody wants to work on a key.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Start {
-    /// Who, for people.
-    pub holder: String,
-    /// For how long, if the lease is not extended.
-    pub time_to_live: Duration,
-    /// The policy by which a lease that ran out counts as a failure.
-    pub backoff: Option<Backoff>,
-    /// 64 uniform random bits, for that failure.
     pub entropy: u64,
 }
 
@@ -106,13 +96,18 @@ pub fn failure_in(
         if Window::of(record) == window {
             return failure(record, now);
         }
-        Change::keep(match readiness(record, now) {
-            Readiness::Ready => Decision::Retry {
-                after: Duration::ZERO,
-            },
-            Readiness::Wait(after) => Decision::Retry { after },
-            Readiness::GaveUp(reason) => Decision::GiveUp(reason),
-        })
+        Change::keep(left(record, now))
+    }
+}
+
+/// What is left of a wait, as whoever fails is told it.
+fn left(record: Option<&Record>, now: SystemTime) -> Decision {
+    match readiness(record, now) {
+        Readiness::Ready => Decision::Retry {
+            after: Duration::ZERO,
+        },
+        Readiness::Wait(after) => Decision::Retry { after },
+        Readiness::GaveUp(reason) => Decision::GiveUp(reason),
     }
 }
 
@@ -134,136 +129,6 @@ pub fn forget() -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Sen
     |record, now| match without_streak(record, now) {
         None => Change::keep(false),
         Some(write) => Change::new(write, true).noting(Event::Forgotten),
-    }
-}
-
-/// Takes the key for one worker, or says why not.
-///
-/// A lease that ran out counts as one failure first, with the cause [`LEASE_EXPIRED`]: whoever
-/// comes after a dead worker waits like after any other failure.
-pub fn start(
-    start: Start,
-) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Record, Refusal>> + Send + 'static {
-    move |record, now| start.apply(record, now)
-}
-
-impl Start {
-    /// The same for the `n`-th of several keys, which share no randomness.
-    #[must_use]
-    pub fn nth(&self, n: usize) -> Start {
-        Start {
-            entropy: random::draw(self.entropy, n as u64),
-            ..self.clone()
-        }
-    }
-
-    /// The transition that [`start()`] makes.
-    pub fn apply(
-        &self,
-        stored: Option<&Record>,
-        now: SystemTime,
-    ) -> Change<Result<Record, Refusal>> {
-        let mut record = current(stored, now);
-        let expired = count_expired(&mut record, now, self.backoff, self.entropy);
-        let change = match refusal(&record, now) {
-            Some(refusal) if stored == Some(&record) => Change::keep(Err(refusal)),
-            Some(refusal) => Change::put(record, Err(refusal)),
-            None => {
-                record.lease = Some(Lease {
-                    token: 0,
-                    holder: self.holder.clone(),
-                    since: now,
-                    until: after(now, self.time_to_live),
-                });
-                Change::grant(record, Ok).noting(Event::Started)
-            }
-        };
-        if expired.is_some() {
-            change.noting_first(Event::Expired)
-        } else {
-            change
-        }
-    }
-}
-
-/// Counts a lease that ran out as one failure, without taking the key. Answers with `None` if there
-/// is none.
-pub fn expiry(
-    backoff: Option<Backoff>,
-    entropy: u64,
-) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Option<Decision>> + Send + 'static {
-    move |record, now| {
-        let mut record = current(record, now);
-        match count_expired(&mut record, now, backoff, entropy) {
-            None => Change::keep(None),
-            expired => Change::put(record, expired).noting(Event::Expired),
-        }
-    }
-}
-
-/// Ends the work, and the streak with it: the record goes.
-pub fn finish(
-    token: u64,
-) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Option<Recovery>, LeaseLost>>
-+ Send
-+ 'static {
-    move |record, now| match held(record, now, token) {
-        Err(lost) => Change::keep(Err(lost)),
-        Ok(record) => Change::delete(Ok(recovery(&record, now))).noting(Event::Finished),
-    }
-}
-
-/// Ends the work, and counts a failure.
-pub fn fail(
-    token: u64,
-    failed: Failed,
-) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
-{
-    move |record, now| match held(record, now, token) {
-        Err(lost) => Change::keep(Err(lost)),
-        Ok(mut record) => {
-            let decision = escalate(&mut record, now, &failed);
-            record.lease = None;
-            Change::put(record, Ok(decision)).noting(Event::Failed)
-        }
-    }
-}
-
-/// Ends the work as if it had not begun: the streak stays as it is.
-pub fn cancel(
-    token: u64,
-) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<(), LeaseLost>> + Send + 'static {
-    move |record, now| match held(record, now, token) {
-        Err(lost) => Change::keep(Err(lost)),
-        Ok(mut record) => {
-            record.lease = None;
-            let change = if record.state.is_healthy() {
-                Change::delete(Ok(()))
-            } else {
-                Change::put(record, Ok(()))
-            };
-            change.noting(Event::Canceled)
-        }
-    }
-}
-
-/// Extends a lease: a heartbeat. Never shortens it. Answers when it now runs out.
-pub fn extend(
-    token: u64,
-    time_to_live: Duration,
-) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<SystemTime, LeaseLost>> + Send + 'static
-{
-    move |record, now| match held(record, now, token) {
-        Err(lost) => Change::keep(Err(lost)),
-        Ok(mut record) => {
-            let mut extended = after(now, time_to_live);
-            if let Some(lease) = &mut record.lease {
-                extended = extended.max(lease.until);
-                lease.since = now;
-                lease.until = extended;
-            }
-            Change::put(record, Ok(extended))
-        }
     }
 }
 
@@ -328,22 +193,6 @@ fn continuing(state: &BackoffState, hint: Option<Duration>) -> Backoff {
     Backoff::fixed(interval).max(hint.map_or(interval, |hint| hint.max(interval)))
 }
 
-fn count_expired(
-    record: &mut Record,
-    now: SystemTime,
-    backoff: Option<Backoff>,
-    entropy: u64,
-) -> Option<Decision> {
-    record.lease.take_if(|lease| !lease.is_live(now))?;
-    let failed = Failed {
-        backoff,
-        retry_after: None,
-        cause: LEASE_EXPIRED.to_owned(),
-        entropy,
-    };
-    Some(escalate(record, now, &failed))
-}
-
 /// Why a key may not be tried, its lease aside.
 pub(super) fn ready(record: Option<&Record>, now: SystemTime) -> Result<(), Refusal> {
     match readiness(record, now) {
@@ -352,30 +201,6 @@ pub(super) fn ready(record: Option<&Record>, now: SystemTime) -> Result<(), Refu
             until: after(now, wait),
         }),
         Readiness::GaveUp(reason) => Err(Refusal::GaveUp(reason)),
-    }
-}
-
-fn refusal(record: &Record, now: SystemTime) -> Option<Refusal> {
-    if let Some(lease) = &record.lease {
-        return Some(Refusal::Held {
-            by: lease.holder.clone(),
-            until: lease.until,
-        });
-    }
-    ready(Some(record), now).err()
-}
-
-/// The record, if the lease with this token is still good.
-fn held(record: Option<&Record>, now: SystemTime, token: u64) -> Result<Record, LeaseLost> {
-    let lease = record.and_then(|record| Some((record, record.lease.as_ref()?)));
-    match lease {
-        None => Err(LeaseLost::Ended),
-        Some((_, lease)) if lease.token < token => Err(LeaseLost::Ended),
-        Some((_, lease)) if lease.token > token => Err(LeaseLost::Taken {
-            by: lease.holder.clone(),
-        }),
-        Some((_, lease)) if !lease.is_live(now) => Err(LeaseLost::Expired { at: lease.until }),
-        Some((record, _)) => Ok(moved_back(record, now)),
     }
 }
 

@@ -90,7 +90,7 @@ impl Drop for Server {
     }
 }
 
-fn socket(directory: &Path) -> PathBuf {
+pub(crate) fn socket(directory: &Path) -> PathBuf {
     directory.join("socket")
 }
 

@@ -2,14 +2,18 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock};
+use relent::store::Inline;
 use relent::store::blocking::{DurableTracker, WriteBehind};
 use relent::store::{self, MemoryStore};
 use relent::{Backoff, BackoffTracker, Readiness, random};
+
+use crate::flaky::Flaky;
 
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff =
@@ -124,4 +128,87 @@ fn the_async_face_does_the_same() {
     ));
     assert_eq!(again.tracker().get("key"), behind.tracker().get("key"));
     assert!(clock.wall() > UNIX_EPOCH);
+}
+
+/// Longer than any test takes.
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_flusher_flushes_by_itself_and_through_errors() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let behind = Arc::new(WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap());
+    let (errors, told) = mpsc::channel();
+    flaky.away.store(true, SeqCst);
+    let flusher = behind.flush_every(Duration::ZERO, move |error| {
+        errors.send(error.to_string()).unwrap();
+    });
+    let flusher = flusher.unwrap();
+    let _ = behind.tracker().record_failure("key");
+    for _ in 0..3 {
+        assert_eq!(told.recv_timeout(NEVER).unwrap(), "away");
+    }
+    flaky.away.store(false, SeqCst);
+    while flaky.store.is_empty() {
+        std::thread::yield_now();
+    }
+    assert!(flusher.close().is_ok());
+}
+
+#[test]
+fn a_flusher_flushes_at_its_end() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let behind = Arc::new(WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap());
+    let flusher = || behind.flush_every(NEVER, |_| ()).unwrap();
+
+    let dropped = flusher();
+    let _ = behind.tracker().record_failure("a");
+    drop(dropped);
+    assert_eq!(flaky.store.len(), 1);
+
+    let closed = flusher();
+    let _ = behind.tracker().record_failure("b");
+    assert_eq!(closed.close().unwrap(), 1);
+    assert_eq!(flaky.store.len(), 2);
+
+    let closed = flusher();
+    let _ = behind.tracker().record_failure("c");
+    flaky.away.store(true, SeqCst);
+    assert_eq!(closed.close().unwrap_err().to_string(), "away");
+    flaky.away.store(false, SeqCst);
+    assert_eq!(behind.flush().unwrap(), 1, "what was not written is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_async_flusher_does_the_same_until_it_is_dropped() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let behind = store::WriteBehind::open(Inline(flaky.clone()), tracker(&clock)).await;
+    let behind = Arc::new(behind.unwrap());
+    let (errors, told) = mpsc::channel();
+    let on_error = move |error: &_| errors.send(format!("{error}")).unwrap();
+    let flusher = tokio::spawn(behind.flush_every(SECOND, on_error));
+
+    let _ = behind.tracker().record_failure("a");
+    tokio::time::sleep(SECOND * 9 / 10).await;
+    assert_eq!(flaky.store.len(), 0, "before its time");
+    tokio::time::sleep(SECOND / 5).await;
+    assert_eq!(flaky.store.len(), 1);
+
+    flaky.away.store(true, SeqCst);
+    let _ = behind.tracker().record_failure("b");
+    tokio::time::sleep(SECOND * 600).await;
+    let errors = told.try_iter().count();
+    // Each wait is as likely short as long: half of at most 16 s, and some of the first are shorter.
+    assert!((50..150).contains(&errors), "{errors}");
+    flaky.away.store(false, SeqCst);
+    tokio::time::sleep(SECOND * 16).await;
+    assert_eq!(flaky.store.len(), 2);
+
+    flusher.abort();
+    let _ = behind.tracker().record_failure("c");
+    tokio::time::sleep(SECOND * 600).await;
+    assert_eq!(flaky.store.len(), 2, "dropped");
+    assert_eq!(behind.flush().await.unwrap(), 1);
 }

@@ -1,10 +1,9 @@
 //! Sessions: heartbeats through transient errors, until a lease has really run out.
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
@@ -15,70 +14,11 @@ use relent::store::{
 };
 use relent::{Backoff, Jitter};
 
+use crate::flaky::Flaky;
+
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff = Backoff::fixed(SECOND).jitter(Jitter::None);
 const TIME_TO_LIVE: Duration = Duration::from_secs(30);
-
-/// A store that is away when told so.
-#[derive(Clone)]
-struct Flaky {
-    store: Arc<MemoryStore<ManualClock>>,
-    away: Arc<AtomicBool>,
-    calls: Arc<AtomicU32>,
-}
-
-#[derive(Debug)]
-struct Away;
-
-impl fmt::Display for Away {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("away")
-    }
-}
-
-impl std::error::Error for Away {}
-
-impl Flaky {
-    fn new(clock: &ManualClock) -> Flaky {
-        Flaky {
-            store: Arc::new(MemoryStore::with_clock(clock.clone())),
-            away: Arc::default(),
-            calls: Arc::default(),
-        }
-    }
-
-    fn there(&self) -> Result<&MemoryStore<ManualClock>, Away> {
-        self.calls.fetch_add(1, SeqCst);
-        if self.away.load(SeqCst) {
-            Err(Away)
-        } else {
-            Ok(&self.store)
-        }
-    }
-}
-
-impl Store for Flaky {
-    type Error = Away;
-
-    fn update<R: Send + 'static>(
-        &self,
-        key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
-    ) -> Result<R, Away> {
-        let Ok(answer) = Store::update(self.there()?, key, change);
-        Ok(answer)
-    }
-
-    fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Away> {
-        let Ok(loaded) = Store::load(self.there()?, key);
-        Ok(loaded)
-    }
-
-    fn list(&self, page: &Page) -> Result<Vec<Listed>, Away> {
-        let Ok(listed) = Store::list(self.there()?, page);
-        Ok(listed)
-    }
-}
 
 fn options(clock: &ManualClock) -> Options {
     Options::new(POLICY)

@@ -47,7 +47,7 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
         let mut draw = |below: u64| draws.next().unwrap_or_default() % below;
         let key = format!("key {}", draw(6));
         let key = key.as_str();
-        let verb = draw(18);
+        let verb = draw(19);
         let context = format!("step {n}, verb {verb}");
         let hint = Some(Duration::from_secs(draw(30)));
         match verb {
@@ -107,14 +107,20 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
                 same(one.waiting(3), ready(two.waiting(3)), &context);
                 same(one.gave_up(3), ready(two.gave_up(3)), &context);
             }
-            10 | 11 => match (one.start(key), ready(two.start(key))) {
-                (Ok(a), Ok(b)) => {
-                    same(a.record(), b.record(), &context);
-                    ones.push(a);
-                    twos.push(b);
+            10 | 11 | 16 => {
+                let started = match verb {
+                    16 => (one.start_now(key), ready(two.start_now(key))),
+                    _ => (one.start(key), ready(two.start(key))),
+                };
+                match started {
+                    (Ok(a), Ok(b)) => {
+                        same(a.record(), b.record(), &context);
+                        ones.push(a);
+                        twos.push(b);
+                    }
+                    (a, b) => same(a.err(), b.err(), &context),
                 }
-                (a, b) => same(a.err(), b.err(), &context),
-            },
+            }
             12 => {
                 let keys = [key, "key 1", "key 2"];
                 let (a, b) = (one.start_any(keys), ready(two.start_any(keys)));

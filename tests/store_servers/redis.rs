@@ -35,6 +35,7 @@ async fn p5_what_cannot_be_read_is_named_and_left() {
     let newer = good.replace("\"relent\":1", "\"relent\":2");
     let cases = [
         ("hello", "damaged"),
+        ("", "damaged"),
         ("{}", "relent's"),
         ("{\"relent\":1}", "damaged"),
         (&good[..good.len() - 1], "damaged"),
@@ -178,4 +179,48 @@ async fn p4_a_killed_server_with_appendfsync_always_loses_nothing_and_scripts_ar
         .await
         .unwrap();
     assert!(work.finish().await.is_ok());
+}
+
+/// More than a handle remembers: what it has forgotten it takes for new, and is told better.
+#[tokio::test]
+async fn what_was_forgotten_is_asked_for() {
+    let Some((_, store)) = store("large").await else {
+        return;
+    };
+    let tracker = DurableTracker::new(store, POLICY);
+    let cause = "long ".repeat(50_000);
+    for streak in 0..3 {
+        for n in 0..20 {
+            let told = tracker.record_failure(&format!("{n}"), &cause).await;
+            let after = POLICY.initial * 2_u32.pow(streak);
+            assert_eq!(told.unwrap(), Decision::Retry { after });
+        }
+    }
+}
+
+/// A value that somebody else writes, or deletes, is seen by those who remember another.
+#[tokio::test]
+async fn what_was_changed_by_hand_is_seen() {
+    let Some((mut connection, store)) = store("by hand").await else {
+        return;
+    };
+    let tracker = DurableTracker::new(store, POLICY);
+    let mut name = cmd("SET");
+    let name = name.arg("{relent:by hand}:key:key");
+    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    let edited = "{\"relent\":1,\"first_failure\":0,\"since\":0,\"until\":0,\"failures\":7,\
+                  \"interval_ns\":1600000000}";
+    name.arg(edited).exec_async(&mut connection).await.unwrap();
+    let told = tracker.record_failure("key", "broken").await.unwrap();
+    let after = Duration::from_millis(3200);
+    assert_eq!(told, Decision::Retry { after });
+    cmd("DEL")
+        .arg("{relent:by hand}:key:key")
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    let told = tracker.record_failure("key", "broken").await.unwrap();
+    let after = POLICY.initial;
+    assert_eq!(told, Decision::Retry { after });
 }

@@ -1,68 +1,103 @@
 //! How often a store asks its server.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use relent::Backoff;
-use relent::store::{DurableTracker, PostgresStore};
+use relent::store::{DurableTracker, PostgresStore, RedisStore};
 use sqlx::postgres::{PgPoolOptions, PgSslMode};
 use tempfile::tempdir;
 
-use crate::servers::postgres;
+use crate::servers::{postgres, redis};
 
+const SLOWLY: Backoff = Backoff::fixed(Duration::from_secs(60));
 const NOW: Backoff = Backoff::fixed(Duration::ZERO).jitter(relent::Jitter::None);
 
-/// Passes on what it is told, and counts the statements.
-fn listen(from: &Path, to: &Path) -> Arc<AtomicU32> {
-    let statements = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&statements);
-    let listener = UnixListener::bind(from.join(".s.PGSQL.5432")).unwrap();
-    let to = to.join(".s.PGSQL.5432");
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let (client, server) = (client.unwrap(), UnixStream::connect(&to).unwrap());
-            let (mut answers, mut asker) =
-                (server.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut answers, &mut asker));
-            let count = Arc::clone(&count);
-            thread::spawn(move || pass_on(client, server, &count));
-        }
-    });
-    statements
+fn keys() -> Vec<String> {
+    (0..100).map(|n| n.to_string()).collect()
 }
 
-/// A message is its kind, which the first lacks, its length, and its text.
-fn pass_on(
-    mut client: UnixStream,
-    mut server: UnixStream,
-    count: &AtomicU32,
-) -> std::io::Result<()> {
-    let mut is_first = true;
-    loop {
-        let mut head = [0; 5];
-        let head = if is_first {
-            &mut head[1..]
-        } else {
-            &mut head[..]
-        };
-        client.read_exact(head)?;
-        let is_statement = head.len() == 5 && matches!(head[0], b'B' | b'Q');
-        count.fetch_add(u32::from(is_statement), Relaxed);
-        let length = head[head.len() - 4..]
-            .try_into()
-            .map(u32::from_be_bytes)
-            .unwrap();
-        let mut text = vec![0; length as usize - 4];
-        client.read_exact(&mut text)?;
-        server.write_all(head)?;
-        server.write_all(&text)?;
+fn failures(keys: &[String]) -> Vec<(&str, &str)> {
+    keys.iter().map(|key| (key.as_str(), "broken")).collect()
+}
+
+/// Passes on what it is told to another socket, message by message, and counts those that are asked.
+fn listen(
+    at: &Path,
+    to: PathBuf,
+    pass_on: impl FnMut(&mut BufReader<UnixStream>, &mut Vec<u8>) -> io::Result<bool>
+    + Clone
+    + Send
+    + 'static,
+) -> Arc<AtomicU32> {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let listener = UnixListener::bind(at).unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, mut server) = (client.unwrap(), UnixStream::connect(&to).unwrap());
+            let (mut answers, mut back) =
+                (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut answers, &mut back));
+            let (count, mut pass_on) = (Arc::clone(&count), pass_on.clone());
+            thread::spawn(move || -> io::Result<()> {
+                let mut client = BufReader::new(client);
+                loop {
+                    let mut message = vec![];
+                    let is_asked = pass_on(&mut client, &mut message)?;
+                    count.fetch_add(u32::from(is_asked), Relaxed);
+                    server.write_all(&message)?;
+                }
+            });
+        }
+    });
+    asked
+}
+
+/// A message to PostgreSQL is its kind, which the first lacks, its length, and its text.
+fn statement(
+    mut is_first: bool,
+) -> impl FnMut(&mut BufReader<UnixStream>, &mut Vec<u8>) -> io::Result<bool> + Clone {
+    move |client, message| {
+        let head = if is_first { 4 } else { 5 };
+        message.resize(head, 0);
+        client.read_exact(message)?;
+        let length: [u8; 4] = message[head - 4..].try_into().unwrap();
+        let length = u32::from_be_bytes(length) as usize - 4;
+        message.resize(head + length, 0);
+        client.read_exact(&mut message[head..])?;
+        let is_statement = !is_first && matches!(message[0], b'B' | b'Q');
         is_first = false;
+        Ok(is_statement)
     }
+}
+
+/// A command to Redis is the number of its words, and each word's length and text. All that are
+/// asked here wait for the answer to the one before.
+fn command(client: &mut BufReader<UnixStream>, message: &mut Vec<u8>) -> io::Result<bool> {
+    for _ in 0..number(client, message)? {
+        let length = number(client, message)?;
+        let at = message.len();
+        message.resize(at + length + 2, 0);
+        client.read_exact(&mut message[at..])?;
+    }
+    Ok(true)
+}
+
+/// A line that is a sign and a number.
+fn number(client: &mut BufReader<UnixStream>, message: &mut Vec<u8>) -> io::Result<usize> {
+    let mut line = String::new();
+    client.read_line(&mut line)?;
+    message.extend(line.as_bytes());
+    let number = line
+        .get(1..)
+        .and_then(|number| number.trim_end().parse().ok());
+    number.ok_or(io::ErrorKind::UnexpectedEof.into())
 }
 
 #[tokio::test]
@@ -71,7 +106,9 @@ async fn a_change_takes_two_round_trips_and_a_claim_one() {
         return;
     };
     let proxy = tempdir().unwrap();
-    let statements = listen(proxy.path(), server.directory());
+    let socket = ".s.PGSQL.5432";
+    let (at, to) = (proxy.path().join(socket), server.directory().join(socket));
+    let statements = listen(&at, to, statement(true));
     let options = server.database().await.connect_options();
     let options = options
         .as_ref()
@@ -84,8 +121,8 @@ async fn a_change_takes_two_round_trips_and_a_claim_one() {
     let store = PostgresStore::new(pool.connect_with(options).await.unwrap());
     store.migrate().await.unwrap();
     let tracker = DurableTracker::new(store, NOW);
-    let keys: Vec<_> = (0..100).map(|n| n.to_string()).collect();
-    let failures: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    let keys = keys();
+    let failures = failures(&keys);
 
     let counted = |what: &str, at_most: u32| {
         let statements = statements.swap(0, Relaxed);
@@ -113,4 +150,80 @@ async fn a_change_takes_two_round_trips_and_a_claim_one() {
     counted("a failed work", 2);
     assert_eq!(tracker.due(100).await.unwrap().len(), 1);
     counted("a list", 1);
+}
+
+#[tokio::test]
+async fn what_redis_is_believed_to_know_takes_one_round_trip_and_a_surprise_two() {
+    let Some(server) = redis::shared() else {
+        return;
+    };
+    server.connection().await;
+    let proxy = tempdir().unwrap();
+    let to = redis::socket(server.directory());
+    let asked = listen(&redis::socket(proxy.path()), to, command);
+    let store = RedisStore::new(redis::connect(proxy.path()).await.unwrap());
+    let store = store.namespace("round trips").unwrap();
+    let tracker = DurableTracker::new(store.clone(), SLOWLY);
+    let keys = keys();
+    let failures = failures(&keys);
+
+    // Loads the scripts, and hears the time.
+    assert!(tracker.record_failure("first", "broken").await.is_ok());
+    assert_eq!(tracker.due(1).await.unwrap(), []);
+    asked.store(0, Relaxed);
+    let counted =
+        |what: &str, expected: u32| assert_eq!(asked.swap(0, Relaxed), expected, "{what}");
+
+    assert_eq!(tracker.get("0").await.unwrap(), None);
+    counted("a look", 1);
+    for what in ["a first failure", "the next", "and the next"] {
+        assert!(tracker.record_failure("0", "broken").await.is_ok());
+        counted(what, 1);
+    }
+    assert!(tracker.check("0").await.is_ok());
+    counted("a check", 1);
+    assert!(tracker.record_success("0").await.unwrap().is_some());
+    counted("a success", 1);
+    assert_eq!(tracker.record_success("0").await.unwrap(), None);
+    counted("a success of what was well", 1);
+    for what in ["a first batch", "the next"] {
+        assert_eq!(tracker.record_failures(&failures).await.unwrap().len(), 100);
+        counted(what, 1);
+    }
+    let work = tracker.start("fresh").await.unwrap();
+    counted("a start", 1);
+    assert!(tracker.start("fresh").await.is_err());
+    counted("a refusal", 1);
+    tracker.beat().await.unwrap();
+    counted("a heartbeat", 1);
+    assert!(work.fail("broken").await.is_ok());
+    counted("a failed work", 1);
+    for (n, key) in ["finished", "canceled"].iter().enumerate() {
+        let work = tracker.start(key).await.unwrap();
+        counted("a start", 1);
+        if n == 0 {
+            assert!(work.finish().await.is_ok());
+        } else {
+            work.cancel().await.unwrap();
+        }
+        counted(key, 1);
+    }
+
+    // Another handle knows nothing of all this.
+    let other = DurableTracker::new(store.namespace("round trips").unwrap(), NOW);
+    assert!(other.record_failure("0", "broken").await.is_ok());
+    counted("a failure of one that has not heard the time", 2);
+    assert!(other.record_failures(&failures).await.is_ok());
+    counted("a batch of which all but one is a surprise", 2);
+    assert!(other.record_failures(&failures).await.is_ok());
+    counted("a batch of which nothing is", 1);
+    assert!(other.start("fresh").await.is_err());
+    counted("a refusal that is a surprise", 1);
+    assert!(tracker.record_failure("0", "broken").await.is_ok());
+    counted("a failure after another's", 2);
+    let works = other.claim_due(100).await.unwrap();
+    assert_eq!(works.len(), 99);
+    counted("a claim, which lists and takes", 2);
+    other.beat().await.unwrap();
+    counted("a heartbeat of all of them", 1);
 }

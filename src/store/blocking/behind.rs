@@ -15,7 +15,7 @@ use crate::store::listing::{Page, Which};
 /// The tracker answers from memory, as ever: recording a failure costs nothing more. Every
 /// [`flush`](Self::flush) writes to the store what changed since the last, in one commit, by
 /// comparing the tracker with what was written. **A crash loses what came after the last flush**, so
-/// flush as often as you would hate to lose: every second, say, and before the program ends.
+/// have it [flush](Self::flush_every) as often as you would hate to lose: every second, say.
 ///
 /// The store's keys, or a namespace of them, must be this process's alone while it runs. Keys that
 /// no store takes stay in memory only.

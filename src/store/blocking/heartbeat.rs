@@ -1,9 +1,6 @@
 //! The thread that keeps leases alive.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
-
+use super::background::Background;
 use super::{DurableTracker, Store};
 use crate::store::session::Pulse;
 
@@ -11,8 +8,7 @@ use crate::store::session::Pulse;
 #[derive(Debug)]
 #[must_use = "the heartbeat stops when this is dropped"]
 pub struct Heartbeat {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background<()>,
 }
 
 impl<S: Store + Send + Sync + 'static> DurableTracker<S> {
@@ -25,31 +21,15 @@ impl<S: Store + Send + Sync + 'static> DurableTracker<S> {
     ///
     /// The machine has no thread to give.
     pub fn heartbeat(&self) -> std::io::Result<Heartbeat> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = thread::Builder::new().name("relent-heartbeat".to_owned());
-        let (tracker, stopped) = (self.clone(), Arc::clone(&stop));
-        let thread = thread.spawn(move || {
+        let tracker = self.clone();
+        let thread = Background::spawn("relent-heartbeat", move |stop| {
             let mut pulse = Pulse::default();
             let mut well = true;
-            while !stopped.load(Relaxed) && !tracker.session().expired() {
-                thread::park_timeout(tracker.session().pause(&mut pulse, well));
+            while !stop.is_told() && !tracker.session().expired() {
+                stop.wait(tracker.session().pause(&mut pulse, well));
                 well = tracker.beat().is_ok();
             }
-        })?;
-        Ok(Heartbeat {
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Heartbeat {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // A thread that panicked has nothing more to say.
-            let _ = thread.join();
-        }
+        });
+        Ok(Heartbeat { _thread: thread? })
     }
 }

@@ -1,16 +1,21 @@
 //! The tracker's verbs over a blocking store.
 
+mod attempt;
+mod leases;
+mod within;
+
+pub use attempt::Attempt;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Store, Transactional, Work};
+use super::Store;
 use crate::policy::Backoff;
 use crate::state::{Decision, Readiness, Recovery};
 use crate::store::change::Change;
 use crate::store::desk::{self, Desk, checked};
 use crate::store::error::{Error, StartError};
-use crate::store::lease::Granted;
 use crate::store::listing::{Listed, Page, Which};
 use crate::store::options::Options;
 use crate::store::record::Record;
@@ -80,6 +85,14 @@ impl<S> DurableTracker<S> {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.desk.session
+    }
+}
+
+impl<S> Clone for DurableTracker<S> {
+    fn clone(&self) -> DurableTracker<S> {
+        DurableTracker {
+            desk: self.desk.clone(),
+        }
     }
 }
 
@@ -223,202 +236,5 @@ impl<S: Store> DurableTracker<S> {
     ) -> Result<R, Error<S::Error>> {
         let key = checked(key)?;
         self.desk.store.update(key, change).map_err(Error::Store)
-    }
-}
-
-/// Leases.
-impl<S: Store> DurableTracker<S> {
-    /// Takes a key to work on it, alone.
-    ///
-    /// A lease that ran out counts as one failure first, so after a worker died the key backs off.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Refused`] says why the key cannot be taken now.
-    pub fn start(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
-        let asked = self.desk.session.now();
-        let start = self.desk.start()?;
-        let record = self
-            .update(key, step::start(start))?
-            .map_err(StartError::Refused)?;
-        Ok(Work::new(&self.desk, key, record, asked))
-    }
-
-    /// Takes the first of several keys that can be taken, or none.
-    ///
-    /// # Errors
-    ///
-    /// As for [`start`](Self::start), refusals apart.
-    pub fn start_any<K: AsRef<str>>(
-        &self,
-        candidates: impl IntoIterator<Item = K>,
-    ) -> Result<Option<Work<S>>, StartError<S::Error>> {
-        for key in candidates {
-            match self.start(key.as_ref()) {
-                Ok(work) => return Ok(Some(work)),
-                Err(StartError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
-    /// Takes up to `limit` keys that are due, those due first coming first. Only keys with a record
-    /// are: those that failed before, or that somebody died on.
-    ///
-    /// # Errors
-    ///
-    /// As for [`start`](Self::start), refusals apart.
-    pub fn claim_due(&self, limit: usize) -> Result<Vec<Work<S>>, StartError<S::Error>> {
-        let asked = self.desk.session.now();
-        let start = self.desk.start()?;
-        let claimed = self
-            .desk
-            .store
-            .claim(&start, limit)
-            .map_err(StartError::Store)?;
-        let works = claimed.into_iter();
-        Ok(works
-            .map(|Listed { key, record }| Work::new(&self.desk, &key, record, asked))
-            .collect())
-    }
-
-    /// Extends all leases of the session once, as [`heartbeat`](Self::heartbeat) does time and
-    /// again.
-    ///
-    /// # Errors
-    ///
-    /// The store's. The leases may still be extended until they run out.
-    pub fn beat(&self) -> Result<(), S::Error> {
-        let Some(beat) = self.desk.session.beat() else {
-            return Ok(());
-        };
-        let change = desk::extensions(&beat, self.desk.session.time_to_live());
-        let keys: Vec<_> = beat.leases.iter().map(|(_, key)| key.as_str()).collect();
-        let answers = self.desk.store.update_all(&keys, change)?;
-        self.desk.session.beaten(beat, answers);
-        Ok(())
-    }
-}
-
-/// Within a transaction of the caller's: what these write is committed with the rest of it, or not
-/// at all.
-///
-/// # Errors
-///
-/// Each of these fails as its namesake. Roll back then.
-impl<S: Transactional> DurableTracker<S> {
-    /// As [`record_failure`](Self::record_failure), within the transaction that is open on
-    /// `connection`.
-    #[allow(clippy::missing_errors_doc)] // above
-    pub fn record_failure_in(
-        &self,
-        connection: S::Connection<'_>,
-        key: &str,
-        cause: &str,
-    ) -> Result<Decision, Error<S::Error>> {
-        self.update_in(connection, key, step::failure(self.desk.failed(cause)))
-    }
-
-    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open on
-    /// `connection`.
-    #[allow(clippy::missing_errors_doc)] // above
-    pub fn record_failure_with_in(
-        &self,
-        connection: S::Connection<'_>,
-        key: &str,
-        backoff: Option<&Backoff>,
-        retry_after: Option<Duration>,
-        cause: &str,
-    ) -> Result<Decision, Error<S::Error>> {
-        let failed = self.desk.failed_with(backoff, retry_after, cause);
-        self.update_in(connection, key, step::failure(failed))
-    }
-
-    /// As [`record_success`](Self::record_success), within the transaction that is open on
-    /// `connection`.
-    #[allow(clippy::missing_errors_doc)] // above
-    pub fn record_success_in(
-        &self,
-        connection: S::Connection<'_>,
-        key: &str,
-    ) -> Result<Option<Recovery>, Error<S::Error>> {
-        self.update_in(connection, key, step::success())
-    }
-
-    /// As [`start`](Self::start), within the transaction that is open on `connection`: to choose
-    /// the key and take it in one, so that nobody finishes it in between.
-    ///
-    /// The lease holds once that is committed. Tell of it by [`committed`](Self::committed) then.
-    #[allow(clippy::missing_errors_doc)] // above
-    pub fn start_in(
-        &self,
-        connection: S::Connection<'_>,
-        key: &str,
-    ) -> Result<Granted, StartError<S::Error>> {
-        let asked = self.desk.session.now();
-        let start = self.desk.start()?;
-        let record = self
-            .update_in(connection, key, step::start(start))?
-            .map_err(StartError::Refused)?;
-        Ok(Granted::new(key, record, asked))
-    }
-
-    /// The work to do, once the transaction that [`start_in`](Self::start_in) was part of is
-    /// committed. A lease that is not known to be must not be used: let go of it.
-    pub fn committed(&self, granted: Granted) -> Work<S> {
-        let Granted { key, record, asked } = granted;
-        Work::new(&self.desk, &key, record, asked)
-    }
-
-    fn update_in<R: Send + 'static>(
-        &self,
-        connection: S::Connection<'_>,
-        key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
-    ) -> Result<R, Error<S::Error>> {
-        let (store, key) = (&self.desk.store, checked(key)?);
-        let answer = store.update_in(connection, key, change);
-        answer.map_err(Error::Store)
-    }
-}
-
-impl<S> Clone for DurableTracker<S> {
-    fn clone(&self) -> DurableTracker<S> {
-        DurableTracker {
-            desk: self.desk.clone(),
-        }
-    }
-}
-
-/// One try of a key, by [`DurableTracker::attempt`]. Dropped, it leaves the key as it was.
-#[derive(Debug)]
-#[must_use = "an attempt that is dropped counts neither as a success nor as a failure"]
-pub struct Attempt<'a, S> {
-    tracker: &'a DurableTracker<S>,
-    key: String,
-    window: Window,
-}
-
-impl<S: Store> Attempt<'_, S> {
-    /// Ends the streak.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub fn succeed(self) -> Result<Option<Recovery>, Error<S::Error>> {
-        self.tracker.record_success(&self.key)
-    }
-
-    /// Counts a failure, unless another attempt that began in the same window has failed already.
-    /// Either way says how long to wait.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub fn fail(self, cause: &str) -> Result<Decision, Error<S::Error>> {
-        let failed = self.tracker.desk.failed(cause);
-        let change = step::failure_in(self.window, failed);
-        self.tracker.update(&self.key, change)
     }
 }

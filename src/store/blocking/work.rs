@@ -113,7 +113,7 @@ impl<S: Store> Work<S> {
         let ended = self
             .desk
             .store
-            .update(self.key(), step::fail(self.token(), failed));
+            .update(self.key(), self.held.failing(failed));
         self.held.ended(ended)
     }
 }
@@ -147,7 +147,7 @@ impl<S: Transactional> Work<S> {
         connection: S::Connection<'_>,
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
-        let change = step::fail(self.token(), self.desk.failed(cause));
+        let change = self.held.failing(self.desk.failed(cause));
         self.held
             .ended_in(self.desk.store.update_in(connection, self.key(), change))
     }

@@ -116,7 +116,7 @@ impl<S: AsyncStore> Work<S> {
         let ended = self
             .desk
             .store
-            .update(self.key(), step::fail(self.token(), failed))
+            .update(self.key(), self.held.failing(failed))
             .await;
         self.held.ended(ended)
     }
@@ -155,7 +155,7 @@ impl<S: AsyncTransactional> Work<S> {
         connection: S::Connection<'_>,
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
-        let change = step::fail(self.token(), self.desk.failed(cause));
+        let change = self.held.failing(self.desk.failed(cause));
         self.held.ended_in(
             self.desk
                 .store

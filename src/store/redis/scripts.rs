@@ -6,70 +6,110 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-/// Reads the time, and the values of keys.
+/// Changes those records that are as they were believed to be, at a time at which that was decided.
+/// Answers with the time, and then for each record: `+` and the token of the lease that it was
+/// granted, or 0; or `-` and what it says, if it is not so or it is not the time.
 ///
-/// `KEYS` the records'.
-pub(super) static READ: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-local time = redis.call('TIME')
-local answer = {time[1], time[2]}
-for n, key in ipairs(KEYS) do
-    answer[n + 2] = redis.call('GET', key)
-end
-return answer
-",
-    )
-});
-
-/// Writes those records that are as they were when they were read. Answers for each: -1 if it is
-/// not; else the token of the lease that it was granted, or 0.
-///
-/// What was decided while a lease was good is not written once it has run out.
-///
-/// `KEYS` due, written, gave up, token, then the records'. `ARGV` for each of these: the key; what it said
-/// (empty: nothing); before when to write, in microseconds; what it shall say (empty: nothing), in
-/// two parts if the new lease's token goes between them; whether it does; when it is due and when it
-/// was written, in microseconds; when it expires, in milliseconds. A time is empty if never.
-pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| {
+/// `KEYS` due, written, gave up, token, then the records'. `ARGV` for each of these: the key; what it
+/// is believed to say (empty: nothing); from when, and before when; and what to do: `keep`, `delete`,
+/// or `put`, with the number of pieces of the text, these, when it is due, when it was written, and
+/// when it expires (empty: never). A piece is `=` and a text, `+` and how much later than now, or `#`
+/// for a token. All times are in microseconds.
+pub(super) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local answer = {}
-for n = 1, #KEYS - 4 do
-    local name = KEYS[n + 4]
-    local at = (n - 1) * 9
-    local key, said, before = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-    local text, rest, granted = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
-    local due, written, expires = ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
-    if (redis.call('GET', name) or '') ~= said
-        or (before ~= '' and now >= tonumber(before)) then
-        answer[n] = -1
-    elseif text == '' then
-        redis.call('DEL', name)
-        redis.call('ZREM', KEYS[1], key)
-        redis.call('ZREM', KEYS[2], key)
-        redis.call('ZREM', KEYS[3], key)
-        answer[n] = 0
+local answer = {time[1], time[2]}
+local at, token = 0, 0
+local times = {}
+
+local function argument()
+    at = at + 1
+    return ARGV[at]
+end
+
+local function filled(piece)
+    local kind = string.sub(piece, 1, 1)
+    if kind == '+' then
+        -- To write a number takes longer than all the rest, and many are the same.
+        local time = times[piece] or string.format('%.0f', now + string.sub(piece, 2))
+        times[piece] = time
+        return time
+    elseif kind == '#' then
+        return string.format('%.0f', token)
+    end
+    return string.sub(piece, 2)
+end
+
+-- What to add to the lists and to remove from them: all at once, which is quicker.
+local added, removed = {{}, {}, {}}, {{}, {}, {}}
+
+local function list(which, key, score)
+    local change = score and added[which] or removed[which]
+    if score then
+        change[#change + 1] = score
+    end
+    change[#change + 1] = key
+end
+
+local function delete(name, key)
+    redis.call('DEL', name)
+    list(1, key)
+    list(2, key)
+    list(3, key)
+end
+
+local function put(name, key, pieces, due, written, expires)
+    for n, piece in ipairs(pieces) do
+        if piece == '#' then
+            token = redis.call('INCR', KEYS[4])
+        end
+        pieces[n] = filled(piece)
+    end
+    redis.call('SET', name, table.concat(pieces))
+    if expires ~= '' then
+        redis.call('PEXPIREAT', name, string.format('%.0f', math.ceil(filled(expires) / 1000)))
+    end
+    list(1, key, due ~= '' and filled(due))
+    list(2, key, filled(written))
+    list(3, key, due == '' and '0')
+end
+
+for n = 5, #KEYS do
+    local name, key, believed = KEYS[n], argument(), argument()
+    local from, before, verb = argument(), argument(), argument()
+    local pieces, due, written, expires = {}
+    if verb == 'put' then
+        for piece = 1, argument() do
+            pieces[piece] = argument()
+        end
+        due, written, expires = argument(), argument(), argument()
+    end
+    local says = redis.call('GET', name)
+    if says == '' then
+        -- No record says nothing, but somebody else's value.
+        says = ' '
+    end
+    says = says or ''
+    token = 0
+    if says ~= believed or now < tonumber(from) or now >= tonumber(before) then
+        answer[#answer + 1] = '-' .. says
     else
-        answer[n] = 0
-        if granted == '1' then
-            answer[n] = redis.call('INCR', KEYS[4])
-            text = text .. string.format('%.0f', answer[n]) .. rest
+        if verb == 'put' then
+            put(name, key, pieces, due, written, expires)
+        elseif verb == 'delete' then
+            delete(name, key)
         end
-        redis.call('SET', name, text)
-        if expires ~= '' then
-            redis.call('PEXPIREAT', name, expires)
-        end
-        if due ~= '' then
-            redis.call('ZADD', KEYS[1], due, key)
-            redis.call('ZREM', KEYS[3], key)
-        else
-            redis.call('ZREM', KEYS[1], key)
-            redis.call('ZADD', KEYS[3], 0, key)
-        end
-        redis.call('ZADD', KEYS[2], written, key)
+        answer[#answer + 1] = '+' .. (token == 0 and '0' or string.format('%.0f', token))
+    end
+end
+for which = 1, 3 do
+    if #added[which] > 0 then
+        redis.call('ZADD', KEYS[which], unpack(added[which]))
+    end
+    if #removed[which] > 0 then
+        redis.call('ZREM', KEYS[which], unpack(removed[which]))
     end
 end
 return answer

@@ -1,0 +1,61 @@
+//! A thread that works until it is told to stop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// A thread that is told to stop, and waited for, when this is dropped.
+#[derive(Debug)]
+pub(super) struct Background<T> {
+    stop: Stop,
+    thread: Option<JoinHandle<T>>,
+}
+
+/// Whether the thread has been told to stop.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub(super) fn is_told(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// Waits so long, or until told; now and then for less, as threads do.
+    pub(super) fn wait(&self, pause: Duration) {
+        if !self.is_told() {
+            thread::park_timeout(pause);
+        }
+    }
+}
+
+impl<T: Send + 'static> Background<T> {
+    pub(super) fn spawn(
+        name: &str,
+        work: impl FnOnce(&Stop) -> T + Send + 'static,
+    ) -> io::Result<Background<T>> {
+        let stop = Stop::default();
+        let told = stop.clone();
+        let thread = thread::Builder::new().name(name.to_owned());
+        let thread = Some(thread.spawn(move || work(&told))?);
+        Ok(Background { stop, thread })
+    }
+}
+
+impl<T> Background<T> {
+    /// Has the thread stop, and waits for what it has to say: nothing the second time.
+    pub(super) fn end(&mut self) -> Option<thread::Result<T>> {
+        let thread = self.thread.take()?;
+        self.stop.0.store(true, Relaxed);
+        thread.thread().unpark();
+        Some(thread.join())
+    }
+}
+
+impl<T> Drop for Background<T> {
+    fn drop(&mut self) {
+        // A thread that panicked has nothing more to say.
+        let _ = self.end();
+    }
+}

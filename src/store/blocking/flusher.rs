@@ -1,0 +1,96 @@
+//! The thread that writes a tracker behind.
+
+use std::fmt;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::background::Background;
+use super::{Store, WriteBehind};
+use crate::clock::Clock;
+use crate::store::behind::Pace;
+
+/// A thread that flushes a [`WriteBehind`] at an interval, and once more at its end.
+///
+/// Dropped, it ends too, and waits for that last flush; [`close`](Self::close) tells how it went.
+#[must_use = "the flusher stops when this is dropped"]
+pub struct Flusher<E> {
+    thread: Background<Result<usize, E>>,
+}
+
+impl<S, C> WriteBehind<S, C>
+where
+    S: Store + Send + Sync + 'static,
+    C: Clock + Send + Sync + 'static,
+{
+    /// Starts a thread that [flushes](Self::flush) at this interval, at least a millisecond: what a crash can lose is what
+    /// came within it, and while a flush takes.
+    ///
+    /// An error of the store is told to `on_error`, and the flush is tried again: soon at first, then
+    /// ever more slowly, at most 16 times the interval later. Nothing is lost meanwhile but by a
+    /// crash.
+    ///
+    /// # Errors
+    ///
+    /// The machine has no thread to give.
+    ///
+    /// ```
+    /// use relent::{Backoff, BackoffTracker};
+    /// use relent::store::{MemoryStore, blocking::WriteBehind};
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let tracker = BackoffTracker::new(Backoff::DEFAULT);
+    /// let behind = Arc::new(WriteBehind::open(MemoryStore::new(), tracker)?);
+    /// let flusher = behind.flush_every(Duration::from_secs(1), |error| eprintln!("{error}"))?;
+    /// let _ = behind.tracker().record_failure("mx.example.org");
+    /// assert_eq!(flusher.close()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn flush_every(
+        self: &Arc<Self>,
+        interval: Duration,
+        mut on_error: impl FnMut(&S::Error) + Send + 'static,
+    ) -> std::io::Result<Flusher<S::Error>> {
+        let behind = Arc::clone(self);
+        let thread = Background::spawn("relent-flusher", move |stop| {
+            let mut pace = Pace::new(interval);
+            let mut well = true;
+            while !stop.is_told() {
+                stop.wait(pace.pause(well));
+                if stop.is_told() {
+                    break;
+                }
+                let flushed = behind.flush();
+                well = flushed.is_ok();
+                if let Err(error) = flushed {
+                    on_error(&error);
+                }
+            }
+            behind.flush()
+        });
+        Ok(Flusher { thread: thread? })
+    }
+}
+
+impl<E> Flusher<E> {
+    /// Ends the thread, and flushes a last time. Returns how many keys that wrote.
+    ///
+    /// # Errors
+    ///
+    /// The store's, of the last flush. Another can still be tried.
+    pub fn close(mut self) -> Result<usize, E> {
+        match self.thread.end() {
+            Some(Ok(flushed)) => flushed,
+            Some(Err(panic)) => resume_unwind(panic),
+            // It ends only once, here.
+            None => Ok(0),
+        }
+    }
+}
+
+impl<E> fmt::Debug for Flusher<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flusher").finish_non_exhaustive()
+    }
+}

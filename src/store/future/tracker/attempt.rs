@@ -1,0 +1,39 @@
+//! One try of a key.
+
+use super::DurableTracker;
+use crate::state::{Decision, Recovery};
+use crate::store::error::Error;
+use crate::store::future::AsyncStore;
+use crate::store::step::{self, Window};
+
+/// One try of a key, by [`DurableTracker::attempt`]. Dropped, it leaves the key as it was.
+#[derive(Debug)]
+#[must_use = "an attempt that is dropped counts neither as a success nor as a failure"]
+pub struct Attempt<'a, S> {
+    pub(super) tracker: &'a DurableTracker<S>,
+    pub(super) key: String,
+    pub(super) window: Window,
+}
+
+impl<S: AsyncStore> Attempt<'_, S> {
+    /// Ends the streak.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn succeed(self) -> Result<Option<Recovery>, Error<S::Error>> {
+        self.tracker.record_success(&self.key).await
+    }
+
+    /// Counts a failure, unless another attempt that began in the same window has failed already.
+    /// Either way says how long to wait.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn fail(self, cause: &str) -> Result<Decision, Error<S::Error>> {
+        let failed = self.tracker.desk.failed(cause);
+        let change = step::failure_in(self.window, failed);
+        self.tracker.update(&self.key, change).await
+    }
+}

@@ -1,0 +1,161 @@
+//! What is asked of the server about one key.
+
+use std::str;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::ScriptInvocation;
+
+use super::draft::{Draft, Span};
+use super::memory::Belief;
+use super::value::micros;
+use crate::store::change::{Change, Write};
+use crate::store::record::{END, Record};
+
+/// A change to make if the key is as it is believed to be, while it is time for that.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) record: Option<Record>,
+    believed: Vec<u8>,
+    span: Span,
+    verb: Verb,
+    /// Whether it is the change as of the span's first moment, whenever it is made.
+    is_as_of_first: bool,
+}
+
+#[derive(Debug)]
+enum Verb {
+    Keep,
+    Delete,
+    Put(Draft),
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It was made. The token of the lease that this granted, or 0.
+    Made(u64),
+    /// Nothing was changed: the key says this.
+    Says(Vec<u8>),
+}
+
+impl Told {
+    pub(super) fn read(answer: &[u8]) -> Option<Told> {
+        match answer.split_first()? {
+            (b'+', token) => Some(Told::Made(str::from_utf8(token).ok()?.parse().ok()?)),
+            (b'-', text) => Some(Told::Says(text.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl Ask {
+    /// For so long a change is not asked for again if it would be the same but for times.
+    const SPAN: Duration = Duration::from_secs(1);
+
+    /// Asks for nothing but to be told what the key says.
+    pub(super) fn nothing() -> Ask {
+        Ask {
+            record: None,
+            believed: Vec::new(),
+            // Over before it began.
+            span: Span {
+                from: UNIX_EPOCH,
+                before: UNIX_EPOCH,
+            },
+            verb: Verb::Keep,
+            is_as_of_first: false,
+        }
+    }
+
+    /// Asks for a change.
+    ///
+    /// Nobody can know the moment at which it is made, so it is decided at both ends of a span in
+    /// which that moment should be. If this comes to the same, but for times that go along, so it
+    /// does in between, since a transition decides by whether this or that moment has passed. Else
+    /// it is made as of a moment that the server has just told; or, if it has not, that is asked
+    /// for.
+    pub(super) fn of<R>(
+        belief: &Belief,
+        record: Option<Record>,
+        mut change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
+        expires: impl Fn(&Record) -> Option<SystemTime>,
+    ) -> Result<Ask, serde_json::Error> {
+        let from = belief.now;
+        let before = from.checked_add(Ask::SPAN).unwrap_or(from);
+        let first = change(record.as_ref(), from);
+        let last = change(record.as_ref(), before);
+        let mut span = Span { from, before };
+        let mut is_as_of_first = false;
+        let mut verb = Verb::between(&first, &last, span, record.as_ref(), &expires)?;
+        if verb.is_none() && belief.is_told {
+            // What was decided while a lease was good is not written once it has run out.
+            let lease = record.as_ref().and_then(|record| record.live_lease(from));
+            span.before = lease.map_or(UNIX_EPOCH + END, |lease| lease.until);
+            is_as_of_first = true;
+            verb = Verb::between(&first, &first, span, record.as_ref(), &expires)?;
+        }
+        Ok(match verb {
+            None => Ask::nothing(),
+            Some(verb) => Ask {
+                believed: belief.text.clone(),
+                record,
+                span,
+                verb,
+                is_as_of_first,
+            },
+        })
+    }
+
+    /// Adds the arguments that the script takes for a key.
+    pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>, key: &str) {
+        script.arg(key).arg(self.believed.as_slice());
+        script
+            .arg(micros(self.span.from))
+            .arg(micros(self.span.before));
+        match &self.verb {
+            Verb::Keep => drop(script.arg("keep")),
+            Verb::Delete => drop(script.arg("delete")),
+            Verb::Put(draft) => draft.add_to(script.arg("put")),
+        }
+    }
+
+    /// The moment as of which a change was made that the server made at `now`.
+    pub(super) fn decided(&self, now: SystemTime) -> SystemTime {
+        if self.is_as_of_first {
+            self.span.from
+        } else {
+            now
+        }
+    }
+
+    /// What the key says since the server has made the change at `now`, if that is something else.
+    pub(super) fn left(&self, now: SystemTime, token: u64) -> Option<Vec<u8>> {
+        match &self.verb {
+            Verb::Keep => None,
+            Verb::Delete => Some(Vec::new()),
+            Verb::Put(draft) => Some(draft.made(now, token)),
+        }
+    }
+}
+
+impl Verb {
+    /// What is to be done in any moment of a span, given what is in its first and after its last.
+    fn between<R>(
+        first: &Change<R>,
+        last: &Change<R>,
+        span: Span,
+        record: Option<&Record>,
+        expires: impl Fn(&Record) -> Option<SystemTime>,
+    ) -> Result<Option<Verb>, serde_json::Error> {
+        let is_granted = first.is_grant();
+        Ok(match (first.write(), last.write()) {
+            (Write::Keep, Write::Keep) => Some(Verb::Keep),
+            (Write::Delete, Write::Delete) if record.is_none() => Some(Verb::Keep),
+            (Write::Delete, Write::Delete) => Some(Verb::Delete),
+            (Write::Put(first), Write::Put(other)) if last.is_grant() == is_granted => {
+                Draft::new(first, other, span, is_granted, expires)?.map(Verb::Put)
+            }
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! What the server is to write, at whatever moment of a span of time it does.
+
+use std::time::SystemTime;
+
+use redis::ScriptInvocation;
+use serde::Serialize;
+
+use super::value::{VERSION, micros};
+use crate::policy::{GiveUpReason, nanos};
+use crate::store::record::Record;
+
+/// Some time of the server's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// Its first moment.
+    pub(super) from: SystemTime,
+    /// The first after it.
+    pub(super) before: SystemTime,
+}
+
+/// A record as text, with gaps for what only the server knows; and its places in the lists.
+#[derive(Debug)]
+pub(super) struct Draft {
+    text: Vec<Piece>,
+    due: Option<Piece>,
+    written: Piece,
+    expires: Option<Piece>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Given(String),
+    /// So many microseconds after the moment of writing.
+    Later(u64),
+    /// The token of the lease that is granted.
+    Token,
+}
+
+/// What of a record is neither a time nor its lease.
+#[derive(Serialize)]
+struct Rest<'a> {
+    failures: u32,
+    interval_ns: u64,
+    gave_up: Option<GiveUpReason>,
+    cause: &'a str,
+}
+
+impl Draft {
+    /// Of a record that is `first` if written in the first moment of the span, and `last` if in the
+    /// moment after it. `None` if they differ in more than times that went along: then nobody can
+    /// tell what it is in between.
+    pub(super) fn new(
+        first: &Record,
+        last: &Record,
+        span: Span,
+        is_granted: bool,
+        expires: impl Fn(&Record) -> Option<SystemTime>,
+    ) -> Result<Option<Draft>, serde_json::Error> {
+        let rest = serde_json::to_string(&Rest {
+            failures: first.state.failures,
+            interval_ns: nanos(first.state.interval),
+            gave_up: first.gave_up,
+            cause: &first.cause,
+        })?;
+        let holder = first.lease.as_ref().map(|lease| &lease.holder);
+        let holder = serde_json::to_string(&holder)?;
+        let draft = || {
+            let text = text(first, last, span, is_granted, &holder, &rest)?;
+            let place = |first: Option<SystemTime>, last: Option<SystemTime>| match (first, last) {
+                (None, None) => Some(None),
+                (first, last) => Piece::moment(first?, last?, span).map(Some),
+            };
+            Some(Draft {
+                text: joined(text),
+                due: place(first.due(), last.due())?,
+                written: Piece::moment(first.written(), last.written(), span)?,
+                expires: place(expires(first), expires(last))?,
+            })
+        };
+        let is_same = with_times_of(first, last) == *last;
+        Ok(is_same.then(draft).flatten())
+    }
+
+    /// Adds the arguments of which the server makes it.
+    pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>) {
+        script.arg(self.text.len());
+        for piece in &self.text {
+            script.arg(piece.argument());
+        }
+        let place = |piece: Option<&Piece>| piece.map_or_else(String::new, Piece::argument);
+        script.arg(place(self.due.as_ref()));
+        script.arg(self.written.argument());
+        script.arg(place(self.expires.as_ref()));
+    }
+
+    /// The text that the server has made of it.
+    pub(super) fn made(&self, now: SystemTime, token: u64) -> Vec<u8> {
+        let made = self.text.iter().map(|piece| match piece {
+            Piece::Given(text) => text.clone(),
+            Piece::Later(by) => micros(now).saturating_add(*by).to_string(),
+            Piece::Token => token.to_string(),
+        });
+        made.collect::<String>().into_bytes()
+    }
+}
+
+/// The value, as [`decode`](super::value::decode) reads it.
+fn text(
+    first: &Record,
+    last: &Record,
+    span: Span,
+    is_granted: bool,
+    holder: &str,
+    rest: &str,
+) -> Option<Vec<Piece>> {
+    let given = |text: &str| Piece::Given(text.to_owned());
+    let mut text = vec![
+        Piece::Given(format!("{{\"relent\":{VERSION},\"first_failure\":")),
+        Piece::moment(first.first_failure, last.first_failure, span)?,
+        given(",\"since\":"),
+        Piece::moment(first.since, last.since, span)?,
+        given(",\"until\":"),
+        Piece::moment(first.until, last.until, span)?,
+    ];
+    if let (Some(first), Some(last)) = (&first.lease, &last.lease) {
+        text.extend([
+            given(",\"lease\":{\"since\":"),
+            Piece::moment(first.since, last.since, span)?,
+            given(",\"until\":"),
+            Piece::moment(first.until, last.until, span)?,
+            given(",\"token\":"),
+            if is_granted {
+                Piece::Token
+            } else {
+                Piece::Given(first.token.to_string())
+            },
+            Piece::Given(format!(",\"holder\":{holder}}}")),
+        ]);
+    }
+    // The rest is an object of its own, whose brace is the value's.
+    text.push(Piece::Given(rest.replacen('{', ",", 1)));
+    Some(text)
+}
+
+/// The pieces with as few between the gaps as can be.
+fn joined(pieces: Vec<Piece>) -> Vec<Piece> {
+    let mut joined: Vec<Piece> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match (joined.last_mut(), piece) {
+            (Some(Piece::Given(before)), Piece::Given(text)) => before.push_str(&text),
+            (_, piece) => joined.push(piece),
+        }
+    }
+    joined
+}
+
+/// The record at the times of the other.
+fn with_times_of(record: &Record, other: &Record) -> Record {
+    let mut moved = Record {
+        first_failure: other.first_failure,
+        since: other.since,
+        until: other.until,
+        ..record.clone()
+    };
+    if let (Some(lease), Some(other)) = (&mut moved.lease, &other.lease) {
+        lease.since = other.since;
+        lease.until = other.until;
+    }
+    moved
+}
+
+impl Piece {
+    /// A time that is one thing if written in the first moment of a span, and another if in the
+    /// moment after it.
+    fn moment(first: SystemTime, last: SystemTime, span: Span) -> Option<Piece> {
+        let (first, last) = (micros(first), micros(last));
+        if first == last {
+            return Some(Piece::Given(first.to_string()));
+        }
+        let from = micros(span.from);
+        let goes_along = last.checked_sub(first) == micros(span.before).checked_sub(from);
+        let later = first.checked_sub(from).filter(|_| goes_along);
+        later.map(Piece::Later)
+    }
+
+    fn argument(&self) -> String {
+        match self {
+            Piece::Given(text) => format!("={text}"),
+            Piece::Later(by) => format!("+{by}"),
+            Piece::Token => "#".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What is said to the server, and what it answers.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::time::SystemTime;
+
+use redis::aio::ConnectionLike;
+use redis::{ErrorKind, ScriptInvocation};
+
+use super::ask::{Ask, Told};
+use super::memory::Belief;
+use super::{RedisError, RedisStore, scripts, value};
+use crate::store::change::{Change, Write};
+use crate::store::record::Record;
+use crate::store::rounds::Place;
+
+impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
+    /// Runs a script that answers with the time, and then with this and that.
+    pub(super) async fn read(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<(SystemTime, impl Iterator<Item = Option<Vec<u8>>>), RedisError> {
+        let answer: Vec<Option<Vec<u8>>> =
+            script.invoke_async(&mut self.connection.clone()).await?;
+        let mut answer = answer.into_iter();
+        let mut part = || {
+            let text = String::from_utf8(answer.next()??).ok()?;
+            text.parse::<u64>().ok()
+        };
+        let time = part()
+            .zip(part())
+            .ok_or((ErrorKind::UnexpectedReturnType, "no time"));
+        let (seconds, micros) = time.map_err(redis::RedisError::from)?;
+        let now = value::time(seconds.saturating_mul(1_000_000).saturating_add(micros));
+        self.memory.set(now);
+        Ok((now, answer))
+    }
+
+    /// Asks something of each of several keys, in one round trip, and remembers what was told.
+    pub(super) async fn ask(
+        &self,
+        asks: &[(Place<'_>, Ask)],
+    ) -> Result<(SystemTime, Vec<Told>), RedisError> {
+        let mut script = scripts::CHANGE.prepare_invoke();
+        for list in ["due", "written", "gave-up", "token"] {
+            script.key(format!("{}{list}", self.prefix));
+        }
+        for ((_, key), ask) in asks {
+            script.key(self.name(key));
+            ask.add_to(&mut script, key);
+        }
+        let (now, answer) = self.read(&script).await?;
+        let told: Option<Vec<_>> = answer.map(|told| Told::read(&told?)).collect();
+        let told = told.ok_or((ErrorKind::UnexpectedReturnType, "no answer of ours"));
+        let told = told.map_err(redis::RedisError::from)?;
+        for (((_, key), ask), told) in asks.iter().zip(&told) {
+            let text = match told {
+                Told::Made(token) => ask.left(now, *token),
+                Told::Says(text) => Some(text.clone()),
+            };
+            if let Some(text) = text {
+                self.memory.learn(key, text);
+            }
+        }
+        Ok((now, told))
+    }
+
+    /// The record that a text says, if any.
+    pub(super) fn record(&self, key: &str, text: &[u8]) -> Result<Option<Record>, RedisError> {
+        let record = (!text.is_empty()).then(|| self.decode(key, text));
+        record.transpose()
+    }
+
+    /// Makes changes to several keys, none of them twice, as far as these are as they are believed
+    /// to be: the answers of those that were made. What others are is noted in `told`.
+    pub(super) async fn attempt<R: Send>(
+        &self,
+        keys: &[Place<'_>],
+        told: &mut HashMap<usize, Belief>,
+        change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
+    ) -> Result<Vec<Option<R>>, RedisError> {
+        let mut asks = Vec::with_capacity(keys.len());
+        let mut answers = Vec::with_capacity(keys.len());
+        for &(n, key) in keys {
+            let mut change = |record: Option<&Record>, now| change(n, record, now);
+            let mut known = None;
+            let mut ask = Ask::nothing();
+            if let Some(belief) = told.remove(&n).or_else(|| self.memory.recall(key)) {
+                match self.record(key, &belief.text) {
+                    // Somebody may have set it right since.
+                    Err(_) if !belief.is_told => {}
+                    record => {
+                        let record = record?;
+                        if belief.is_told {
+                            known = kept(change(record.as_ref(), belief.now));
+                        }
+                        ask = Ask::of(&belief, record, &mut change, |record| self.expires(record))?;
+                    }
+                }
+            }
+            if known.is_none() {
+                asks.push(((n, key), ask));
+            }
+            answers.push(known);
+        }
+        if asks.is_empty() {
+            return Ok(answers);
+        }
+        let (now, all_told) = self.ask(&asks).await?;
+        let unknown = answers.iter_mut().filter(|answer| answer.is_none());
+        for ((answer, ((n, _), ask)), is_told) in unknown.zip(asks).zip(all_told) {
+            match is_told {
+                Told::Made(token) => {
+                    let change = change(n, ask.record.as_ref(), ask.decided(now));
+                    let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token));
+                    *answer = Some(settled.answer);
+                }
+                Told::Says(text) => {
+                    let is_told = true;
+                    told.insert(n, Belief { text, now, is_told });
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// The answer of a change that changes nothing.
+fn kept<R>(change: Change<R>) -> Option<R> {
+    if !matches!(change.write(), Write::Keep) {
+        return None;
+    }
+    let Ok(settled) = change.settle(|| Ok::<_, Infallible>(0));
+    Some(settled.answer)
+}

@@ -1,0 +1,101 @@
+//! What a handle saw last: guesses, which the server checks.
+
+use std::collections::HashMap;
+use std::mem;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use super::value;
+use crate::clock::{Clock, MonotonicClock};
+
+/// The server's time and the values of keys, as far as they were seen.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// The server's time, and this machine's when it was told.
+    told: Option<(SystemTime, Duration)>,
+    /// Values, and how many bytes they take. When they are too many they grow old, and those that
+    /// were old are forgotten.
+    young: HashMap<String, Vec<u8>>,
+    old: HashMap<String, Vec<u8>>,
+    size: usize,
+}
+
+/// A key's value, and a time of the server's.
+#[derive(Debug)]
+pub(super) struct Belief {
+    /// Empty if there is none.
+    pub(super) text: Vec<u8>,
+    /// Not after the server's.
+    pub(super) now: SystemTime,
+    /// Whether the server has just said so: then it was so at that time.
+    pub(super) is_told: bool,
+}
+
+impl Memory {
+    /// Half of the bytes that are remembered at most.
+    const BYTES: usize = 1 << 20;
+
+    /// What to believe of a key: what is not remembered is not there. Nothing, if the server's time
+    /// is not known.
+    pub(super) fn recall(&self, key: &str) -> Option<Belief> {
+        let mut seen = self.0.lock();
+        let now = seen.now()?;
+        let text = match seen.old.remove(key) {
+            Some(text) => {
+                seen.remember(key, text.clone());
+                Some(text)
+            }
+            None => seen.young.get(key).cloned(),
+        };
+        Some(Belief {
+            text: text.unwrap_or_default(),
+            now,
+            is_told: false,
+        })
+    }
+
+    /// Notes the time that the server has just told.
+    pub(super) fn set(&self, now: SystemTime) {
+        self.0.lock().told = Some((now, MonotonicClock.now()));
+    }
+
+    /// Notes what a key's value is; empty if there is none.
+    pub(super) fn learn(&self, key: &str, text: Vec<u8>) {
+        let mut seen = self.0.lock();
+        seen.forget(key);
+        if !text.is_empty() {
+            seen.remember(key, text);
+        }
+    }
+}
+
+impl Seen {
+    /// A time that the server's has passed, if the two clocks differ in speed by less than a
+    /// thousandth. In whole microseconds, as the server's.
+    fn now(&self) -> Option<SystemTime> {
+        let (server, own) = self.told?;
+        let passed = MonotonicClock.now().saturating_sub(own);
+        let now = server.checked_add(passed.saturating_sub(passed / 1000))?;
+        Some(value::time(value::micros(now.max(UNIX_EPOCH))))
+    }
+
+    fn remember(&mut self, key: &str, text: Vec<u8>) {
+        self.size += key.len() + text.len();
+        self.young.insert(key.to_owned(), text);
+        if self.size > Memory::BYTES {
+            self.old = mem::take(&mut self.young);
+            self.size = 0;
+        }
+    }
+
+    fn forget(&mut self, key: &str) {
+        self.old.remove(key);
+        if let Some(text) = self.young.remove(key) {
+            self.size -= key.len() + text.len();
+        }
+    }
+}

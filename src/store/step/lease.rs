@@ -1,0 +1,241 @@
+//! What is done with leases.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Failed, current, escalate, left, moved_back, ready, recovery};
+use crate::policy::Backoff;
+use crate::random;
+use crate::state::{Decision, Recovery};
+use crate::store::change::{Change, Event};
+use crate::store::lease::{Lease, LeaseLost, Refusal};
+use crate::store::record::{Record, after};
+
+/// What is recorded as the cause where a worker died.
+pub const LEASE_EXPIRED: &str = "lease expired";
+
+/// Somebody wants to work on a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Who, for people.
+    pub holder: String,
+    /// For how long, if the lease is not extended.
+    pub time_to_live: Duration,
+    /// The policy by which a lease that ran out counts as a failure.
+    pub backoff: Option<Backoff>,
+    /// 64 uniform random bits, for that failure.
+    pub entropy: u64,
+}
+
+/// Takes the key for one worker, or says why not.
+///
+/// A lease that ran out counts as one failure first, with the cause [`LEASE_EXPIRED`]: whoever
+/// comes after a dead worker waits like after any other failure.
+pub fn start(
+    start: Start,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Record, Refusal>> + Send + 'static {
+    move |record, now| start.apply(record, now)
+}
+
+/// Takes the key also if it waits or gave up, unless somebody has it: because an operator asked for
+/// it, or because something has changed.
+///
+/// Work so begun is out of turn. As a failure it is to be ended by [`fail_out_of_turn`].
+pub fn start_now(
+    start: Start,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Record, Refusal>> + Send + 'static {
+    move |record, now| start.take(record, now, |record, _| held_by(record))
+}
+
+impl Start {
+    /// The same for the `n`-th of several keys, which share no randomness.
+    #[must_use]
+    pub fn nth(&self, n: usize) -> Start {
+        Start {
+            entropy: random::draw(self.entropy, n as u64),
+            ..self.clone()
+        }
+    }
+
+    /// The transition that [`start()`] makes.
+    pub fn apply(
+        &self,
+        stored: Option<&Record>,
+        now: SystemTime,
+    ) -> Change<Result<Record, Refusal>> {
+        self.take(stored, now, |record, now| {
+            held_by(record).or_else(|| ready(Some(record), now).err())
+        })
+    }
+
+    fn take(
+        &self,
+        stored: Option<&Record>,
+        now: SystemTime,
+        refusal: impl Fn(&Record, SystemTime) -> Option<Refusal>,
+    ) -> Change<Result<Record, Refusal>> {
+        let mut record = current(stored, now);
+        let expired = count_expired(&mut record, now, self.backoff, self.entropy);
+        let change = match refusal(&record, now) {
+            Some(refusal) if stored == Some(&record) => Change::keep(Err(refusal)),
+            Some(refusal) => Change::put(record, Err(refusal)),
+            None => {
+                record.lease = Some(Lease {
+                    token: 0,
+                    holder: self.holder.clone(),
+                    since: now,
+                    until: after(now, self.time_to_live),
+                });
+                Change::grant(record, Ok).noting(Event::Started)
+            }
+        };
+        if expired.is_some() {
+            change.noting_first(Event::Expired)
+        } else {
+            change
+        }
+    }
+}
+
+/// Counts a lease that ran out as one failure, without taking the key. Answers with `None` if there
+/// is none.
+pub fn expiry(
+    backoff: Option<Backoff>,
+    entropy: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Option<Decision>> + Send + 'static {
+    move |record, now| {
+        let mut record = current(record, now);
+        match count_expired(&mut record, now, backoff, entropy) {
+            None => Change::keep(None),
+            expired => Change::put(record, expired).noting(Event::Expired),
+        }
+    }
+}
+
+/// Ends the work, and the streak with it: the record goes.
+pub fn finish(
+    token: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Option<Recovery>, LeaseLost>>
++ Send
++ 'static {
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(record) => Change::delete(Ok(recovery(&record, now))).noting(Event::Finished),
+    }
+}
+
+/// Ends the work, and counts a failure.
+pub fn fail(
+    token: u64,
+    failed: Failed,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
+{
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(mut record) => {
+            let decision = escalate(&mut record, now, &failed);
+            record.lease = None;
+            Change::put(record, Ok(decision)).noting(Event::Failed)
+        }
+    }
+}
+
+/// Ends the work as if it had not begun: the streak stays as it is.
+pub fn cancel(
+    token: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<(), LeaseLost>> + Send + 'static {
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(record) => given_back(record, Ok(())),
+    }
+}
+
+/// Ends work that was begun out of turn, as a failure: it is no news, and being asked often should
+/// not make the wait longer. So this is to cancel it, and answers what is left of the wait.
+pub fn fail_out_of_turn(
+    token: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
+{
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(record) => {
+            let left = left(Some(&record), now);
+            given_back(record, Ok(left))
+        }
+    }
+}
+
+/// Whether the record, as it was when its lease was taken, is of a key that was not ready for it.
+pub(in crate::store) fn is_out_of_turn(taken: &Record) -> bool {
+    let since = taken.lease.as_ref().map(|lease| lease.since);
+    since.is_some_and(|since| ready(Some(taken), since).is_err())
+}
+
+/// The record without its lease, if anything else is in it.
+fn given_back<R>(mut record: Record, answer: R) -> Change<R> {
+    record.lease = None;
+    let change = if record.state.is_healthy() {
+        Change::delete(answer)
+    } else {
+        Change::put(record, answer)
+    };
+    change.noting(Event::Canceled)
+}
+
+/// Extends a lease: a heartbeat. Never shortens it. Answers when it now runs out.
+pub fn extend(
+    token: u64,
+    time_to_live: Duration,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<SystemTime, LeaseLost>> + Send + 'static
+{
+    move |record, now| match held(record, now, token) {
+        Err(lost) => Change::keep(Err(lost)),
+        Ok(mut record) => {
+            let mut extended = after(now, time_to_live);
+            if let Some(lease) = &mut record.lease {
+                extended = extended.max(lease.until);
+                lease.since = now;
+                lease.until = extended;
+            }
+            Change::put(record, Ok(extended))
+        }
+    }
+}
+
+fn count_expired(
+    record: &mut Record,
+    now: SystemTime,
+    backoff: Option<Backoff>,
+    entropy: u64,
+) -> Option<Decision> {
+    record.lease.take_if(|lease| !lease.is_live(now))?;
+    let failed = Failed {
+        backoff,
+        retry_after: None,
+        cause: LEASE_EXPIRED.to_owned(),
+        entropy,
+    };
+    Some(escalate(record, now, &failed))
+}
+
+/// Why nobody else may take a key.
+fn held_by(record: &Record) -> Option<Refusal> {
+    let lease = record.lease.as_ref()?;
+    Some(Refusal::Held {
+        by: lease.holder.clone(),
+        until: lease.until,
+    })
+}
+
+/// The record, if the lease with this token is still good.
+fn held(record: Option<&Record>, now: SystemTime, token: u64) -> Result<Record, LeaseLost> {
+    let lease = record.and_then(|record| Some((record, record.lease.as_ref()?)));
+    match lease {
+        None => Err(LeaseLost::Ended),
+        Some((_, lease)) if lease.token < token => Err(LeaseLost::Ended),
+        Some((_, lease)) if lease.token > token => Err(LeaseLost::Taken {
+            by: lease.holder.clone(),
+        }),
+        Some((_, lease)) if !lease.is_live(now) => Err(LeaseLost::Expired { at: lease.until }),
+        Some((record, _)) => Ok(moved_back(record, now)),
+    }
+}
