@@ -360,17 +360,18 @@ const VERSION_1: &str = "
 CREATE TABLE relent_meta (only_row INT NOT NULL PRIMARY KEY, version BIGINT NOT NULL);
 INSERT INTO relent_meta VALUES (1, 1);
 CREATE SEQUENCE relent_tokens START 42;
+CREATE SEQUENCE relent_latest;
 CREATE TABLE relent (
     namespace TEXT NOT NULL, key TEXT NOT NULL, version SMALLINT NOT NULL DEFAULT 1,
     revision BIGINT NOT NULL, failures BIGINT NOT NULL, interval_ns BIGINT,
     first_failure TIMESTAMPTZ NOT NULL, since TIMESTAMPTZ NOT NULL, until TIMESTAMPTZ NOT NULL,
-    due TIMESTAMPTZ NOT NULL, written TIMESTAMPTZ NOT NULL, gave_up TEXT, cause TEXT NOT NULL,
+    due TIMESTAMPTZ NOT NULL, gave_up TEXT, cause TEXT NOT NULL,
     token BIGINT, holder TEXT, lease_since TIMESTAMPTZ, lease_until TIMESTAMPTZ,
-    PRIMARY KEY (namespace, key)
+    PRIMARY KEY (key, namespace)
 );
 INSERT INTO relent VALUES
-    ('', 'key', 1, 1, 9, NULL, 'epoch', 'epoch', 'epoch', 'epoch', 'epoch', NULL, 'old'),
-    ('', 'kept', 1, 2, 2, 2000000000, 'epoch', 'epoch', 'epoch', 'epoch', 'epoch', NULL, 'old');
+    ('', 'key', 1, 1, 9, NULL, 'epoch', 'epoch', 'epoch', 'epoch', NULL, 'old'),
+    ('', 'kept', 1, 2, 2, 2000000000, 'epoch', 'epoch', 'epoch', 'epoch', NULL, 'old');
 ";
 
 #[tokio::test]
