@@ -150,6 +150,20 @@ pub(crate) fn options(directory: &Path, database: &str) -> PgConnectOptions {
         .database(database)
 }
 
+/// A clock that can be set, for connections [that look there](with_clock).
+pub(crate) const CLOCK: &str = "
+    CREATE TABLE clock (micros BIGINT NOT NULL);
+    INSERT INTO clock VALUES (1800000000123456);
+    CREATE FUNCTION clock_timestamp() RETURNS TIMESTAMPTZ VOLATILE LANGUAGE SQL AS $$
+        SELECT TIMESTAMPTZ '1970-01-01Z' + micros * INTERVAL '1 microsecond' FROM clock
+    $$;
+";
+
+/// The database's functions come before the server's own.
+pub(crate) fn with_clock(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([("search_path", "public,pg_catalog")])
+}
+
 /// It refuses to run as root.
 fn command<'a>(words: &[&'a str]) -> Vec<&'a str> {
     let mut command = vec![];
