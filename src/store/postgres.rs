@@ -2,8 +2,10 @@
 
 mod batch;
 mod claim;
+mod columns;
 mod error;
 mod history;
+mod keys;
 mod list;
 mod moment;
 mod row;

@@ -1,18 +1,19 @@
-//! What is to be written of several keys, as the arrays that a statement takes.
+//! What is to be written of several keys.
 
 use std::time::SystemTime;
 
-use sqlx::postgres::{PgArguments, PgConnection, PgHasArrayType, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
-use sqlx::{Encode, Postgres, Row, Type, query, query_scalar};
+use sqlx::{Postgres, Row, query, query_scalar};
 
+use super::columns::Columns;
+use super::keys::Keys;
 use super::moment::Moment;
-use super::row::{self, Kept};
+use super::row::Kept;
 use super::sql::{self, Writing};
 use crate::random;
 use crate::store::change::{Change, Event, Write};
 use crate::store::columns;
-use crate::store::lease::Lease;
 use crate::store::record::Record;
 
 /// The changes to several keys, in their order, none of them twice.
@@ -218,110 +219,6 @@ impl Deletes<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// A statement, and the records whose columns it gets: as arrays, or as they are if there is one.
-struct Columns<'q> {
-    query: Query<'q, Postgres, PgArguments>,
-    records: &'q [&'q Record],
-    is_one: bool,
-}
-
-impl<'q> Columns<'q> {
-    fn given<T>(mut self, mut values: Vec<T>) -> Columns<'q>
-    where
-        T: Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
-    {
-        self.query = if self.is_one {
-            self.query.bind(values.pop())
-        } else {
-            self.query.bind(values)
-        };
-        self
-    }
-
-    fn of<T>(self, column: impl Fn(&'q Record) -> T) -> Columns<'q>
-    where
-        T: Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
-    {
-        let values = self.records.iter().map(|&record| column(record)).collect();
-        self.given(values)
-    }
-
-    /// What few have. The statement fills the column up with NULL.
-    fn if_any<T>(mut self, column: impl Fn(&'q Record) -> Option<T>) -> Columns<'q>
-    where
-        T: Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
-    {
-        let mut values: Vec<_> = self.records.iter().map(|&record| column(record)).collect();
-        if self.is_one {
-            self.query = self.query.bind(values.pop().flatten());
-            return self;
-        }
-        let last = values.iter().rposition(Option::is_some);
-        values.truncate(last.map_or(0, |last| last + 1));
-        self.query = self.query.bind(values);
-        self
-    }
-
-    fn of_lease<T>(self, column: impl Fn(&'q Lease) -> T) -> Columns<'q>
-    where
-        T: Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
-    {
-        self.if_any(|record| record.lease.as_ref().map(&column))
-    }
-
-    /// The same of what few are.
-    fn flags(self, flags: &[bool]) -> Columns<'q> {
-        let some = flags
-            .iter()
-            .rposition(|&flag| flag)
-            .map_or(0, |last| last + 1);
-        let least = usize::from(self.is_one);
-        self.given(flags.iter().copied().take(some.max(least)).collect())
-    }
-}
-
-/// The keys that a statement writes, and their places in the batch.
-#[derive(Default)]
-struct Keys<'a> {
-    names: Vec<&'a str>,
-    places: Vec<usize>,
-    finder: Finder,
-}
-
-impl<'a> Keys<'a> {
-    fn add(&mut self, place: usize, name: &'a str) {
-        self.places.push(place);
-        self.names.push(name);
-    }
-
-    /// Which of them a row is of.
-    fn at(&mut self, row: &PgRow) -> Result<Option<usize>, sqlx::Error> {
-        let key = row::key(row)?;
-        Ok(key.and_then(|key| self.finder.find(&self.names, key)))
-    }
-
-    fn make(&self, at: usize, token: u64, made: &mut Made) {
-        let made = self.places.get(at).and_then(|&place| made.get_mut(place));
-        if let Some(made) = made {
-            *made = Some(token);
-        }
-    }
-}
-
-/// Finds keys among sorted ones. Mostly the database answers in their order.
-#[derive(Default)]
-pub(super) struct Finder(usize);
-
-impl Finder {
-    pub(super) fn find(&mut self, keys: &[&str], key: &str) -> Option<usize> {
-        if keys.get(self.0) != Some(&key) {
-            self.0 = keys.binary_search(&key).ok()?;
-        }
-        self.0 += 1;
-        Some(self.0 - 1)
     }
 }
 

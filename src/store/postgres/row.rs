@@ -36,35 +36,35 @@ pub(super) fn key(row: &PgRow) -> Result<Option<&str>, sqlx::Error> {
 }
 
 pub(super) fn read(row: &PgRow) -> Read<Kept> {
-    let mut columns = Columns { row, next: 1 };
-    let version = columns.next::<i16>()?;
+    let mut fields = Fields { row, next: 1 };
+    let version = fields.next::<i16>()?;
     if version > VERSION {
         return Err(Problem::Newer {
             found: u64::from(version.unsigned_abs()),
             known: u64::from(VERSION.unsigned_abs()),
         });
     }
-    let revision = columns.next()?;
-    let failures = columns.known(|failures: i64| u32::try_from(failures).ok())?;
-    let interval = columns.known_if_any(columns::to_duration)?;
+    let revision = fields.next()?;
+    let failures = fields.known(|failures: i64| u32::try_from(failures).ok())?;
+    let interval = fields.known_if_any(columns::to_duration)?;
     let record = Record {
         state: match interval {
             // A clean slate, as an older schema leaves it.
             None => BackoffState::default(),
             Some(interval) => BackoffState { failures, interval },
         },
-        first_failure: columns.time()?,
-        since: columns.time()?,
-        until: columns.time()?,
-        gave_up: columns.known_if_any(columns::to_reason)?,
-        cause: columns.next()?,
-        lease: match columns.known_if_any(|token: i64| u64::try_from(token).ok())? {
+        first_failure: fields.time()?,
+        since: fields.time()?,
+        until: fields.time()?,
+        gave_up: fields.known_if_any(columns::to_reason)?,
+        cause: fields.next()?,
+        lease: match fields.known_if_any(|token: i64| u64::try_from(token).ok())? {
             None => None,
             Some(token) => Some(Lease {
                 token,
-                holder: columns.next()?,
-                since: columns.time()?,
-                until: columns.time()?,
+                holder: fields.next()?,
+                since: fields.time()?,
+                until: fields.time()?,
             }),
         },
     };
@@ -72,21 +72,21 @@ pub(super) fn read(row: &PgRow) -> Read<Kept> {
 }
 
 pub(super) fn entry(row: &PgRow) -> Read<Entry> {
-    let mut columns = Columns { row, next: 0 };
+    let mut fields = Fields { row, next: 0 };
     Ok(Entry {
-        at: columns.time()?,
-        event: columns.known(columns::to_event)?,
-        cause: columns.next()?,
+        at: fields.time()?,
+        event: fields.known(columns::to_event)?,
+        cause: fields.next()?,
     })
 }
 
 /// The columns of a row, one after the other: to find each by its name takes longer than to read it.
-struct Columns<'r> {
+struct Fields<'r> {
     row: &'r PgRow,
     next: usize,
 }
 
-impl<'r> Columns<'r> {
+impl<'r> Fields<'r> {
     fn next<T>(&mut self) -> Read<T>
     where
         T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,

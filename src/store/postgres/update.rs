@@ -8,8 +8,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row, query};
 
 use super::PostgresStore;
-use super::batch::{Batch, Finder};
+use super::batch::Batch;
 use super::error::PostgresError;
+use super::keys::Finder;
 use super::moment::Moment;
 use super::row::{self, Kept};
 use super::sql::{self, Statement};
