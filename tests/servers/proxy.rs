@@ -1,4 +1,4 @@
-//! Between a client and a PostgreSQL server: counts statements, and loses one, or its answer.
+//! Between a client and a PostgreSQL server: loses a statement, or its answer.
 
 use std::io::{Read, Result, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,10 +11,7 @@ use tempfile::{TempDir, tempdir};
 
 /// A server for those who connect to its directory.
 #[derive(Debug)]
-pub(crate) struct Proxy {
-    directory: TempDir,
-    statements: Arc<AtomicU32>,
-}
+pub(crate) struct Proxy(TempDir);
 
 /// What becomes of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +25,7 @@ pub(crate) enum Fate {
 /// Of one connection.
 struct Wire {
     statements: Arc<AtomicU32>,
-    plan: Option<Arc<Plan>>,
+    plan: Arc<Plan>,
     is_cut: AtomicBool,
 }
 
@@ -39,11 +36,6 @@ struct Plan {
 }
 
 impl Proxy {
-    /// Passes on everything.
-    pub(crate) fn new(server: &Path) -> Proxy {
-        Proxy::of(server, None)
-    }
-
     /// Has the `nth` statement meet its fate, and does something before anybody hears of it.
     pub(crate) fn cutting(
         server: &Path,
@@ -52,22 +44,17 @@ impl Proxy {
         then: impl Fn() + Send + Sync + 'static,
     ) -> Proxy {
         let then = Box::new(then);
-        Proxy::of(server, Some(Arc::new(Plan { nth, fate, then })))
-    }
-
-    fn of(server: &Path, plan: Option<Arc<Plan>>) -> Proxy {
-        let proxy = Proxy {
-            directory: tempdir().unwrap(),
-            statements: Arc::default(),
-        };
+        let plan = Arc::new(Plan { nth, fate, then });
+        let statements = Arc::new(AtomicU32::new(0));
+        let directory = tempdir().unwrap();
         let socket = |directory: &Path| directory.join(".s.PGSQL.5432");
-        let listener = UnixListener::bind(socket(proxy.directory.path())).unwrap();
-        let (server, statements) = (socket(server), Arc::clone(&proxy.statements));
+        let listener = UnixListener::bind(socket(directory.path())).unwrap();
+        let server = socket(server);
         thread::spawn(move || {
             for client in listener.incoming() {
                 let wire = Arc::new(Wire {
                     statements: Arc::clone(&statements),
-                    plan: plan.clone(),
+                    plan: Arc::clone(&plan),
                     is_cut: AtomicBool::new(false),
                 });
                 let (client, server) = (client.unwrap(), UnixStream::connect(&server).unwrap());
@@ -77,16 +64,11 @@ impl Proxy {
                 thread::spawn(move || wire.ask(client, server));
             }
         });
-        proxy
+        Proxy(directory)
     }
 
     pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// How many statements there were since this was asked last.
-    pub(crate) fn statements(&self) -> u32 {
-        self.statements.swap(0, SeqCst)
+        self.0.path()
     }
 }
 
@@ -97,13 +79,12 @@ impl Wire {
         loop {
             if matches!(kind, b'B' | b'Q') {
                 let nth = 1 + self.statements.fetch_add(1, SeqCst);
-                match self.plan.as_ref().filter(|plan| plan.nth == nth) {
-                    Some(plan) if plan.fate == Fate::Lost => {
-                        (plan.then)();
-                        return shut(&client, &server);
-                    }
-                    plan => self.is_cut.store(plan.is_some(), SeqCst),
+                let fate = (nth == self.plan.nth).then_some(self.plan.fate);
+                if fate == Some(Fate::Lost) {
+                    (self.plan.then)();
+                    return shut(&client, &server);
                 }
+                self.is_cut.store(fate.is_some(), SeqCst);
             }
             if kind != 0 {
                 server.write_all(&[kind])?;
@@ -121,9 +102,9 @@ impl Wire {
             if !self.is_cut.load(SeqCst) {
                 client.write_all(&[kind])?;
                 client.write_all(&text)?;
-            } else if let (b'Z', Some(plan)) = (kind, &self.plan) {
+            } else if kind == b'Z' {
                 // It is ready for the next: this one is done.
-                (plan.then)();
+                (self.plan.then)();
                 return shut(&client, &server);
             }
         }
