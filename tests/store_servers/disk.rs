@@ -11,7 +11,7 @@ use relent::store::{DurableTracker, Error, PostgresError, PostgresStore};
 use sqlx::raw_sql;
 use tempfile::{TempDir, tempdir};
 
-use crate::servers::postgres::Server;
+use crate::servers::postgres::{Server, made};
 
 /// Longer than the test.
 const POLICY: Backoff = Backoff::fixed(Duration::from_secs(3600));
@@ -99,7 +99,7 @@ async fn p4_tables_without_room_are_an_error_that_says_so() {
     assert!(owned.unwrap().success());
     let place = disk.path().display();
     for statement in [
-        &format!("CREATE TABLESPACE small LOCATION '{place}'"),
+        made(format!("CREATE TABLESPACE small LOCATION '{place}'")),
         "ALTER TABLE relent SET TABLESPACE small",
         "ALTER INDEX relent_pkey SET TABLESPACE small",
         "ALTER INDEX relent_due SET TABLESPACE small",

@@ -76,7 +76,7 @@ async fn p5_tables_that_are_not_ours_are_refused_and_left() {
     let Some(server) = server::shared() else {
         return;
     };
-    let refused = async |sql: &str| {
+    let refused = async |sql: &'static str| {
         let pool = server.database().await;
         raw_sql(sql).execute(&pool).await.unwrap();
         let tables =
@@ -138,8 +138,8 @@ async fn p5_a_row_that_cannot_be_read_is_named_and_left() {
         }
         for (damage, has_check) in cases {
             assert!(tracker.record_failure("the key", "broken").await.is_ok());
-            let damaged = format!("UPDATE relent SET {damage}");
-            let damaged = query(&damaged).execute(&pool).await;
+            let update = server::made(format!("UPDATE relent SET {damage}"));
+            let damaged = query(update).execute(&pool).await;
             assert_eq!(damaged.is_err(), is_checked && has_check, "{damage}");
             if damaged.is_ok() {
                 is_refused(&pool, &tracker, damage).await;

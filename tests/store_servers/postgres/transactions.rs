@@ -6,6 +6,7 @@ use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar};
 
 use super::{INSTALLED, POLICY, SECOND, machines};
+use crate::servers::postgres as server;
 
 async fn states(pool: &PgPool) -> Vec<String> {
     let states = query_scalar("SELECT state FROM machine ORDER BY id");
@@ -52,8 +53,8 @@ async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
         assert!(tracker.record_failure("ended", "broken").await.is_ok());
         let work = tracker.start(&format!("m{n}")).await.unwrap();
         let mut transaction = pool.begin().await.unwrap();
-        let level = format!("SET TRANSACTION ISOLATION LEVEL {level}");
-        query(&level).execute(&mut *transaction).await.unwrap();
+        let level = server::made(format!("SET TRANSACTION ISOLATION LEVEL {level}"));
+        query(level).execute(&mut *transaction).await.unwrap();
         assert!(work.fail_in(&mut transaction, "no disk").await.is_ok());
         let failed = tracker
             .record_failure_in(&mut transaction, "m", "no answer")
