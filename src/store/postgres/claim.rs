@@ -23,7 +23,8 @@ use crate::store::step::Start;
 const CLAIM: &str = concat!(
     "
     WITH clock AS (
-        SELECT now, (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
+        SELECT now, LEAST($5, now + $4 * INTERVAL '1 microsecond') AS ends,
+            (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
         FROM (SELECT clock_timestamp() AS now) AS clock
     ), due AS (
         SELECT key, due, token FROM relent
@@ -39,8 +40,7 @@ const CLAIM: &str = concat!(
         ORDER BY due, key LIMIT (SELECT $2::BIGINT)
     ), taken AS (
         UPDATE relent SET revision = revision + 1, token = nextval('relent_tokens'), holder = $3,
-            lease_since = now, lease_until = LEAST($5, now + $4 * INTERVAL '1 microsecond'),
-            due = LEAST($5, now + $4 * INTERVAL '1 microsecond')
+            lease_since = now, lease_until = ends, due = ends
         FROM clock
         WHERE namespace = (SELECT $1::TEXT)
             AND key = ANY (ARRAY(SELECT key FROM due WHERE token IS NULL))
