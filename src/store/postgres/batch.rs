@@ -9,7 +9,7 @@ use sqlx::{Postgres, Row, query, query_scalar};
 use super::columns::Columns;
 use super::keys::Keys;
 use super::moment::Moment;
-use super::row::{self, Kept};
+use super::row::Kept;
 use super::sql::{self, Writing};
 use crate::random;
 use crate::store::change::{Change, Event, Write};
@@ -170,19 +170,11 @@ impl Puts<'_> {
                 last_token = last_token.max(row.try_get::<Option<i64>, _>(2)?);
             }
         }
-        for row in rows.iter().filter(|row| matches!(row::key(row), Ok(None))) {
-            // Of several, that counts them.
-            let count: i64 = row.try_get(1)?;
-            if usize::try_from(count) == Ok(self.keys.names.len()) {
-                self.keys.make_all(made);
-            }
-        }
         for row in &rows {
             let Some(at) = self.keys.at(row)? else {
                 continue;
             };
             let mut token: Option<i64> = row.try_get(1)?;
-            let mut is_kept = true;
             if is_new_lease.get(at) == Some(&true) && token != last_token {
                 // Another lease of the key may have come and gone between the token and the row.
                 token = query_scalar(sql::REGRANT)
@@ -191,10 +183,12 @@ impl Puts<'_> {
                     .bind(token)
                     .fetch_optional(&mut *connection)
                     .await?;
-                is_kept = token.is_some();
+                if token.is_none() {
+                    continue;
+                }
             }
-            let token = u64::try_from(token.unwrap_or_default()).unwrap_or_default();
-            self.keys.make(at, is_kept.then_some(token), made);
+            let token = token.map_or(Some(0), |token| u64::try_from(token).ok());
+            self.keys.make(at, token.unwrap_or_default(), made);
         }
         Ok(())
     }
@@ -221,7 +215,7 @@ impl Deletes<'_> {
             .query;
         for row in &self.notes.given(delete).fetch_all(connection).await? {
             if let Some(at) = self.keys.at(row)? {
-                self.keys.make(at, Some(0), made);
+                self.keys.make(at, 0, made);
             }
         }
         Ok(())

@@ -25,18 +25,10 @@ impl<'a> Keys<'a> {
         Ok(key.and_then(|key| self.finder.find(&self.names, key)))
     }
 
-    /// Notes that one of them was written, and the token that its lease has.
-    pub(super) fn make(&self, at: usize, token: Option<u64>, made: &mut Made) {
+    pub(super) fn make(&self, at: usize, token: u64, made: &mut Made) {
         let made = self.places.get(at).and_then(|&place| made.get_mut(place));
         if let Some(made) = made {
-            *made = token;
-        }
-    }
-
-    /// Notes that all of them were written, as yet without tokens.
-    pub(super) fn make_all(&self, made: &mut Made) {
-        for at in 0..self.places.len() {
-            self.make(at, Some(0), made);
+            *made = Some(token);
         }
     }
 }

@@ -110,7 +110,7 @@ pub(super) const LOCK: Statement = Statement {
 /// `IS TRUE` has the database look keys up in a table of hashes; it takes arrays for short, and would
 /// compare each with each.
 macro_rules! noting {
-    ($write:expr, $answer:expr, $keys:literal, $events:literal, $causes:literal) => {
+    ($write:expr, $keys:literal, $events:literal, $causes:literal) => {
         concat!(
             "
     WITH written AS (",
@@ -127,8 +127,7 @@ macro_rules! noting {
             "::TEXT[]) WITH ORDINALITY AS event (key, event, cause, n)
         WHERE (key IN (SELECT key FROM written)) IS TRUE ORDER BY n
     )
-    ",
-            $answer
+    SELECT * FROM written"
         )
     };
 }
@@ -185,7 +184,7 @@ pub(super) const DELETE: Writing = Writing {
         many: delete_many!(),
     },
     noting: Statement {
-        one: noting!(delete_one!(), "SELECT * FROM written", "$5", "$6", "$7"),
-        many: noting!(delete_many!(), "SELECT * FROM written", "$5", "$6", "$7"),
+        one: noting!(delete_one!(), "$5", "$6", "$7"),
+        many: noting!(delete_many!(), "$5", "$6", "$7"),
     },
 };

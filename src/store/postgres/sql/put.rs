@@ -42,23 +42,6 @@ macro_rules! latest_is_raised {
     };
 }
 
-/// Answers how many rows were written, in place of a token and without a key. Which those were, only if
-/// it was not all of them; and those with a lease, to tell its token. Rows take their time.
-macro_rules! count {
-    () => {
-        "SELECT NULL::TEXT AS key, count(*) AS token, NULL::BIGINT AS last_token FROM written
-    UNION ALL
-    SELECT * FROM written
-    WHERE token IS NOT NULL OR (SELECT count(*) FROM written) < cardinality($4::TEXT[])"
-    };
-}
-
-macro_rules! counted {
-    ($write:expr) => {
-        concat!("\n    WITH written AS (", $write, ")\n    ", count!())
-    };
-}
-
 macro_rules! over {
     ($change:expr, $is_key:expr) => {
         concat!(
@@ -84,7 +67,7 @@ macro_rules! over {
             AND ",
             latest_is_raised!(),
             "
-        RETURNING relent.key, relent.token, NULL::BIGINT AS last_token"
+        RETURNING relent.key, relent.token"
         )
     };
 }
@@ -99,17 +82,11 @@ macro_rules! over {
 pub(in crate::store::postgres) const PUT_OVER: Writing = Writing {
     plain: Statement {
         one: over!(one!(), " = $4"),
-        many: counted!(over!(many!(), is_any!("$4"))),
+        many: over!(many!(), is_any!("$4")),
     },
     noting: Statement {
-        one: noting!(
-            over!(one!(), " = $4"),
-            "SELECT * FROM written",
-            "$20",
-            "$21",
-            "$22"
-        ),
-        many: noting!(over!(many!(), is_any!("$4")), count!(), "$20", "$21", "$22"),
+        one: noting!(over!(one!(), " = $4"), "$20", "$21", "$22"),
+        many: noting!(over!(many!(), is_any!("$4")), "$20", "$21", "$22"),
     },
 };
 
@@ -147,17 +124,11 @@ macro_rules! insert {
 pub(in crate::store::postgres) const PUT_NEW: Writing = Writing {
     plain: Statement {
         one: insert!(one!(), "NOTHING"),
-        many: counted!(insert!(many!(), "NOTHING")),
+        many: insert!(many!(), "NOTHING"),
     },
     noting: Statement {
-        one: noting!(
-            insert!(one!(), "NOTHING"),
-            "SELECT * FROM written",
-            "$20",
-            "$21",
-            "$22"
-        ),
-        many: noting!(insert!(many!(), "NOTHING"), count!(), "$20", "$21", "$22"),
+        one: noting!(insert!(one!(), "NOTHING"), "$20", "$21", "$22"),
+        many: noting!(insert!(many!(), "NOTHING"), "$20", "$21", "$22"),
     },
 };
 
@@ -196,12 +167,12 @@ macro_rules! both {
 /// Both. Two changes of one table in one statement would be faster, and are not for every database.
 pub(in crate::store::postgres) const PUT: Writing = Writing {
     plain: Statement {
-        one: counted!(both!()),
-        many: counted!(both!()),
+        one: both!(),
+        many: both!(),
     },
     noting: Statement {
-        one: noting!(both!(), count!(), "$20", "$21", "$22"),
-        many: noting!(both!(), count!(), "$20", "$21", "$22"),
+        one: noting!(both!(), "$20", "$21", "$22"),
+        many: noting!(both!(), "$20", "$21", "$22"),
     },
 };
 
