@@ -12,14 +12,15 @@
 #[path = "../tests/servers/mod.rs"]
 mod servers;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use relent::store::{AsyncStore, DurableTracker, Page, PostgresStore, RedisStore, Which};
-use relent::{Backoff, Jitter};
-use sqlx::postgres::PgPool;
-use sqlx::{query, raw_sql};
+use relent::{Backoff, BackoffState, Failure, Jitter};
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{Row, query, raw_sql};
 
 const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(3600));
 
@@ -105,6 +106,75 @@ const BARE: &str = "
     CREATE INDEX bare_until ON bare (until);
 ";
 
+/// What somebody would call by hand, in as few words as there can be: two statements, of which the
+/// second writes only what nobody has changed since the first, and tells which that was.
+async fn bare(pool: &PgPool, keys: &[String]) {
+    let mut connection = pool.acquire().await.expect("a connection");
+    let read = query("SELECT key, failures, interval_ns FROM bare WHERE key = ANY($1)");
+    let rows = read.bind(keys).fetch_all(&mut *connection).await;
+    let states: HashMap<_, _> = rows.as_ref().expect("read").iter().map(state).collect();
+    let (mut failures, mut intervals, mut waits) = (vec![], vec![], vec![]);
+    for key in keys {
+        let state = states.get(key.as_str()).copied().unwrap_or_default();
+        let (next, interval, wait) = fail(state);
+        failures.push(next);
+        intervals.push(interval);
+        waits.push(wait);
+    }
+    let put = query(
+        "INSERT INTO bare
+         SELECT key, failures, interval_ns, now(), now() + wait * INTERVAL '1 microsecond', cause
+         FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::TEXT[])
+            AS new (key, failures, interval_ns, wait, cause)
+         ON CONFLICT (key) DO UPDATE SET failures = excluded.failures,
+            interval_ns = excluded.interval_ns, until = excluded.until, cause = excluded.cause
+         WHERE bare.failures = excluded.failures - 1
+         RETURNING key",
+    );
+    let put = put.bind(keys).bind(failures).bind(intervals).bind(waits);
+    let put = put.bind(vec!["broken"; keys.len()]);
+    let written = put.fetch_all(&mut *connection).await.expect("written");
+    assert_eq!(written.len(), keys.len());
+}
+
+/// The same for one key.
+async fn bare_one(pool: &PgPool, key: &str) {
+    let mut connection = pool.acquire().await.expect("a connection");
+    let read = query("SELECT key, failures, interval_ns FROM bare WHERE key = $1");
+    let row = read.bind(key).fetch_optional(&mut *connection).await;
+    let row = row.expect("read");
+    let (failures, interval, wait) = fail(row.as_ref().map(state).unwrap_or_default().1);
+    let put = query(
+        "INSERT INTO bare VALUES ($1, $2, $3, now(), now() + $4 * INTERVAL '1 microsecond', $5)
+         ON CONFLICT (key) DO UPDATE SET failures = excluded.failures,
+            interval_ns = excluded.interval_ns, until = excluded.until, cause = excluded.cause
+         WHERE bare.failures = excluded.failures - 1",
+    );
+    let put = put.bind(key).bind(failures).bind(interval).bind(wait);
+    let written = put.bind("broken").execute(&mut *connection).await;
+    assert_eq!(written.expect("written").rows_affected(), 1);
+}
+
+fn state(row: &PgRow) -> (&str, BackoffState) {
+    let failures = u32::try_from(row.get::<i64, _>(1)).expect("failures");
+    let interval = u64::try_from(row.get::<i64, _>(2)).expect("an interval");
+    let interval = Duration::from_nanos(interval);
+    (row.get(0), BackoffState { failures, interval })
+}
+
+/// One more failure, and for how many microseconds to wait.
+fn fail(mut state: BackoffState) -> (i64, i64, i64) {
+    let failure = Failure {
+        elapsed: Duration::ZERO,
+        retry_after: None,
+        entropy: relent::random::seed(),
+    };
+    let wait = POLICY.next(&mut state, failure).delay();
+    let wait = wait.expect("a policy that never gives up").as_micros();
+    let interval = state.interval.as_nanos();
+    (i64::from(state.failures), interval as i64, wait as i64)
+}
+
 async fn failures(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: usize) {
     by_turns(
         "PostgreSQL: record_failure",
@@ -116,29 +186,7 @@ async fn failures(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds
                 .await
                 .expect("recorded")
         },
-        async |n| {
-            let key = format!("{}", n % 50);
-            let mut connection = pool.acquire().await.expect("a connection");
-            black_box(
-                query("SELECT failures, interval_ns, now() FROM bare WHERE key = $1")
-                    .bind(&key)
-                    .fetch_optional(&mut *connection)
-                    .await
-                    .expect("read"),
-            );
-            let put = query(
-                "INSERT INTO bare VALUES ($1, $2, $3, now(), now() + INTERVAL '1 hour', $4)
-                 ON CONFLICT (key) DO UPDATE SET failures = excluded.failures,
-                    interval_ns = excluded.interval_ns, until = excluded.until,
-                    cause = excluded.cause",
-            );
-            let put = put
-                .bind(&key)
-                .bind(i64::from(n))
-                .bind(i64::from(n))
-                .bind("broken");
-            put.execute(&mut *connection).await.expect("written");
-        },
+        async |n| bare_one(pool, &format!("{}", n % 50)).await,
     )
     .await;
 }
@@ -152,29 +200,7 @@ async fn batches(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds:
             rounds,
             5,
             async |_| tracker.record_failures(&pairs).await.expect("recorded"),
-            async |n| {
-                let mut connection = pool.acquire().await.expect("a connection");
-                black_box(
-                    query("SELECT key, failures, interval_ns, now() FROM bare WHERE key = ANY($1)")
-                        .bind(&keys)
-                        .fetch_all(&mut *connection)
-                        .await
-                        .expect("read"),
-                );
-                let numbers = vec![i64::from(n); size];
-                let put = query(
-                    "INSERT INTO bare
-                     SELECT key, failures, interval_ns, now(), now() + INTERVAL '1 hour', cause
-                     FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[])
-                        AS new (key, failures, interval_ns, cause)
-                     ON CONFLICT (key) DO UPDATE SET failures = excluded.failures,
-                        interval_ns = excluded.interval_ns, until = excluded.until,
-                        cause = excluded.cause",
-                );
-                let causes = vec!["broken"; size];
-                let put = put.bind(&keys).bind(&numbers).bind(&numbers).bind(causes);
-                put.execute(&mut *connection).await.expect("written");
-            },
+            async |_| bare(pool, &keys).await,
         )
         .await;
     }
@@ -212,7 +238,7 @@ async fn claims(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: 
                  ) RETURNING *",
             );
             let claimed = claim.fetch_all(pool).await.expect("claimed");
-            assert_eq!(claimed.len(), 100);
+            assert_eq!(claimed.iter().map(state).map(black_box).count(), 100);
         },
     )
     .await;
@@ -221,8 +247,8 @@ async fn claims(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: 
 async fn due(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rows: i64, rounds: usize) {
     query(
         "INSERT INTO relent (namespace, key, revision, failures, interval_ns, first_failure, since,
-            until, due, written, cause)
-         SELECT 'due', 'key ' || n, n, 1, 1, now(), now(), time, time, now(), 'broken'
+            until, due, cause)
+         SELECT 'due', 'key ' || n, n, 1, 1, now(), now(), time, time, 'broken'
          FROM (SELECT n, now() + (n - $1 / 2) * INTERVAL '1 millisecond' AS time
                FROM generate_series(1, $1) AS n) AS new",
     )

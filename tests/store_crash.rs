@@ -7,113 +7,33 @@
 
 #![cfg(all(target_os = "linux", feature = "file", feature = "sqlite"))]
 
+#[path = "store_crash/model.rs"]
+mod model;
+
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use model::{Known, POLICY, Progress, found, time_of};
 use relent::clock::ManualClock;
-use relent::store::blocking::{DurableTracker, Store, Work};
-use relent::store::{FileStore, SqliteStore, StartError};
-use relent::{Backoff, random};
+use relent::random;
+use relent::store::blocking::Store;
+use relent::store::{DurableTracker, FileStore, Inline, SqliteStore, blocking};
 use tempfile::{TempDir, tempdir};
-
-const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Enough for a few of each operation.
 const OPERATIONS: u64 = 10;
-const KEYS: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     File,
     Sqlite,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Operation {
-    Fail(usize),
-    Succeed(usize),
-    FailAll,
-    StartAndFail(usize),
-    StartAndFinish(usize),
-    StartAndCancel(usize),
-}
-
-impl Operation {
-    fn nth(n: u64) -> Operation {
-        let draw = random::draw(7, n);
-        let key = (draw >> 32) as usize % KEYS.len();
-        match draw % 8 {
-            0..=2 => Operation::Fail(key),
-            3 => Operation::Succeed(key),
-            4 => Operation::FailAll,
-            5 => Operation::StartAndFail(key),
-            6 => Operation::StartAndFinish(key),
-            _ => Operation::StartAndCancel(key),
-        }
-    }
-}
-
-/// What is known of the keys: their failures, and whether somebody has died on them.
-type Known = [Option<(u32, bool)>; KEYS.len()];
-
-/// What has to be on the disk after each durable step of an operation.
-///
-/// So much time passes between two operations that no key waits, and no lease lasts.
-fn steps(before: Known, operation: Operation) -> Vec<Known> {
-    let mut known = before;
-    let mut steps = vec![];
-    let failures = |known: &Known, key: usize| known[key].map_or(0, |(failures, _)| failures);
-    match operation {
-        Operation::Fail(key) => known[key] = Some((failures(&known, key) + 1, false)),
-        Operation::Succeed(key) => known[key] = None,
-        Operation::FailAll => {
-            for key in 0..KEYS.len() {
-                known[key] = Some((failures(&known, key) + 1, false));
-            }
-        }
-        Operation::StartAndFail(key)
-        | Operation::StartAndFinish(key)
-        | Operation::StartAndCancel(key) => {
-            let failures = failures(&known, key);
-            if let Some((_, true)) = known[key] {
-                known[key] = Some((failures + 1, false));
-            } else {
-                known[key] = Some((failures, true));
-                steps.push(known);
-                known[key] = match operation {
-                    Operation::StartAndFail(_) => Some((failures + 1, false)),
-                    Operation::StartAndCancel(_) if failures > 0 => Some((failures, false)),
-                    _ => None,
-                };
-            }
-        }
-    }
-    steps.push(known);
-    steps
-}
-
-fn operate<S: Store>(tracker: &DurableTracker<S>, operation: Operation) {
-    let end = |key: usize, end: fn(&Work<S>) -> bool| match tracker.start(KEYS[key]) {
-        Ok(work) => assert!(end(&work)),
-        Err(StartError::Refused(_)) => {}
-        Err(error) => panic!("{error}"),
-    };
-    match operation {
-        Operation::Fail(key) => assert!(tracker.record_failure(KEYS[key], "broken").is_ok()),
-        Operation::Succeed(key) => assert!(tracker.record_success(KEYS[key]).is_ok()),
-        Operation::FailAll => {
-            let all = KEYS.map(|key| (key, "all"));
-            assert!(tracker.record_failures(&all).is_ok());
-        }
-        Operation::StartAndFail(key) => end(key, |work| work.fail("broken").is_ok()),
-        Operation::StartAndFinish(key) => end(key, |work| work.finish().is_ok()),
-        Operation::StartAndCancel(key) => end(key, |work| work.cancel().is_ok()),
-    }
 }
 
 /// Not a test: what the child processes do.
@@ -156,7 +76,7 @@ fn child() {
 /// Counts failures of ever more keys until the disk takes no more; then checks that the store goes
 /// on, and knows what it acknowledged.
 fn fill<S: Store>(store: S, directory: &Path) {
-    let tracker = DurableTracker::new(store, POLICY);
+    let tracker = blocking::DurableTracker::new(store, POLICY);
     let long = "x".repeat(500);
     let full = (0..10_000).find(|n| tracker.record_failure(&format!("{n} {long}"), "").is_err());
     let full = full.expect("a disk that is full at some time");
@@ -169,29 +89,25 @@ fn fill<S: Store>(store: S, directory: &Path) {
     fs::write(directory.join("log"), full.to_string()).unwrap();
 }
 
-fn work<S: Store>(
+fn work<S: Store + Send + Sync>(
     store: S,
     clock: &ManualClock,
     directory: &Path,
     operations: std::ops::Range<u64>,
 ) {
-    let tracker = DurableTracker::new(store, POLICY);
-    let mut options = OpenOptions::new();
-    let mut log = options
-        .create(true)
-        .append(true)
-        .open(directory.join("log"))
-        .unwrap();
-    for n in operations {
-        clock.set(time_of(n));
-        log.write_all(format!("try {n}\n").as_bytes()).unwrap();
-        operate(&tracker, Operation::nth(n));
-        log.write_all(format!("done {n}\n").as_bytes()).unwrap();
-    }
+    let tracker = DurableTracker::new(Inline(store), POLICY);
+    let log = directory.join("log");
+    let set_clock = async |time| clock.set(time);
+    at_once(model::work(&tracker, set_clock, &log, operations));
 }
 
-fn time_of(operation: u64) -> Duration {
-    Duration::from_secs(1_800_000_000 + 1000 * operation)
+/// The outcome of what never waits.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("it waits"),
+    }
 }
 
 fn clock_at(operation: u64) -> ManualClock {
@@ -213,8 +129,7 @@ fn open_sqlite(directory: &Path, clock: ManualClock) -> SqliteStore<ManualClock>
 struct Case {
     kind: Kind,
     directory: TempDir,
-    known: Known,
-    next: u64,
+    progress: Progress,
 }
 
 impl Case {
@@ -222,8 +137,7 @@ impl Case {
         Case {
             kind,
             directory: tempdir().unwrap(),
-            known: [None; KEYS.len()],
-            next: 0,
+            progress: Progress::default(),
         }
     }
 
@@ -242,7 +156,7 @@ impl Case {
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
             .env("RELENT_CRASH_CHILD", place)
-            .env("RELENT_CRASH_FROM", self.next.to_string())
+            .env("RELENT_CRASH_FROM", self.progress.next.to_string())
             .env("RELENT_CRASH_COUNT", count.to_string())
             .envs(with)
             .stdout(Stdio::null())
@@ -253,51 +167,22 @@ impl Case {
     /// Compares the store with the log, and takes up from there.
     #[track_caller]
     fn verify(&mut self, context: &str) {
-        let log = self.directory.path().join("log");
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let _ = fs::remove_file(&log);
-        let mut lines = text.lines().peekable();
-        let mut allowed = vec![self.known];
-        while let Some(tried) = lines.next() {
-            let n: u64 = tried.strip_prefix("try ").unwrap().parse().unwrap();
-            assert_eq!(n, self.next);
-            let before = *allowed.last().unwrap();
-            let steps = steps(before, Operation::nth(n));
-            self.next += 1;
-            if lines.next_if_eq(&format!("done {n}").as_str()).is_some() {
-                allowed = vec![*steps.last().unwrap()];
-            } else {
-                allowed.extend(steps);
-                assert_eq!(lines.next(), None);
-            }
-        }
+        let allowed = self.progress.read(&self.directory.path().join("log"));
+        let context = format!("{:?}, {context}", self.kind);
         let found = self.found();
-        assert!(
-            allowed.contains(&found),
-            "{:?}, {context}: found {found:?} instead of {allowed:?}\n{text}",
-            self.kind
-        );
-        self.known = found;
+        self.progress.verify(found, &allowed, &context);
     }
 
     fn found(&self) -> Known {
-        let (path, clock) = (self.directory.path(), clock_at(self.next));
+        fn opened<S: Store + Send + Sync>(store: S) -> Known {
+            at_once(found(&DurableTracker::new(Inline(store), POLICY)))
+        }
+        let (path, clock) = (self.directory.path(), clock_at(self.progress.next));
         match self.kind {
-            Kind::File => found(open_file(path, clock)),
-            Kind::Sqlite => found(open_sqlite(path, clock)),
+            Kind::File => opened(open_file(path, clock)),
+            Kind::Sqlite => opened(open_sqlite(path, clock)),
         }
     }
-}
-
-fn found<S: Store>(store: S) -> Known {
-    let tracker = DurableTracker::new(store, POLICY);
-    let known = KEYS.map(|key| {
-        let record = tracker.get(key).unwrap()?;
-        Some((record.state.failures, record.lease.is_some()))
-    });
-    let listed = tracker.due(10).unwrap().len() + tracker.waiting(10).unwrap().len();
-    assert_eq!(listed, known.iter().flatten().count());
-    known
 }
 
 /// The library that kills, compiled. `None` where there is no compiler, except in CI.
@@ -335,7 +220,7 @@ fn killed_at_every_write(kind: Kind) {
             let status = case.spawn(OPERATIONS, &with).wait().unwrap();
             case.verify(&format!("killed {when} write {nth}"));
             if status.success() {
-                assert_eq!(case.next, OPERATIONS);
+                assert_eq!(case.progress.next, OPERATIONS);
                 break;
             }
             killed += 1;
@@ -367,7 +252,7 @@ fn killed_at_any_instant(kind: Kind) {
     }
     eprintln!(
         "{kind:?}: killed {times} times within {} operations",
-        case.next
+        case.progress.next
     );
 }
 
@@ -390,7 +275,7 @@ fn disk_full(kind: Kind) {
 }
 
 fn waiting<S: Store>(store: S) -> usize {
-    DurableTracker::new(store, POLICY)
+    blocking::DurableTracker::new(store, POLICY)
         .waiting(usize::MAX)
         .unwrap()
         .len()

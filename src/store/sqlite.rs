@@ -1,9 +1,12 @@
 //! A store in a SQLite database.
 
 mod error;
+mod history;
+mod list;
 mod row;
 mod schema;
 mod turn;
+mod update;
 
 pub use error::SqliteError;
 
@@ -13,12 +16,11 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 
-use super::blocking::{Store, Transactional};
-use super::change::{Change, Settled, Write};
+use super::blocking::Store;
+use super::change::Change;
 use super::columns;
-use super::history::Entry;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::Record;
@@ -150,14 +152,6 @@ impl<C> SqliteStore<C> {
         schema::migrate(&mut self.shared.connection.lock(), &self.shared.place)
     }
 
-    /// Keeps a history of what happens to keys from now on: who [started](super::Event) and how it
-    /// ended. Every process that should add to it has to say so.
-    #[must_use]
-    pub fn with_history(mut self) -> SqliteStore<C> {
-        self.history = true;
-        self
-    }
-
     /// Goes by another clock's time of day: for tests. All processes must go by the same.
     #[must_use]
     pub fn with_clock<D: Clock>(self, clock: D) -> SqliteStore<D> {
@@ -188,34 +182,6 @@ impl<C> SqliteStore<C> {
         })
     }
 
-    /// The last `limit` things that happened to a key, the latest first.
-    ///
-    /// # Errors
-    ///
-    /// The database's.
-    pub fn history(&self, key: &str, limit: usize) -> Result<Vec<Entry>, SqliteError> {
-        let connection = self.shared.connection.lock();
-        let entries = row::history(&connection, &self.namespace, key, limit)?;
-        let entries = entries
-            .into_iter()
-            .map(|entry| entry.map_err(|why| self.damaged("relent_history", key, why)));
-        entries.collect()
-    }
-
-    /// Deletes what happened before `time` to any key of the namespace. Returns how much.
-    ///
-    /// # Errors
-    ///
-    /// The database's.
-    pub fn prune_history(&self, time: SystemTime) -> Result<usize, SqliteError> {
-        let connection = self.shared.connection.lock();
-        Ok(row::prune(
-            &connection,
-            &self.namespace,
-            columns::time(time),
-        )?)
-    }
-
     fn damaged(&self, table: &str, key: &str, why: String) -> SqliteError {
         let place = &self.shared.place;
         error::damaged(format!("the row {key:?} of {table} in {place}"), why)
@@ -223,93 +189,6 @@ impl<C> SqliteStore<C> {
 }
 
 impl<C: Clock> SqliteStore<C> {
-    /// Runs `work` in a transaction that nobody else writes beside, and commits it.
-    fn alone<T>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>, SystemTime) -> Result<T, SqliteError>,
-    ) -> Result<T, SqliteError> {
-        let mut connection = self.shared.connection.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Read once it is our turn: what was written before us is then not from the future.
-        let done = work(&transaction, self.now())?;
-        transaction.commit()?;
-        Ok(done)
-    }
-
-    /// Makes one change within a transaction.
-    fn step<R>(
-        &self,
-        transaction: &Connection,
-        key: &str,
-        now: SystemTime,
-        change: impl FnOnce(Option<&Record>, SystemTime) -> Change<R>,
-    ) -> Result<R, SqliteError> {
-        let record = self.get(transaction, key)?;
-        let change = change(record.as_ref(), now);
-        let Settled {
-            write,
-            events,
-            answer,
-        } = change.settle(|| row::next_token(transaction))?;
-        let cause = match &write {
-            Write::Put(record) => Some(record.cause.as_str()),
-            Write::Keep | Write::Delete => None,
-        };
-        if self.history {
-            for event in events.into_iter().flatten() {
-                let at = columns::time(now);
-                row::note(transaction, &self.namespace, key, at, event, cause)?;
-            }
-        }
-        match &write {
-            Write::Keep => {}
-            Write::Put(record) => row::put(transaction, &self.namespace, key, record)?,
-            Write::Delete => row::delete(transaction, &self.namespace, key)?,
-        }
-        Ok(answer)
-    }
-
-    fn get(&self, connection: &Connection, key: &str) -> Result<Option<Record>, SqliteError> {
-        let found = row::get(connection, &self.namespace, key)?;
-        found
-            .transpose()
-            .map_err(|why| self.damaged("relent", key, why))
-    }
-
-    fn page(
-        &self,
-        connection: &Connection,
-        page: &Page,
-        now: SystemTime,
-    ) -> Result<Vec<Listed>, SqliteError> {
-        let time = columns::time(now);
-        let mut listed = self.range(connection, row::Range::of(page.which), page, time)?;
-        let is_set_back = time < self.shared.latest.load(Relaxed);
-        if page.which == Which::Due && is_set_back && listed.len() < page.limit {
-            let rest = Page {
-                limit: page.limit - listed.len(),
-                ..page.clone()
-            };
-            listed.extend(self.range(connection, row::Range::FromTheFuture, &rest, time)?);
-        }
-        Ok(listed)
-    }
-
-    fn range(
-        &self,
-        connection: &Connection,
-        range: row::Range,
-        page: &Page,
-        now: i64,
-    ) -> Result<Vec<Listed>, SqliteError> {
-        let rows = row::list(connection, &self.namespace, range, page, now)?;
-        let listed = rows.into_iter().map(|(key, record)| match record {
-            Ok(record) => Ok(Listed { key, record }),
-            Err(why) => Err(self.damaged("relent", &key, why)),
-        });
-        listed.collect()
-    }
-
     fn now(&self) -> SystemTime {
         let now = self.clock.wall();
         self.shared.latest.fetch_max(columns::time(now), Relaxed);
@@ -366,23 +245,5 @@ impl<C: Clock> Store for SqliteStore<C> {
             let started = started.collect::<Result<_, _>>()?;
             Ok(Listed::started(due, started))
         })
-    }
-}
-
-/// Within a transaction on a connection of the caller's to the same database. Begin it as
-/// [immediate](TransactionBehavior::Immediate): another may fail to become a writer.
-impl<C: Clock> Transactional for SqliteStore<C> {
-    type Connection<'a> = &'a Connection;
-
-    fn update_in<R>(
-        &self,
-        connection: &Connection,
-        key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
-    ) -> Result<R, SqliteError> {
-        if connection.is_autocommit() {
-            return Err(SqliteError::NoTransaction);
-        }
-        self.step(connection, key, self.now(), change)
     }
 }

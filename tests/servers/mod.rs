@@ -4,5 +4,7 @@
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod process;
+#[cfg(feature = "postgres")]
+pub(crate) mod proxy;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;

@@ -106,8 +106,7 @@ impl Server {
         let name = format!("test{}", COUNT.fetch_add(1, Relaxed));
         self.wait().await;
         let admin = pool(&self.directory, "postgres", 1);
-        // The name is our own.
-        sqlx::query(&format!("CREATE DATABASE {name}"))
+        sqlx::query(made(format!("CREATE DATABASE {name}")))
             .execute(&admin)
             .await
             .expect("a database");
@@ -148,6 +147,25 @@ pub(crate) fn options(directory: &Path, database: &str) -> PgConnectOptions {
         .socket(directory)
         .username("postgres")
         .database(database)
+}
+
+/// A statement that a test makes up; sqlx takes none, from 0.9 on, that lives for less than ever.
+pub(crate) fn made(statement: String) -> &'static str {
+    statement.leak()
+}
+
+/// A clock that can be set, for connections [that look there](with_clock).
+pub(crate) const CLOCK: &str = "
+    CREATE TABLE clock (micros BIGINT NOT NULL);
+    INSERT INTO clock VALUES (1800000000123456);
+    CREATE FUNCTION clock_timestamp() RETURNS TIMESTAMPTZ VOLATILE LANGUAGE SQL AS $$
+        SELECT TIMESTAMPTZ '1970-01-01Z' + micros * INTERVAL '1 microsecond' FROM clock
+    $$;
+";
+
+/// The database's functions come before the server's own.
+pub(crate) fn with_clock(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([("search_path", "public,pg_catalog")])
 }
 
 /// It refuses to run as root.

@@ -10,19 +10,11 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::servers::postgres;
 
-/// A database whose functions come before the server's own, so that its clock can be set.
+/// A database whose clock can be set.
 struct Postgres {
     pool: PgPool,
     stores: AtomicU32,
 }
-
-const CLOCK: &str = "
-    CREATE TABLE clock (micros BIGINT NOT NULL);
-    INSERT INTO clock VALUES (1800000000123456);
-    CREATE FUNCTION clock_timestamp() RETURNS TIMESTAMPTZ VOLATILE LANGUAGE SQL AS $$
-        SELECT TIMESTAMPTZ '1970-01-01Z' + micros * INTERVAL '1 microsecond' FROM clock
-    $$;
-";
 
 impl Bench for Postgres {
     type Store = PostgresStore;
@@ -62,12 +54,9 @@ async fn postgres_keeps_the_contract() {
         return;
     };
     let options = server.database().await.connect_options();
-    let options = options
-        .as_ref()
-        .clone()
-        .options([("search_path", "public,pg_catalog")]);
+    let options = postgres::with_clock(options.as_ref().clone());
     let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
-    sqlx::raw_sql(CLOCK).execute(&pool).await.unwrap();
+    sqlx::raw_sql(postgres::CLOCK).execute(&pool).await.unwrap();
     PostgresStore::new(pool.clone()).migrate().await.unwrap();
     contract::all(&Postgres {
         pool,

@@ -1,31 +1,35 @@
-//! What is to be written of several keys, as the arrays that a statement takes.
+//! What is to be written of several keys.
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
-use sqlx::postgres::{PgArguments, PgConnection, PgHasArrayType};
+use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
-use sqlx::{Encode, Postgres, Row, Type, query, query_scalar};
+use sqlx::{Postgres, Row, query, query_scalar};
 
+use super::columns::Columns;
+use super::keys::Keys;
 use super::moment::Moment;
 use super::row::Kept;
-use super::sql;
+use super::sql::{self, Writing};
 use crate::random;
 use crate::store::change::{Change, Event, Write};
 use crate::store::columns;
-use crate::store::lease::Lease;
 use crate::store::record::Record;
 
-/// The changes to several keys, none of them twice.
-#[derive(Default)]
+/// The changes to several keys, in their order, none of them twice.
 pub(super) struct Batch<'a> {
+    is_noting: bool,
+    made: Made,
     puts: Puts<'a>,
     deletes: Deletes<'a>,
 }
 
+/// For each change whether it was made; and the token of its key's lease, or 0.
+pub(super) type Made = Vec<Option<u64>>;
+
 #[derive(Default)]
 struct Puts<'a> {
-    keys: Vec<&'a str>,
+    keys: Keys<'a>,
     is_new: Vec<bool>,
     revisions: Vec<i64>,
     is_granted: Vec<bool>,
@@ -35,7 +39,7 @@ struct Puts<'a> {
 
 #[derive(Default)]
 struct Deletes<'a> {
-    keys: Vec<&'a str>,
+    keys: Keys<'a>,
     revisions: Vec<i64>,
     notes: Notes<'a>,
 }
@@ -47,23 +51,28 @@ struct Notes<'a> {
     causes: Vec<Option<&'a str>>,
 }
 
-/// The keys for which the change was made; and the tokens of those that have a lease.
-pub(super) type Written = HashMap<String, Option<i64>>;
-
 impl<'a> Batch<'a> {
-    /// Adds what a change says, if that is to write anything. Returns whether it is.
-    pub(super) fn add<R>(
-        &mut self,
-        key: &'a str,
-        kept: Option<&Kept>,
-        change: &'a Change<R>,
-        history: bool,
-    ) -> bool {
-        let events = change.events().into_iter().flatten().filter(|_| history);
+    pub(super) fn new(is_noting: bool) -> Batch<'a> {
+        Batch {
+            is_noting,
+            made: Made::new(),
+            puts: Puts::default(),
+            deletes: Deletes::default(),
+        }
+    }
+
+    /// Adds what a change says.
+    pub(super) fn add<R>(&mut self, key: &'a str, kept: Option<&Kept>, change: &'a Change<R>) {
+        let place = self.made.len();
+        let events = change.events().into_iter().flatten();
+        let events = events.filter(|_| self.is_noting);
         match (change.write(), kept) {
-            (Write::Keep, _) | (Write::Delete, None) => return false,
+            (Write::Keep, _) | (Write::Delete, None) => {
+                self.made.push(Some(0));
+                return;
+            }
             (Write::Put(record), _) => {
-                self.puts.keys.push(key);
+                self.puts.keys.add(place, key);
                 self.puts.is_new.push(kept.is_none());
                 let revision = kept.map_or_else(random_start, |kept| kept.revision.wrapping_add(1));
                 self.puts.revisions.push(revision);
@@ -72,12 +81,12 @@ impl<'a> Batch<'a> {
                 self.puts.notes.add(key, events, Some(&record.cause));
             }
             (Write::Delete, Some(kept)) => {
-                self.deletes.keys.push(key);
+                self.deletes.keys.add(place, key);
                 self.deletes.revisions.push(kept.revision);
                 self.deletes.notes.add(key, events, None);
             }
         }
-        true
+        self.made.push(None);
     }
 
     /// Writes what is still as it was read at `now`.
@@ -86,19 +95,18 @@ impl<'a> Batch<'a> {
         connection: &mut PgConnection,
         namespace: &str,
         now: SystemTime,
-    ) -> Result<Written, sqlx::Error> {
-        let mut written = Written::new();
-        if !self.puts.keys.is_empty() {
-            self.puts
-                .write(connection, namespace, now, &mut written)
-                .await?;
+    ) -> Result<Made, sqlx::Error> {
+        let mut made = self.made;
+        let now = Moment::of(now);
+        if !self.puts.records.is_empty() {
+            let puts = self.puts;
+            puts.write(connection, namespace, now, &mut made).await?;
         }
-        if !self.deletes.keys.is_empty() {
-            self.deletes
-                .write(connection, namespace, now, &mut written)
-                .await?;
+        if !self.deletes.revisions.is_empty() {
+            let deletes = self.deletes;
+            deletes.write(connection, namespace, now, &mut made).await?;
         }
-        Ok(written)
+        Ok(made)
     }
 }
 
@@ -111,129 +119,104 @@ fn random_start() -> i64 {
 impl Puts<'_> {
     /// The one that does no more than it must.
     fn statement(&self) -> &'static str {
-        let keys = self.keys.len();
-        match (self.is_new.contains(&true), self.is_new.contains(&false)) {
-            (true, false) => sql::PUT_NEW.about(keys),
-            (false, _) => sql::PUT_OVER.about(keys),
+        let writing: Writing = match (self.is_new.contains(&true), self.is_new.contains(&false)) {
+            (true, false) => sql::PUT_NEW,
+            (false, _) => sql::PUT_OVER,
             (true, true) => sql::PUT,
-        }
+        };
+        let statement = writing.noting(self.notes.are_any());
+        statement.about(self.records.len())
     }
 
     async fn write(
-        self,
+        mut self,
         connection: &mut PgConnection,
         namespace: &str,
-        now: SystemTime,
-        written: &mut Written,
+        now: Moment,
+        made: &mut Made,
     ) -> Result<(), sqlx::Error> {
-        let put = query(self.statement())
-            .bind(namespace)
-            .bind(Moment::of(now));
-        let put = Columns(put, &self.records);
-        let rows = put
-            .given(&self.keys)
-            .given(&self.is_new)
-            .given(&self.revisions)
-            .given(&self.is_granted)
+        let put = query(self.statement());
+        let put = put.bind(namespace).bind(now).bind(now.micros());
+        let columns = Columns {
+            query: put,
+            records: &self.records,
+            is_one: self.records.len() == 1,
+        };
+        let put = columns
+            .given(self.keys.names.clone())
+            .given(self.revisions)
             .of(|record| i64::from(record.state.failures))
             .of(|record| columns::duration(record.state.interval))
             .of(|record| Moment::of(record.first_failure))
             .of(|record| Moment::of(record.since))
             .of(|record| Moment::of(record.until))
             .of(|record| record.due().map_or(Moment::NEVER, Moment::of))
-            .of(|record| Moment::of(record.written()))
-            .of(|record| record.gave_up.map(columns::reason))
             .of(|record| record.cause.as_str())
+            .if_any(|record| record.gave_up.map(columns::reason))
+            .flags(&self.is_granted)
             .of_lease(|lease| columns::token(lease.token))
             .of_lease(|lease| lease.holder.as_str())
             .of_lease(|lease| Moment::of(lease.since))
             .of_lease(|lease| Moment::of(lease.until))
-            .0
-            .bind(&self.notes.keys)
-            .bind(&self.notes.events)
-            .bind(&self.notes.causes)
-            .fetch_all(&mut *connection)
-            .await?;
-        let mut last_token = None;
-        for row in rows {
-            last_token = last_token.max(row.try_get::<Option<i64>, _>("last_token")?);
-            written.insert(row.try_get("key")?, row.try_get("token")?);
-        }
+            .flags(&self.is_new)
+            .query;
+        let rows = self.notes.given(put).fetch_all(&mut *connection).await?;
         let granted = self.is_granted.iter().zip(&self.is_new);
-        for (&key, (&is_granted, &is_new)) in self.keys.iter().zip(granted) {
-            let Some(token) = written.get_mut(key).filter(|_| is_granted && is_new) else {
+        let granted = granted.map(|(&is_granted, &is_new)| is_granted && is_new);
+        let is_new_lease: Vec<_> = granted.collect();
+        let mut last_token = None;
+        if is_new_lease.contains(&true) {
+            for row in &rows {
+                last_token = last_token.max(row.try_get::<Option<i64>, _>(2)?);
+            }
+        }
+        for row in &rows {
+            let Some(at) = self.keys.at(row)? else {
                 continue;
             };
-            if *token == last_token {
-                continue;
+            let mut token: Option<i64> = row.try_get(1)?;
+            if is_new_lease.get(at) == Some(&true) && token != last_token {
+                // Another lease of the key may have come and gone between the token and the row.
+                token = query_scalar(sql::REGRANT)
+                    .bind(namespace)
+                    .bind(self.keys.names.get(at))
+                    .bind(token)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                if token.is_none() {
+                    continue;
+                }
             }
-            // Another lease of the key may have come and gone between the token and the row.
-            *token = query_scalar(sql::REGRANT)
-                .bind(namespace)
-                .bind(key)
-                .bind(*token)
-                .fetch_optional(&mut *connection)
-                .await?;
-            if token.is_none() {
-                written.remove(key);
-            }
+            let token = token.map_or(Some(0), |token| u64::try_from(token).ok());
+            self.keys.make(at, token.unwrap_or_default(), made);
         }
         Ok(())
     }
 }
 
-/// A statement, and the records whose columns it gets: as arrays, or as they are if there is one.
-struct Columns<'q>(Query<'q, Postgres, PgArguments>, &'q [&'q Record]);
-
-impl<'q> Columns<'q> {
-    fn given<T>(self, values: &[T]) -> Columns<'q>
-    where
-        T: Copy + Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
-    {
-        let Columns(query, records) = self;
-        let query = match values {
-            [value] => query.bind(*value),
-            _ => query.bind(values.to_vec()),
-        };
-        Columns(query, records)
-    }
-
-    fn of<T>(self, column: impl Fn(&'q Record) -> T) -> Columns<'q>
-    where
-        T: Copy + Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
-    {
-        let values: Vec<_> = self.1.iter().map(|&record| column(record)).collect();
-        self.given(&values)
-    }
-
-    fn of_lease<T>(self, column: impl Fn(&'q Lease) -> T) -> Columns<'q>
-    where
-        T: Copy + Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
-    {
-        self.of(|record| record.lease.as_ref().map(&column))
-    }
-}
-
 impl Deletes<'_> {
     async fn write(
-        self,
+        mut self,
         connection: &mut PgConnection,
         namespace: &str,
-        now: SystemTime,
-        written: &mut Written,
+        now: Moment,
+        made: &mut Made,
     ) -> Result<(), sqlx::Error> {
-        let rows = query(sql::DELETE)
-            .bind(namespace)
-            .bind(Moment::of(now))
-            .bind(&self.keys)
-            .bind(&self.revisions)
-            .bind(&self.notes.keys)
-            .bind(&self.notes.events)
-            .bind(&self.notes.causes)
-            .fetch_all(connection)
-            .await?;
-        for row in rows {
-            written.insert(row.try_get("key")?, None);
+        let statement = sql::DELETE.noting(self.notes.are_any());
+        let delete = query(statement.about(self.revisions.len()));
+        let columns = Columns {
+            query: delete.bind(namespace).bind(now),
+            records: &[],
+            is_one: self.revisions.len() == 1,
+        };
+        let delete = columns
+            .given(self.keys.names.clone())
+            .given(self.revisions)
+            .query;
+        for row in &self.notes.given(delete).fetch_all(connection).await? {
+            if let Some(at) = self.keys.at(row)? {
+                self.keys.make(at, 0, made);
+            }
         }
         Ok(())
     }
@@ -247,5 +230,20 @@ impl<'a> Notes<'a> {
             self.causes
                 .push(cause.filter(|_| columns::has_cause(event)));
         }
+    }
+
+    fn are_any(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// To a statement that takes them, if there are any.
+    fn given<'q>(self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments>
+    where
+        'a: 'q,
+    {
+        if !self.are_any() {
+            return query;
+        }
+        query.bind(self.keys).bind(self.events).bind(self.causes)
     }
 }

@@ -32,6 +32,11 @@ impl Moment {
         Moment(columns::time(time) / 1000)
     }
 
+    /// Microseconds since 1970.
+    pub(super) fn micros(self) -> i64 {
+        self.0
+    }
+
     /// `None` where no record can be.
     pub(super) fn time(self) -> Option<SystemTime> {
         columns::to_time(match self.0 {

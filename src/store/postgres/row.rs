@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{Column, Row};
 
 use super::moment::Moment;
 use crate::state::BackoffState;
@@ -16,12 +16,14 @@ use crate::store::unreadable::Problem;
 /// The version of what a row says. A newer one may mean something else by it.
 pub(super) const VERSION: i16 = 1;
 
+/// Where [`sql`](super::sql)'s statements tell the time: after the columns of a row.
+pub(super) const NOW: usize = 14;
+
 /// What was read, or what is wrong with it.
 pub(super) type Read<T> = Result<T, Problem>;
 
 /// A row that is there.
 pub(super) struct Kept {
-    pub(super) key: String,
     /// A number that no other content of the row ever had or will have, nor that of another row of
     /// the key.
     pub(super) revision: i64,
@@ -29,83 +31,94 @@ pub(super) struct Kept {
 }
 
 /// The key that a row has; `None` if it is that of a join that found nothing.
-pub(super) fn key(row: &PgRow) -> Result<Option<String>, sqlx::Error> {
-    row.try_get("key")
+pub(super) fn key(row: &PgRow) -> Result<Option<&str>, sqlx::Error> {
+    row.try_get(0)
 }
 
-pub(super) fn read(row: &PgRow, key: String) -> Read<Kept> {
-    let version = column::<i16>(row, "version")?;
+pub(super) fn read(row: &PgRow) -> Read<Kept> {
+    let mut fields = Fields { row, next: 1 };
+    let version = fields.next::<i16>()?;
     if version > VERSION {
         return Err(Problem::Newer {
             found: u64::from(version.unsigned_abs()),
             known: u64::from(VERSION.unsigned_abs()),
         });
     }
-    Ok(Kept {
-        key,
-        revision: column(row, "revision")?,
-        record: record(row)?,
-    })
-}
-
-fn record(row: &PgRow) -> Read<Record> {
-    let gave_up = column::<Option<&str>>(row, "gave_up")?;
-    Ok(Record {
-        state: match column::<Option<i64>>(row, "interval_ns")? {
+    let revision = fields.next()?;
+    let failures = fields.known(|failures: i64| u32::try_from(failures).ok())?;
+    let interval = fields.known_if_any(columns::to_duration)?;
+    let record = Record {
+        state: match interval {
             // A clean slate, as an older schema leaves it.
             None => BackoffState::default(),
-            Some(interval) => BackoffState {
-                failures: known(
-                    u32::try_from(column::<i64>(row, "failures")?).ok(),
-                    "failures",
-                )?,
-                interval: known(columns::to_duration(interval), "interval_ns")?,
-            },
+            Some(interval) => BackoffState { failures, interval },
         },
-        first_failure: time(row, "first_failure")?,
-        since: time(row, "since")?,
-        until: time(row, "until")?,
-        gave_up: match gave_up {
+        first_failure: fields.time()?,
+        since: fields.time()?,
+        until: fields.time()?,
+        gave_up: fields.known_if_any(columns::to_reason)?,
+        cause: fields.next()?,
+        lease: match fields.known_if_any(|token: i64| u64::try_from(token).ok())? {
             None => None,
-            Some(name) => Some(known(columns::to_reason(name), "gave_up")?),
+            Some(token) => Some(Lease {
+                token,
+                holder: fields.next()?,
+                since: fields.time()?,
+                until: fields.time()?,
+            }),
         },
-        cause: column(row, "cause")?,
-        lease: lease(row)?,
-    })
-}
-
-fn lease(row: &PgRow) -> Read<Option<Lease>> {
-    let Some(token) = column::<Option<i64>>(row, "token")? else {
-        return Ok(None);
     };
-    Ok(Some(Lease {
-        token: known(u64::try_from(token).ok(), "token")?,
-        holder: column(row, "holder")?,
-        since: time(row, "lease_since")?,
-        until: time(row, "lease_until")?,
-    }))
+    Ok(Kept { revision, record })
 }
 
 pub(super) fn entry(row: &PgRow) -> Read<Entry> {
+    let mut fields = Fields { row, next: 0 };
     Ok(Entry {
-        at: time(row, "at")?,
-        event: known(columns::to_event(column(row, "event")?), "event")?,
-        cause: column(row, "cause")?,
+        at: fields.time()?,
+        event: fields.known(columns::to_event)?,
+        cause: fields.next()?,
     })
 }
 
-fn column<'r, T>(row: &'r PgRow, name: &str) -> Read<T>
-where
-    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    row.try_get(name)
-        .map_err(|error| Problem::Damaged(format!("{name}: {error}")))
+/// The columns of a row, one after the other: to find each by its name takes longer than to read it.
+struct Fields<'r> {
+    row: &'r PgRow,
+    next: usize,
 }
 
-fn time(row: &PgRow, name: &str) -> Read<SystemTime> {
-    known(column::<Moment>(row, name)?.time(), name)
-}
+impl<'r> Fields<'r> {
+    fn next<T>(&mut self) -> Read<T>
+    where
+        T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let column = self.row.try_get(self.next);
+        self.next += 1;
+        column.map_err(|error| self.damaged(&error.to_string()))
+    }
 
-fn known<T>(value: Option<T>, name: &str) -> Read<T> {
-    value.ok_or_else(|| Problem::Damaged(format!("{name} has a value that is not known")))
+    fn known<T, U>(&mut self, know: impl FnOnce(T) -> Option<U>) -> Read<U>
+    where
+        T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let column = self.next()?;
+        know(column).ok_or_else(|| self.damaged("has a value that is not known"))
+    }
+
+    fn known_if_any<T, U>(&mut self, know: impl FnOnce(T) -> Option<U>) -> Read<Option<U>>
+    where
+        T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        self.known(|column: Option<T>| column.map_or(Some(None), |column| know(column).map(Some)))
+    }
+
+    fn time(&mut self) -> Read<SystemTime> {
+        self.known(Moment::time)
+    }
+
+    /// Something is wrong with the column that was read last.
+    fn damaged(&self, what: &str) -> Problem {
+        let column = self.row.columns().get(self.next - 1);
+        let name = column.map_or("a column", Column::name);
+        Problem::Damaged(format!("{name}: {what}"))
+    }
 }

@@ -21,6 +21,7 @@ const META: [&str; 2] = [
 const STEPS: [&[&str]; 2] = [
     &[
         "CREATE SEQUENCE IF NOT EXISTS relent_tokens",
+        "CREATE SEQUENCE IF NOT EXISTS relent_latest",
         "CREATE TABLE IF NOT EXISTS relent (
             namespace TEXT NOT NULL,
             key TEXT NOT NULL,
@@ -32,25 +33,21 @@ const STEPS: [&[&str]; 2] = [
             since TIMESTAMPTZ NOT NULL,
             until TIMESTAMPTZ NOT NULL,
             due TIMESTAMPTZ NOT NULL,
-            written TIMESTAMPTZ NOT NULL,
             gave_up TEXT,
             cause TEXT NOT NULL,
             token BIGINT,
             holder TEXT,
             lease_since TIMESTAMPTZ,
             lease_until TIMESTAMPTZ,
-            PRIMARY KEY (namespace, key),
+            PRIMARY KEY (key, namespace),
             CHECK (failures BETWEEN 0 AND 4294967295),
             CHECK (interval_ns >= 0),
-            CHECK (first_failure >= TIMESTAMPTZ '1970-01-01 00:00:00+00'),
-            CHECK (since >= TIMESTAMPTZ '1970-01-01 00:00:00+00'),
-            CHECK (until >= TIMESTAMPTZ '1970-01-01 00:00:00+00'),
+            CHECK (LEAST(first_failure, since, until) >= TIMESTAMPTZ '1970-01-01 00:00:00+00'),
             CHECK (token IS NULL AND holder IS NULL AND lease_since IS NULL AND lease_until IS NULL
                 OR token >= 0 AND holder IS NOT NULL AND lease_since IS NOT NULL
                     AND lease_until >= TIMESTAMPTZ '1970-01-01 00:00:00+00')
         )",
         "CREATE INDEX IF NOT EXISTS relent_due ON relent (namespace, due, key)",
-        "CREATE INDEX IF NOT EXISTS relent_written ON relent (namespace, written)",
     ],
     &[
         "CREATE TABLE IF NOT EXISTS relent_history (

@@ -1,0 +1,153 @@
+//! Changing rows: reading them, asking what becomes of them, and writing that if they are still as
+//! they were read.
+
+use std::convert::Infallible;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row, query};
+
+use super::PostgresStore;
+use super::batch::Batch;
+use super::error::PostgresError;
+use super::keys::Finder;
+use super::moment::Moment;
+use super::row::{self, Kept};
+use super::sql::{self, Statement};
+use crate::store::change::Change;
+use crate::store::future::AsyncTransactional;
+use crate::store::record::Record;
+use crate::store::rounds::{Contended, Place, Rounds};
+
+impl PostgresStore {
+    /// Reads the rows of several keys, which are sorted, by the statement [`sql::READ`] or
+    /// [`sql::LOCK`], and the time.
+    pub(super) async fn look(
+        &self,
+        connection: &mut PgConnection,
+        statement: Statement,
+        keys: &[&str],
+    ) -> Result<(Vec<Option<Kept>>, SystemTime), PostgresError> {
+        let read = query(statement.about(keys.len())).bind(&self.namespace);
+        let read = match keys {
+            [key] => read.bind(*key),
+            _ => read.bind(keys),
+        };
+        let rows = read.fetch_all(connection).await?;
+        let mut kept: Vec<_> = keys.iter().map(|_| None).collect();
+        let mut finder = Finder::default();
+        let mut now = Moment::BEGINNING;
+        for row in &rows {
+            // The last: no row may be from the future.
+            now = now.max(row.try_get(row::NOW)?);
+            let Some(key) = row::key(row)? else {
+                continue;
+            };
+            let found = self.read(row, key)?;
+            if let Some(kept) = finder.find(keys, key).and_then(|at| kept.get_mut(at)) {
+                *kept = Some(found);
+            }
+        }
+        Ok((kept, now.time().unwrap_or(UNIX_EPOCH)))
+    }
+
+    /// Makes changes to several keys, sorted and none of them twice, as far as nobody comes in the
+    /// way: the answers of those that were made.
+    async fn attempt<R: Send>(
+        &self,
+        connection: &mut PgConnection,
+        statement: Statement,
+        keys: &[Place<'_>],
+        change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
+    ) -> Result<Vec<Option<R>>, PostgresError> {
+        let names: Vec<_> = keys.iter().map(|&(_, key)| key).collect();
+        let (kept, now) = self.look(connection, statement, &names).await?;
+        let each = keys.iter().zip(&kept);
+        let changes = each.map(|(&(n, _), kept)| {
+            let record = kept.as_ref().map(|kept| &kept.record);
+            change(n, record, now)
+        });
+        let changes: Vec<_> = changes.collect();
+        let mut batch = Batch::new(self.history);
+        for ((key, kept), change) in names.iter().zip(&kept).zip(&changes) {
+            batch.add(key, kept.as_ref(), change);
+        }
+        let made = batch.write(connection, &self.namespace, now).await?;
+        let answers = changes.into_iter().zip(made).map(|(change, made)| {
+            let token = made?;
+            let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token));
+            Some(settled.answer)
+        });
+        Ok(answers.collect())
+    }
+
+    /// As [`attempt`](Self::attempt), with the rows locked.
+    async fn attempt_locked<R: Send>(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[Place<'_>],
+        change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
+    ) -> Result<Vec<Option<R>>, PostgresError> {
+        let mut transaction = Connection::begin(connection).await?;
+        let answers = self
+            .attempt(&mut transaction, sql::LOCK, keys, change)
+            .await?;
+        transaction.commit().await?;
+        Ok(answers)
+    }
+
+    pub(super) async fn change_all<R: Send>(
+        &self,
+        keys: &[&str],
+        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send,
+    ) -> Result<Vec<R>, PostgresError> {
+        let mut rounds = Rounds::of(keys);
+        let mut connection = self.pool.acquire().await?;
+        loop {
+            let keys = rounds.next(usize::MAX)?;
+            if keys.is_empty() {
+                return Ok(rounds.answers()?);
+            }
+            // Hardly ever does anybody come in the way. After that, make sure of our turn.
+            let made = if rounds.is_contended() {
+                self.attempt_locked(&mut connection, &keys, &mut change)
+                    .await
+            } else {
+                self.attempt(&mut connection, sql::READ, &keys, &mut change)
+                    .await
+            };
+            match made {
+                Err(error) if error.is_conflict() => rounds.made(keys, Vec::new()),
+                made => rounds.made(keys, made?),
+            }
+        }
+    }
+}
+
+/// Within a transaction that sqlx has begun on the connection, at any level of isolation. It keeps
+/// the key's row to itself until it ends: others wait.
+///
+/// [`PostgresError::Contended`] or a serialization failure ask to do the whole transaction again.
+impl AsyncTransactional for PostgresStore {
+    type Connection<'a> = &'a mut PgConnection;
+
+    async fn update_in<R: Send + 'static>(
+        &self,
+        connection: Self::Connection<'_>,
+        key: &str,
+        mut change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, PostgresError> {
+        if !connection.is_in_transaction() {
+            return Err(PostgresError::NoTransaction);
+        }
+        let mut change = move |_: usize, record: Option<&Record>, now| change(record, now);
+        for _ in 0..Rounds::<R>::MOST {
+            let keys = [(0, key)];
+            let made = self.attempt(connection, sql::LOCK, &keys, &mut change);
+            if let Some(answer) = made.await?.pop().flatten() {
+                return Ok(answer);
+            }
+        }
+        Err(Contended.into())
+    }
+}

@@ -1,0 +1,154 @@
+//! Many at once, and a server that restarts under them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use relent::Backoff;
+use relent::store::{DurableTracker, PostgresStore};
+
+use super::{SECOND, machines};
+use crate::servers::postgres::Server;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_a_server_that_restarts_under_load_loses_nothing_acknowledged() {
+    let Some(server) = Server::new(&["fsync=off"]) else {
+        return;
+    };
+    let pool = server.database().await;
+    let store = PostgresStore::new(pool);
+    store.migrate().await.unwrap();
+    let tracker = DurableTracker::new(store, Backoff::fixed(Duration::ZERO));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let workers = (0..8).map(|n| {
+        let (tracker, is_over) = (tracker.clone(), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let key = format!("{n}");
+            let (mut acknowledged, mut unknown) = (0, 0);
+            while !is_over.load(Relaxed) {
+                match tracker.record_failure(&key, "broken").await {
+                    Ok(_) => acknowledged += 1,
+                    Err(_) => unknown += 1,
+                }
+            }
+            (key, acknowledged, unknown)
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    for signal in ["QUIT", "INT", "QUIT"] {
+        tokio::time::sleep(SECOND / 2).await;
+        server.stop(signal);
+        server.start();
+        server.wait().await;
+    }
+    tokio::time::sleep(SECOND / 2).await;
+    is_over.store(true, Relaxed);
+    let (mut all, mut errors) = (0, 0);
+    for worker in workers {
+        let (key, acknowledged, unknown) = worker.await.unwrap();
+        let record = tracker.get(&key).await.unwrap().unwrap();
+        let counted = record.state.failures;
+        assert!(
+            (acknowledged..=acknowledged + unknown).contains(&counted),
+            "{acknowledged} acknowledged, {unknown} unknown, {counted} counted"
+        );
+        all += acknowledged;
+        errors += unknown;
+    }
+    eprintln!("{all} acknowledged and {errors} failed over three restarts");
+    assert!(all > 0 && errors > 0);
+}
+
+/// Nor do they lose anything, whatever the order of their keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_overlap_do_not_stand_in_each_others_way() {
+    let Some((_, tracker)) = machines().await else {
+        return;
+    };
+    let workers = (0..6).map(|worker| {
+        let tracker = tracker.clone();
+        tokio::spawn(async move {
+            for round in 0..20 {
+                let keys: Vec<_> = (0..30)
+                    .map(|n| ((n * 7 + worker * 11 + round) % 40).to_string())
+                    .collect();
+                let batch: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+                assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 30);
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    let all = tracker.waiting(100).await.unwrap();
+    let counted: u32 = all.iter().map(|listed| listed.record.state.failures).sum();
+    assert_eq!(counted, 6 * 20 * 30);
+}
+
+/// A new row's token is drawn before the row is in its place. Where others draw in between, it gets
+/// another; and its holder is told which.
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_tokens_of_new_rows_are_told_as_they_are_kept() {
+    let Some((_, tracker)) = machines().await else {
+        return;
+    };
+    let workers = (0..8).map(|worker| {
+        let tracker = tracker.clone();
+        tokio::spawn(async move {
+            let mut tokens = vec![];
+            for n in 0..40 {
+                let work = tracker.start(&format!("{worker} {n}")).await.unwrap();
+                let kept = tracker.get(work.key()).await.unwrap();
+                assert_eq!(kept.as_ref(), Some(work.record()));
+                tokens.push(work.token());
+            }
+            assert!(tokens.is_sorted());
+            tokens
+        })
+    });
+    let mut all = vec![];
+    for worker in workers.collect::<Vec<_>>() {
+        all.extend(worker.await.unwrap());
+    }
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 8 * 40);
+}
+
+/// Whoever was given a new row's lease keeps it, whatever others do to the row meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_leases_of_new_rows_outlive_what_others_record() {
+    let Some((_, tracker)) = machines().await else {
+        return;
+    };
+    let at_once = Backoff::fixed(Duration::from_nanos(1));
+    let workers = (0..8).map(|worker| {
+        let tracker = DurableTracker::new(tracker.store().clone(), at_once);
+        tokio::spawn(async move {
+            let mut finished = 0;
+            for n in 0..200 {
+                let key = ((n + worker) % 3).to_string();
+                if worker % 2 == 0 {
+                    assert!(tracker.record_failure(&key, "broken").await.is_ok());
+                } else if let Ok(work) = tracker.start(&key).await {
+                    assert!(work.finish().await.is_ok(), "lost");
+                    finished += 1;
+                }
+            }
+            finished
+        })
+    });
+    let mut finished = 0;
+    for worker in workers.collect::<Vec<_>>() {
+        finished += worker.await.unwrap();
+    }
+    assert!(finished > 0);
+    for key in ["0", "1", "2"] {
+        let record = tracker.get(key).await.unwrap();
+        assert_eq!(
+            record.and_then(|record| record.lease),
+            None,
+            "a lease of nobody's"
+        );
+    }
+}

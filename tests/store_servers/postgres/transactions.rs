@@ -1,0 +1,174 @@
+//! Transactions of the caller's own.
+
+use relent::store::{DurableTracker, Error, Options, PostgresError, WorkError};
+use relent::{Backoff, Decision};
+use sqlx::postgres::PgPool;
+use sqlx::{query, query_scalar};
+
+use super::{INSTALLED, POLICY, SECOND, machines};
+use crate::servers::postgres as server;
+
+async fn states(pool: &PgPool) -> Vec<String> {
+    let states = query_scalar("SELECT state FROM machine ORDER BY id");
+    states.fetch_all(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn p3_finish_is_committed_with_the_callers_data_or_not_at_all() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let work = tracker.start("m1").await.unwrap();
+    for is_committed in [false, true] {
+        let mut transaction = pool.begin().await.unwrap();
+        query(INSTALLED)
+            .bind("m1")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        assert_eq!(work.finish_in(&mut transaction).await.unwrap(), None);
+        if is_committed {
+            transaction.commit().await.unwrap();
+        } else {
+            transaction.rollback().await.unwrap();
+            assert_eq!(states(&pool).await, [""; 0]);
+            assert!(tracker.get("m1").await.unwrap().is_some());
+        }
+    }
+    assert_eq!(states(&pool).await, ["installed"]);
+    assert_eq!(tracker.get("m1").await.unwrap(), None);
+    assert!(matches!(work.finish().await, Err(WorkError::Lost(_))));
+}
+
+#[tokio::test]
+async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    for (n, level) in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+        .iter()
+        .enumerate()
+    {
+        let failures = u32::try_from(n).unwrap() + 1;
+        assert!(tracker.record_failure("ended", "broken").await.is_ok());
+        let work = tracker.start(&format!("m{n}")).await.unwrap();
+        let mut transaction = pool.begin().await.unwrap();
+        let level = server::made(format!("SET TRANSACTION ISOLATION LEVEL {level}"));
+        query(level).execute(&mut *transaction).await.unwrap();
+        assert!(work.fail_in(&mut transaction, "no disk").await.is_ok());
+        let failed = tracker
+            .record_failure_in(&mut transaction, "m", "no answer")
+            .await;
+        assert!(failed.is_ok());
+        let never = Backoff::never_retry();
+        let gave_up = tracker
+            .record_failure_with_in(&mut transaction, work.key(), Some(&never), None, "no use")
+            .await;
+        assert!(matches!(gave_up, Ok(Decision::GiveUp(_))));
+        let ended = tracker
+            .record_success_in(&mut transaction, "ended")
+            .await
+            .unwrap();
+        assert_eq!(ended.map(|ended| ended.failures), Some(1));
+        assert!(
+            tracker.get("ended").await.unwrap().is_some(),
+            "not committed"
+        );
+        transaction.commit().await.unwrap();
+        assert_eq!(tracker.get("ended").await.unwrap(), None);
+        let record = tracker.get(work.key()).await.unwrap().unwrap();
+        assert_eq!((&*record.cause, record.lease), ("no use", None));
+        let record = tracker.get("m").await.unwrap().unwrap();
+        assert_eq!(record.state.failures, failures);
+    }
+    let mut connection = pool.acquire().await.unwrap();
+    let outside = tracker
+        .record_failure_in(&mut connection, "m", "no transaction")
+        .await;
+    assert!(matches!(
+        outside,
+        Err(Error::Store(PostgresError::NoTransaction))
+    ));
+}
+
+/// While a transaction has a key, others wait for it, and then see what it did.
+#[tokio::test]
+async fn p2_a_key_in_an_open_transaction_is_waited_for_or_passed_over() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let brief = Backoff::fixed(SECOND / 100);
+    for key in ["a", "b"] {
+        let failed = tracker
+            .record_failure_with(key, Some(&brief), None, "")
+            .await;
+        assert!(failed.is_ok());
+    }
+    tokio::time::sleep(SECOND / 20).await;
+    let mut transaction = pool.begin().await.unwrap();
+    let failed = tracker
+        .record_failure_in(&mut transaction, "a", "first")
+        .await;
+    assert!(failed.is_ok());
+    let claimed = tracker.claim_due(10).await.unwrap();
+    let keys: Vec<_> = claimed.iter().map(|work| work.key().to_owned()).collect();
+    assert_eq!(keys, ["b"], "what somebody changes is passed over");
+    let waits = tokio::spawn({
+        let tracker = tracker.clone();
+        async move { tracker.record_failure("a", "second").await }
+    });
+    tokio::time::sleep(SECOND / 10).await;
+    assert!(!waits.is_finished());
+    transaction.commit().await.unwrap();
+    assert!(waits.await.unwrap().is_ok());
+    let record = tracker.get("a").await.unwrap().unwrap();
+    assert_eq!((record.state.failures, &*record.cause), (3, "second"));
+}
+
+#[tokio::test]
+async fn p3_a_finish_whose_connection_is_cut_can_still_be_failed() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let work = tracker.start("m1").await.unwrap();
+    let mut transaction = pool.begin().await.unwrap();
+    let process: i32 = query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *transaction)
+        .await
+        .unwrap();
+    query(INSTALLED)
+        .bind("m1")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    assert!(work.finish_in(&mut transaction).await.is_ok());
+    let cut = query("SELECT pg_terminate_backend($1)").bind(process);
+    cut.execute(&pool).await.unwrap();
+    assert!(transaction.commit().await.is_err());
+    assert_eq!(states(&pool).await, [""; 0]);
+    assert!(work.fail("could not commit").await.is_ok());
+    let record = tracker.get("m1").await.unwrap().unwrap();
+    assert_eq!(
+        (record.state.failures, &*record.cause),
+        (1, "could not commit")
+    );
+}
+
+/// In a transaction the time does not stand still: a lease can run out in it.
+#[tokio::test]
+async fn p1_a_lease_runs_out_in_the_middle_of_a_transaction() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let options = Options::new(POLICY).time_to_live(SECOND / 5);
+    let tracker = DurableTracker::new(tracker.store().clone(), options);
+    let mut transaction = pool.begin().await.unwrap();
+    query("SELECT now()")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let work = tracker.start("m1").await.unwrap();
+    tokio::time::sleep(SECOND / 4).await;
+    let late = work.finish_in(&mut transaction).await;
+    assert!(matches!(late, Err(WorkError::Lost(_))), "{late:?}");
+}
