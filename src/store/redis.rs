@@ -43,8 +43,8 @@ use super::unreadable::Unreadable;
 /// batch of up to [`BATCH`](Self::BATCH) keys, of which each goes its own way. What the change comes
 /// to is worked out here, from what the handle remembers, and sent to the server as a script's
 /// arguments: the server makes it if the key says what it was believed to say, filling in its own
-/// time. If not, it answers with what the key says, and the change is worked out from that: a
-/// second round trip, and a third only where others were quicker again.
+/// time. If not, it answers with what the key says and with the time, and the change is worked out
+/// from that, as of then: a second round trip, and a third only where others were quicker again.
 ///
 /// It takes a second round trip too where the moment decides: within the second in which a wait or
 /// a lease ends, say; and where the handle has not heard the server's time of late, as at its first

@@ -19,10 +19,29 @@ struct Clocked {
     connection: MultiplexedConnection,
     /// The scripts that take the place of others.
     scripts: Arc<Mutex<HashMap<String, String>>>,
+    ours: &'static str,
+}
+
+impl Clocked {
+    fn new(connection: MultiplexedConnection, ours: &'static str) -> Clocked {
+        Clocked {
+            connection,
+            scripts: Arc::default(),
+            ours,
+        }
+    }
 }
 
 const THEIRS: &str = "redis.call('TIME')";
-const OURS: &str = "redis.call('LRANGE', 'clock', 0, 1)";
+
+/// A clock that stands still where it was set.
+const STANDS: &str = "redis.call('LRANGE', 'clock', 0, 1)";
+
+/// The server's own clock, so many seconds ahead.
+const RUNS: &str = "(function()
+    local time = redis.call('TIME')
+    return {string.format('%.0f', time[1] + redis.call('GET', 'ahead')), time[2]}
+end)()";
 
 impl ConnectionLike for Clocked {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
@@ -35,7 +54,7 @@ impl ConnectionLike for Clocked {
                     let code = String::from_utf8(words.remove(2)).unwrap();
                     assert!(code.contains(THEIRS));
                     let theirs = load(&mut self.connection, &code).await?;
-                    let ours = load(&mut self.connection, &code.replace(THEIRS, OURS)).await?;
+                    let ours = load(&mut self.connection, &code.replace(THEIRS, self.ours)).await?;
                     scripts.lock().insert(theirs.clone(), ours);
                     Ok(Value::BulkString(theirs.into_bytes()))
                 }
@@ -128,13 +147,51 @@ async fn redis_keeps_the_contract() {
         return;
     };
     let bench = Redis {
-        connection: Clocked {
-            connection: server.connection().await,
-            scripts: Arc::default(),
-        },
+        connection: Clocked::new(server.connection().await, STANDS),
         stores: AtomicU32::new(0),
         now: Mutex::new(1_800_000_000_123_456),
     };
     bench.set().await;
+    contract::all(&bench).await;
+}
+
+/// A store whose clock runs on, as handles expect it to: what they believe of it is then right.
+struct Running {
+    connection: Clocked,
+    stores: AtomicU32,
+}
+
+impl Bench for Running {
+    type Store = RedisStore<Clocked>;
+
+    async fn empty(&self) -> Self::Store {
+        let n = self.stores.fetch_add(1, Relaxed);
+        let store = RedisStore::new(self.connection.clone());
+        store.namespace(format!("running {n}")).unwrap()
+    }
+
+    async fn pass(&self, time: Duration) {
+        let mut ahead = cmd("INCRBY");
+        let seconds = time.as_millis().div_ceil(1000);
+        ahead.arg("ahead").arg(u64::try_from(seconds).unwrap());
+        let mut connection = self.connection.connection.clone();
+        ahead.exec_async(&mut connection).await.unwrap();
+    }
+
+    fn unit(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+#[tokio::test]
+async fn redis_keeps_the_contract_while_its_clock_runs() {
+    let Some(server) = server::shared() else {
+        return;
+    };
+    let bench = Running {
+        connection: Clocked::new(server.connection().await, RUNS),
+        stores: AtomicU32::new(0),
+    };
+    bench.pass(Duration::ZERO).await;
     contract::all(&bench).await;
 }

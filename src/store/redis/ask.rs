@@ -49,7 +49,7 @@ impl Told {
 }
 
 impl Ask {
-    /// For so long a change is not asked for again if it would be the same but for times.
+    /// How far ahead of a guess the server's time may be.
     const SPAN: Duration = Duration::from_secs(1);
 
     /// Asks for nothing but to be told what the key says.
@@ -67,13 +67,12 @@ impl Ask {
         }
     }
 
-    /// Asks for a change.
+    /// Asks for a change to a key of which this is believed.
     ///
-    /// Nobody can know the moment at which it is made, so it is decided at both ends of a span in
-    /// which that moment should be. If this comes to the same, but for times that go along, so it
-    /// does in between, since a transition decides by whether this or that moment has passed. Else
-    /// it is made as of a moment that the server has just told; or, if it has not, that is asked
-    /// for.
+    /// If the server has just said so, the change is made as of then. Else nobody knows the moment at
+    /// which it is made, so it is decided at both ends of a span in which that moment should be. If
+    /// this comes to the same, but for times that go along, so it does in between, since a transition
+    /// decides by whether this or that moment has passed. If not, the server is asked.
     pub(super) fn of<R>(
         belief: &Belief,
         record: Option<Record>,
@@ -81,19 +80,20 @@ impl Ask {
         expires: impl Fn(&Record) -> Option<SystemTime>,
     ) -> Result<Ask, serde_json::Error> {
         let from = belief.now;
-        let before = from.checked_add(Ask::SPAN).unwrap_or(from);
         let first = change(record.as_ref(), from);
-        let last = change(record.as_ref(), before);
-        let mut span = Span { from, before };
-        let mut is_as_of_first = false;
-        let mut verb = Verb::between(&first, &last, span, record.as_ref(), &expires)?;
-        if verb.is_none() && belief.is_told {
+        let span;
+        let verb = if belief.is_told {
             // What was decided while a lease was good is not written once it has run out.
             let lease = record.as_ref().and_then(|record| record.live_lease(from));
-            span.before = lease.map_or(UNIX_EPOCH + END, |lease| lease.until);
-            is_as_of_first = true;
-            verb = Verb::between(&first, &first, span, record.as_ref(), &expires)?;
-        }
+            let before = lease.map_or(UNIX_EPOCH + END, |lease| lease.until);
+            span = Span { from, before };
+            Verb::between(&first, &first, span, record.as_ref(), expires)?
+        } else {
+            let before = from.checked_add(Ask::SPAN).unwrap_or(from);
+            let last = change(record.as_ref(), before);
+            span = Span { from, before };
+            Verb::between(&first, &last, span, record.as_ref(), expires)?
+        };
         Ok(match verb {
             None => Ask::nothing(),
             Some(verb) => Ask {
@@ -101,7 +101,7 @@ impl Ask {
                 record,
                 span,
                 verb,
-                is_as_of_first,
+                is_as_of_first: belief.is_told,
             },
         })
     }

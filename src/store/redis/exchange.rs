@@ -83,33 +83,34 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         let mut answers = Vec::with_capacity(keys.len());
         for &(n, key) in keys {
             let mut change = |record: Option<&Record>, now| change(n, record, now);
-            let mut known = None;
-            let mut ask = Ask::nothing();
-            if let Some(belief) = told.remove(&n).or_else(|| self.memory.recall(key)) {
-                match self.record(key, &belief.text) {
+            let belief = told.remove(&n).or_else(|| self.memory.recall(key));
+            let ask = match belief {
+                None => Ask::nothing(),
+                Some(belief) => match self.record(key, &belief.text) {
                     // Somebody may have set it right since.
-                    Err(_) if !belief.is_told => {}
+                    Err(_) if !belief.is_told => Ask::nothing(),
                     record => {
                         let record = record?;
                         if belief.is_told {
-                            known = kept(change(record.as_ref(), belief.now));
+                            if let Some(answer) = kept(change(record.as_ref(), belief.now)) {
+                                answers.push(Some(answer));
+                                continue;
+                            }
                         }
-                        ask = Ask::of(&belief, record, &mut change, |record| self.expires(record))?;
+                        Ask::of(&belief, record, &mut change, |record| self.expires(record))?
                     }
-                }
-            }
-            if known.is_none() {
-                asks.push(((n, key), ask));
-            }
-            answers.push(known);
+                },
+            };
+            asks.push(((n, key), ask));
+            answers.push(None);
         }
         if asks.is_empty() {
             return Ok(answers);
         }
-        let (now, all_told) = self.ask(&asks).await?;
+        let (now, outcomes) = self.ask(&asks).await?;
         let unknown = answers.iter_mut().filter(|answer| answer.is_none());
-        for ((answer, ((n, _), ask)), is_told) in unknown.zip(asks).zip(all_told) {
-            match is_told {
+        for ((answer, ((n, _), ask)), outcome) in unknown.zip(asks).zip(outcomes) {
+            match outcome {
                 Told::Made(token) => {
                     let change = change(n, ask.record.as_ref(), ask.decided(now));
                     let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token));
