@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use relent::clock::{Clock, ManualClock};
 use relent::{Backoff, GiveUp, GiveUpReason, Jitter, Rounding, StopReason};
 
-use crate::colours::{Case, DAY, drive};
+use crate::colours::{Case, DAY, drive, no_wait};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DOUBLING: Backoff =
@@ -126,11 +126,15 @@ fn r1_nothing_runs_before_the_call_or_the_first_poll() {
     let outcome = DOUBLING
         .retry_async(|| std::future::ready(attempt()))
         .outcome();
-    let future_mut = DOUBLING.retry_async_mut(async || attempt()).run();
+    let future_mut = DOUBLING
+        .retry_async_mut(async || attempt())
+        .sleep(no_wait)
+        .run();
     assert_eq!(calls.get(), 0);
     drop((blocking, future, outcome, future_mut));
     assert_eq!(calls.get(), 0);
-    drive(DOUBLING.retry_async(|| std::future::ready(attempt()))).unwrap();
+    let future = DOUBLING.retry_async(|| std::future::ready(attempt()));
+    drive(future.sleep(no_wait)).unwrap();
     assert_eq!(calls.get(), 1);
 }
 
@@ -248,16 +252,10 @@ fn success_reads_no_clock() {
         Ok(1)
     );
     let ready = || std::future::ready(Ok::<_, ()>(1));
-    assert_eq!(drive(DOUBLING.retry_async(ready).clock(Unread)), Ok(1));
-    assert_eq!(
-        drive(
-            DOUBLING
-                .retry_async_mut(async || ready().await)
-                .clock(Unread)
-                .run()
-        ),
-        Ok(1)
-    );
+    let future = DOUBLING.retry_async(ready).clock(Unread).sleep(no_wait);
+    assert_eq!(drive(future), Ok(1));
+    let future = DOUBLING.retry_async_mut(async || ready().await);
+    assert_eq!(drive(future.clock(Unread).sleep(no_wait).run()), Ok(1));
 }
 
 #[test]
@@ -299,13 +297,12 @@ fn success_allocates_nothing_and_failure_neither() {
                 .unwrap();
             attempts.set(0);
             let ready = || std::future::ready(fails(times));
-            let timer = |_| std::future::ready(());
-            drive(DOUBLING.retry_async(ready).sleep(timer)).unwrap();
+            drive(DOUBLING.retry_async(ready).sleep(no_wait)).unwrap();
             attempts.set(0);
             drive(
                 DOUBLING
                     .retry_async_mut(async || fails(times))
-                    .sleep(timer)
+                    .sleep(no_wait)
                     .run(),
             )
             .unwrap();
