@@ -208,8 +208,8 @@ fn h_hint_lifts_the_delay_up_to_max() {
 
 #[test]
 fn j6_loops_are_independent_unless_seeded() {
-    fn first_delays(seed: Option<u64>) -> Vec<Duration> {
-        let policy = Backoff::exponential(SECOND, 60 * SECOND).give_up_after_failures(4);
+    fn first_delays(jitter: Jitter, seed: Option<u64>) -> Vec<Duration> {
+        let policy = DOUBLING.jitter(jitter).give_up_after_failures(4);
         let mut delays = Vec::new();
         let retry = policy
             .retry(|| Err::<(), _>(()))
@@ -220,11 +220,19 @@ fn j6_loops_are_independent_unless_seeded() {
         };
         delays
     }
-    let distinct: HashSet<_> = (0..1000).flat_map(|_| first_delays(None)).collect();
+    let distinct = |jitter| {
+        let delays: HashSet<_> = (0..1000).flat_map(|_| first_delays(jitter, None)).collect();
+        delays.len()
+    };
     // Of 3000 draws from 1, 2 and 4 thousand million nanoseconds, two may meet, hardly three.
-    assert!(distinct.len() > 2990, "{}", distinct.len());
-    assert_eq!(first_delays(Some(1)), first_delays(Some(1)));
-    assert_ne!(first_delays(Some(1)), first_delays(Some(2)));
+    let spread = distinct(Jitter::Full);
+    assert!(spread > 2990, "{spread}");
+    let seeded = |jitter, seed| first_delays(jitter, Some(seed));
+    assert_eq!(seeded(Jitter::Full, 1), seeded(Jitter::Full, 1));
+    assert_ne!(seeded(Jitter::Full, 1), seeded(Jitter::Full, 2));
+    // The same measures see a spread that is not there.
+    assert_eq!(distinct(Jitter::None), 3, "no jitter passes");
+    assert_eq!(seeded(Jitter::None, 1), seeded(Jitter::None, 2));
 }
 
 #[test]
