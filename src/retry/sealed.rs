@@ -1,5 +1,15 @@
 //! What keeps the traits of this part to the types that have them here: they are public to be named
 //! in bounds, and may gain methods. Each has a supertrait here that nobody else can implement.
+//!
+//! ```compile_fail,E0277
+//! struct Mine;
+//!
+//! impl relent::retry::Seed for Mine {
+//!     fn seed(&self) -> u64 {
+//!         4
+//!     }
+//! }
+//! ```
 
 use std::future::Future;
 use std::ops::Deref;

@@ -46,36 +46,41 @@ where
         tracker: &'a BackoffTracker<K, C, S>,
         key: &'a Q,
     ) -> Result<Self, Readiness> {
-        match Attempt::look(tracker, key) {
-            (attempt, Readiness::Ready) => Ok(attempt),
-            (_, not_now) => Err(not_now),
-        }
-    }
-
-    pub(super) fn begin_now(tracker: &'a BackoffTracker<K, C, S>, key: &'a Q) -> Self {
-        Attempt::look(tracker, key).0
-    }
-
-    /// The attempt, and whether its key may be tried.
-    #[inline]
-    fn look(tracker: &'a BackoffTracker<K, C, S>, key: &'a Q) -> (Self, Readiness) {
         let place = tracker.place(key);
         let mut began = None;
-        let mut readiness = Readiness::Ready;
         if tracker.presence.may_hold(place) {
             if let Some((kept, now)) = tracker.look(place, key) {
-                began = Some(kept.progress());
-                readiness = kept.readiness(now);
+                match kept.readiness(now) {
+                    Readiness::Ready => began = Some(kept.progress()),
+                    not_now => return Err(not_now),
+                }
             }
         }
-        let attempt = Attempt {
+        Ok(Attempt {
             tracker,
             key,
             place,
             began,
-            was_ready: readiness.is_ready(),
+            was_ready: true,
+        })
+    }
+
+    pub(super) fn begin_now(tracker: &'a BackoffTracker<K, C, S>, key: &'a Q) -> Self {
+        let place = tracker.place(key);
+        let mut attempt = Attempt {
+            tracker,
+            key,
+            place,
+            began: None,
+            was_ready: true,
         };
-        (attempt, readiness)
+        if tracker.presence.may_hold(place) {
+            if let Some((kept, now)) = tracker.look(place, key) {
+                attempt.began = Some(kept.progress());
+                attempt.was_ready = kept.readiness(now).is_ready();
+            }
+        }
+        attempt
     }
 
     /// Ends the failures of the key, also those counted since the attempt began.
