@@ -9,6 +9,18 @@
 //! | `AsyncFnMut() -> Result<T, E>`, which borrows mutably | [`policy.retry_async_mut(op)`](crate::Backoff::retry_async_mut)`.run().await` |
 //!
 //! Between the two come the options, the same for all three: see [`Retry`].
+//!
+//! # Events
+//!
+//! Under the feature `tracing` a loop tells of itself, in fields `failures`, `delay_ms`, `elapsed_ms`
+//! and `reason`. A success at the first attempt tells nothing.
+//!
+//! | level | message | when |
+//! |---|---|---|
+//! | debug | `attempt failed, will be retried` | before each wait |
+//! | debug | `attempt failed` | at the last attempt; also all there is for an error that `.when(..)` refuses |
+//! | info | `recovered` | at a success after failures |
+//! | warn | `gave up` | when the policy gives up, the budget is spent, or the wait was cancelled |
 
 mod attempts;
 mod blocking;
@@ -20,6 +32,7 @@ mod future_mut;
 mod hooks;
 mod operation;
 mod outcome;
+mod sealed;
 mod sleeper;
 
 pub use blocking::{Blocking, Pause, ThreadSleeper};

@@ -13,6 +13,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["policy", "state", "clock", "random"]),
 ];
 
+/// What stands above the parts: the table of contents, and the long reading.
+const ABOVE: &[&str] = &["lib", "docs"];
+
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -42,18 +45,32 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.starts_with("//"))
 }
 
-/// `policy` for `src/policy.rs` and everything in `src/policy/`.
-fn part(path: &Path) -> String {
+/// `state`, `tracker` and `shard` for `src/state/tracker/shard.rs`.
+fn modules(path: &Path) -> Vec<String> {
     let below = path
         .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
         .unwrap();
-    let first = below
+    below
+        .with_extension("")
         .components()
-        .next()
-        .unwrap()
-        .as_os_str()
-        .to_string_lossy();
-    first.trim_end_matches(".rs").to_owned()
+        .map(|module| module.as_os_str().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// `policy` for `src/policy.rs` and everything in `src/policy/`.
+fn part(path: &Path) -> String {
+    modules(path).swap_remove(0)
+}
+
+#[test]
+fn every_part_is_drawn() {
+    let mut parts: Vec<_> = sources().iter().map(|(path, _)| part(path)).collect();
+    parts.sort();
+    parts.dedup();
+    let drawn = MAY_USE.iter().map(|(name, _)| *name);
+    let mut drawn: Vec<_> = drawn.chain(ABOVE.iter().copied()).collect();
+    drawn.sort_unstable();
+    assert_eq!(parts, drawn);
 }
 
 #[test]
@@ -61,6 +78,7 @@ fn imports_point_one_way() {
     for (path, text) in sources() {
         let part = part(&path);
         let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == part) else {
+            assert!(ABOVE.contains(&part.as_str()), "{part} is not drawn");
             continue;
         };
         for line in code(&text) {
@@ -77,6 +95,25 @@ fn imports_point_one_way() {
             }
         }
     }
+}
+
+/// Whether a line leaves a part by going up from a module so deep in it. Inline modules are not
+/// counted: who needs to go up so far from one names `crate::`.
+fn escapes(line: &str, depth: usize) -> bool {
+    line.contains(&"super::".repeat(depth))
+}
+
+#[test]
+fn what_is_of_another_part_is_named_from_the_root() {
+    for (path, text) in sources() {
+        for line in code(&text) {
+            let depth = modules(&path).len();
+            assert!(!escapes(line, depth), "{}: {line}", path.display());
+        }
+    }
+    assert!(escapes("use super::super::store::Lease;", 2));
+    assert!(escapes("use super::store::Lease;", 1));
+    assert!(!escapes("use super::super::Place;", 3));
 }
 
 /// Fails if one of `needles` stands in the code of any part, or file, but those `allowed`.

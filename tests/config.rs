@@ -100,6 +100,22 @@ fn every_jitter_has_a_name() {
     }
 }
 
+#[test]
+fn every_rounding_has_a_name_and_underscores_do() {
+    for (name, rounding) in [
+        ("none", Rounding::None),
+        ("whole-seconds", Rounding::WholeSeconds),
+        ("whole_seconds", Rounding::WholeSeconds),
+    ] {
+        let written = format!("rounding = {name:?}");
+        let policy: Backoff = toml::from_str(&written).unwrap();
+        assert_eq!(policy, Backoff::DEFAULT.rounding(rounding));
+        // One of them is what is written.
+        let again = toml::to_string(&policy).unwrap();
+        assert!(again.contains(&format!("rounding = {:?}", name.replace('_', "-"))));
+    }
+}
+
 /// A mistake in a file, and what its message must say: the field, the value, the remedy.
 #[track_caller]
 fn refused(toml: &str, says: &[&str]) {

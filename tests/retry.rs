@@ -1,7 +1,5 @@
 //! The loops, blocking and async, and the budget they share.
 
-#![cfg(feature = "tokio")]
-
 #[path = "retry/budget.rs"]
 mod budget;
 #[path = "retry/cancel.rs"]
@@ -15,7 +13,13 @@ mod events;
 mod forms;
 #[path = "retry/future.rs"]
 mod future;
+#[cfg(feature = "tokio")]
+#[path = "retry/limits.rs"]
+mod limits;
 #[path = "retry/peers.rs"]
 mod peers;
 #[path = "retry/rules.rs"]
 mod rules;
+#[cfg(feature = "tokio")]
+#[path = "retry/spawned.rs"]
+mod spawned;

@@ -32,6 +32,33 @@ use super::{GiveUp, InvalidBackoff, Jitter, Preview, Rounding, from_nanos, nanos
 /// assert_eq!(POLICY.interval_after(None), Duration::from_millis(100));
 /// assert_eq!(POLICY.interval_after(Some(Duration::from_secs(20))), Duration::from_secs(30));
 /// ```
+///
+/// # As configuration
+///
+/// By serde, in any format. Every field may be missing, and is then that of
+/// [`DEFAULT`](Self::DEFAULT); one that is not known is refused, and so is what `validate` refuses.
+/// Durations have units. `"whole-seconds"` may be written `"whole_seconds"`.
+///
+/// ```
+/// # #[cfg(feature = "serde")]
+/// # {
+/// use relent::{Backoff, Jitter};
+///
+/// let policy: Backoff = toml::from_str(r#"
+///     initial = "500ms"
+///     max = "1h 30m"
+///     exponent = 2.0
+///     jitter = { proportional = 0.2 }  # or "none", "full", "equal", "decorrelated"
+///     rounding = "none"                # or "whole-seconds"
+///
+///     [give_up]
+///     after_failures = 10
+///     after_elapsed = "1d"
+/// "#)?;
+/// assert_eq!(policy.jitter, Jitter::Proportional(0.2));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     /// The interval after the first failure of a streak.

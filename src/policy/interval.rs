@@ -19,6 +19,8 @@ pub enum Rounding {
     /// Rounding *due times* to whole seconds puts every client in step, whatever the jitter;
     /// rounding delays is harmless as long as the failures themselves are spread. Prefer
     /// [`Rounding::None`] where you can.
+    // Fields are written with underscores, and people write their values alike.
+    #[cfg_attr(feature = "serde", serde(alias = "whole_seconds"))]
     WholeSeconds,
 }
 

@@ -11,18 +11,18 @@ use crate::state::Exact;
 
 /// Where a loop is: its policy, its streak and its hooks.
 ///
-/// Small, since every future holds one, and cheap to begin: until something fails there is no
-/// streak, and nothing to write but that.
-#[derive(Clone, Copy, Debug)]
+/// Small, since every future holds one, and cheap to begin: until something fails there is
+/// nothing to write but that.
+#[derive(Debug)]
 pub(super) struct Attempts<K> {
     plan: Plan,
-    streak: Option<Streak>,
+    failing: Option<Failing>,
     pub(super) hooks: K,
 }
 
 /// What has failed so far. All times in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-struct Streak {
+struct Failing {
     failures: NonZeroU32,
     interval: u64,
     began: u64,
@@ -55,7 +55,7 @@ impl<K> Attempts<K> {
     pub(super) const fn new(policy: &Backoff, hooks: K) -> Attempts<K> {
         Attempts {
             plan: Plan::of(policy),
-            streak: None,
+            failing: None,
             hooks,
         }
     }
@@ -64,16 +64,16 @@ impl<K> Attempts<K> {
     pub(super) fn with<L>(self, change: impl FnOnce(K) -> L) -> Attempts<L> {
         Attempts {
             plan: self.plan,
-            streak: self.streak,
+            failing: self.failing,
             hooks: change(self.hooks),
         }
     }
 
     /// How many attempts have failed.
     pub(super) const fn failures(&self) -> u32 {
-        match &self.streak {
+        match &self.failing {
             None => 0,
-            Some(streak) => streak.failures.get(),
+            Some(failing) => failing.failures.get(),
         }
     }
 
@@ -106,7 +106,7 @@ impl<K> Attempts<K> {
         if let Some(budget) = self.hooks.budget() {
             budget.deposit();
         }
-        match &self.streak {
+        match &self.failing {
             None => Outcome {
                 result: Ok(value),
                 attempts: 1,
@@ -114,13 +114,13 @@ impl<K> Attempts<K> {
                 elapsed: Duration::ZERO,
                 stop: StopReason::Succeeded,
             },
-            Some(streak) => {
-                let elapsed = streak.elapsed(self.hooks.now());
-                event::recovered(streak.failures.get(), elapsed);
+            Some(failing) => {
+                let elapsed = failing.elapsed(self.hooks.now());
+                event::recovered(failing.failures.get(), elapsed);
                 Outcome {
                     result: Ok(value),
-                    attempts: streak.failures.saturating_add(1).get(),
-                    waited: from_nanos(streak.waited),
+                    attempts: failing.failures.saturating_add(1).get(),
+                    waited: from_nanos(failing.waited),
                     elapsed,
                     stop: StopReason::Succeeded,
                 }
@@ -135,10 +135,10 @@ impl<K> Attempts<K> {
     {
         let now = self.hooks.now();
         let mut elapsed = Duration::ZERO;
-        if let Some(streak) = &mut self.streak {
-            elapsed = streak.elapsed(now);
+        if let Some(failing) = &mut self.failing {
+            elapsed = failing.elapsed(now);
             if let Rest::Sleep(delay) = rest {
-                streak.waited = streak.waited.saturating_sub(nanos(delay));
+                failing.waited = failing.waited.saturating_sub(nanos(delay));
             }
         }
         let reason = StopReason::Cancelled;
@@ -151,7 +151,7 @@ impl<K> Attempts<K> {
         Outcome {
             result: Err(error),
             attempts: failures,
-            waited: from_nanos(self.streak.map_or(0, |streak| streak.waited)),
+            waited: from_nanos(self.failing.map_or(0, |failing| failing.waited)),
             elapsed: stop.elapsed,
             stop: stop.reason,
         }
@@ -164,20 +164,18 @@ impl<K> Attempts<K> {
         K: Consult<E>,
     {
         let now = self.hooks.now();
-        let streak = self.streak.insert(match self.streak {
-            None => Streak::begin(now, self.hooks.seed()),
-            Some(streak) => streak.one_more(),
+        let failing = self.failing.insert(match self.failing {
+            None => Failing::begin(now, self.hooks.seed()),
+            Some(failing) => failing.one_more(),
         });
-        let failures = streak.failures.get();
-        let elapsed = streak.elapsed(now);
+        let failures = failing.failures.get();
+        let elapsed = failing.elapsed(now);
 
         let mut retry_after = None;
         let decision = if self.hooks.retryable(error) {
             retry_after = self.hooks.hint(error);
-            match (
-                streak.next(&self.plan, elapsed, retry_after),
-                self.hooks.budget(),
-            ) {
+            let decision = failing.next(&self.plan, elapsed, retry_after);
+            match (decision, self.hooks.budget()) {
                 (Ok(_), Some(budget)) if !budget.withdraw() => Err(StopReason::Budget),
                 (decision, _) => decision,
             }
@@ -187,7 +185,7 @@ impl<K> Attempts<K> {
         event::failed(failures, elapsed, decision);
 
         let delay = decision.map_err(|reason| Stop { reason, elapsed })?;
-        streak.waited = streak.waited.saturating_add(nanos(delay));
+        failing.waited = failing.waited.saturating_add(nanos(delay));
         self.hooks.tell(&Failed {
             error,
             failures,
@@ -205,10 +203,10 @@ impl<K> Attempts<K> {
     }
 }
 
-impl Streak {
+impl Failing {
     /// The first failure.
-    fn begin(now: Duration, seed: u64) -> Streak {
-        Streak {
+    fn begin(now: Duration, seed: u64) -> Failing {
+        Failing {
             failures: NonZeroU32::MIN,
             interval: 0,
             began: nanos(now),
@@ -218,7 +216,7 @@ impl Streak {
     }
 
     /// Another failure.
-    fn one_more(mut self) -> Streak {
+    fn one_more(mut self) -> Failing {
         self.failures = self.failures.saturating_add(1);
         self
     }
@@ -259,16 +257,17 @@ mod event {
 
     pub(super) fn failed(failures: u32, elapsed: Duration, decision: Result<Duration, StopReason>) {
         let elapsed_ms = millis(elapsed);
-        if let Ok(delay) = decision {
-            let delay_ms = millis(delay);
-            tracing::debug!(
-                failures,
-                delay_ms,
-                elapsed_ms,
-                "attempt failed, will be retried"
-            );
-        } else {
-            tracing::debug!(failures, elapsed_ms, "attempt failed");
+        match decision {
+            Ok(delay) => {
+                let delay_ms = millis(delay);
+                tracing::debug!(
+                    failures,
+                    delay_ms,
+                    elapsed_ms,
+                    "attempt failed, will be retried"
+                );
+            }
+            Err(reason) => tracing::debug!(failures, elapsed_ms, %reason, "attempt failed"),
         }
     }
 
@@ -278,6 +277,10 @@ mod event {
     }
 
     pub(super) fn gave_up(failures: u32, elapsed: Duration, reason: StopReason) {
+        // Nothing was given up that could have been gone on with: an error like any other.
+        if reason == StopReason::NotRetryable {
+            return;
+        }
         let elapsed_ms = millis(elapsed);
         tracing::warn!(failures, elapsed_ms, %reason, "gave up");
     }

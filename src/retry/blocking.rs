@@ -6,11 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::attempts::{Attempts, Rest};
-use super::{CancelToken, Consult, Hooks, Outcome, Retry};
+use super::{CancelToken, Consult, Hooks, Outcome, Retry, sealed};
 use crate::policy::Backoff;
 
 /// Runs on the calling thread: [`Backoff::retry`].
-#[derive(Clone)]
 pub struct Blocking<F, P = ThreadSleeper> {
     operation: F,
     pause: P,
@@ -112,6 +111,8 @@ where
 impl<F, E, K> Retry<Blocking<F>, E, K> {
     /// Waits by `sleep` instead of [`std::thread::sleep`]. It is called only for delays above zero.
     ///
+    /// Excludes [`cancel_on`](Self::cancel_on), which is another way to wait: a loop has one.
+    ///
     /// In a test, let it move a [`ManualClock`](crate::clock::ManualClock):
     ///
     /// ```
@@ -142,6 +143,8 @@ impl<F, E, K> Retry<Blocking<F>, E, K> {
     /// [`StopReason::Cancelled`](super::StopReason::Cancelled).
     ///
     /// An attempt that runs is not interrupted, and the first always runs; what it gives counts.
+    ///
+    /// Excludes [`sleep`](Self::sleep): a wait that a token can end is the token's own.
     #[inline]
     pub fn cancel_on(self, token: &CancelToken) -> Retry<Blocking<F, CancelToken>, E, K> {
         self.pause_by(token.clone())
@@ -156,7 +159,8 @@ impl<F, E, K> Retry<Blocking<F>, E, K> {
 }
 
 /// How a blocking loop waits: [`ThreadSleeper`], a [`CancelToken`], or any `FnMut(Duration)`.
-pub trait Pause {
+/// Sealed: there is no other way.
+pub trait Pause: sealed::Pause {
     /// Waits for `delay`, or until cancelled.
     fn pause(&mut self, delay: Duration);
 

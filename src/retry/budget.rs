@@ -21,7 +21,7 @@ use crate::policy::product;
 /// use relent::{Backoff, RetryBudget};
 /// use std::time::Duration;
 ///
-/// /// At most one retry for ten successes, after ten at first.
+/// /// At most one retry per ten successes, after ten at first.
 /// static BUDGET: RetryBudget = RetryBudget::new(10, 0.1);
 /// const POLICY: Backoff = Backoff::fixed(Duration::ZERO);
 ///

@@ -13,7 +13,6 @@ use super::{Consult, OperationMut, Outcome, Retry, Sleeper, Timed};
 use crate::policy::Backoff;
 
 /// Runs as an `async fn`: [`Backoff::retry_async_mut`].
-#[derive(Clone)]
 pub struct AsyncMut<O, S = default::Timer> {
     operation: O,
     timer: S,

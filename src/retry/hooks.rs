@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::RetryBudget;
+use super::{RetryBudget, sealed};
 use crate::clock::{Clock, MonotonicClock};
 use crate::random;
 
@@ -28,8 +28,8 @@ pub struct Failed<'a, E> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Unset;
 
-/// A closure `FnMut(&A) -> R`, or [`Unset`].
-pub trait Hook<A, R> {
+/// A closure `FnMut(&A) -> R`, or [`Unset`]. Sealed: no other type is one.
+pub trait Hook<A, R>: sealed::Hook<A, R> {
     /// Calls it.
     fn call(&mut self, argument: &A) -> R;
 }
@@ -64,7 +64,8 @@ impl<A> Hook<A, ()> for Unset {
 }
 
 /// Whatever lends a [`RetryBudget`] (`&RetryBudget`, `Arc<RetryBudget>`), or [`Unset`].
-pub trait Limit {
+/// Sealed: no other type is one.
+pub trait Limit: sealed::Limit {
     /// The budget, if there is one.
     fn budget(&self) -> Option<&RetryBudget>;
 }
@@ -83,8 +84,8 @@ impl Limit for Unset {
     }
 }
 
-/// A seed, or [`Unset`]: a fresh one for each loop that fails.
-pub trait Seed {
+/// A seed, or [`Unset`]: a fresh one for each loop that fails. Sealed: no other type is one.
+pub trait Seed: sealed::Seed {
     /// The seed.
     fn seed(&self) -> u64;
 }
@@ -104,7 +105,7 @@ impl Seed for Unset {
 }
 
 /// The options that every loop has, as [`Retry`](super::Retry) sets them.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Hooks<W = Unset, H = Unset, N = Unset, B = Unset, C = MonotonicClock, S = Unset> {
     pub(super) when: W,
     pub(super) retry_after: H,
@@ -116,8 +117,8 @@ pub struct Hooks<W = Unset, H = Unset, N = Unset, B = Unset, C = MonotonicClock,
 
 /// Six bounds by one name: what a loop asks and tells about errors of type `E`.
 ///
-/// Only [`Hooks`] implements it.
-pub trait Consult<E>: sealed::Sealed {
+/// Sealed: only [`Hooks`] implements it.
+pub trait Consult<E>: sealed::Consult {
     #[doc(hidden)]
     fn retryable(&mut self, error: &E) -> bool;
     #[doc(hidden)]
@@ -170,11 +171,6 @@ where
     fn seed(&self) -> u64 {
         self.seed.seed()
     }
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl<W, H, N, B, C, S> Sealed for super::Hooks<W, H, N, B, C, S> {}
 }
 
 /// Closures have nothing to show.

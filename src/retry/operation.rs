@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::Sleeper;
+use super::{Sleeper, sealed};
 
 /// What is attempted: a `FnMut() -> impl Future<Output = Result<T, E>>`, or one that is [`Timed`].
 ///
-/// An attempt may use the loop's timer `S`.
-pub trait Operation<S> {
+/// An attempt may use the loop's timer `S`. Sealed: nothing else is attempted.
+pub trait Operation<S>: sealed::Operation {
     /// What an attempt gives when it succeeds.
     type Ok;
     /// What it gives when it fails.
@@ -55,8 +55,8 @@ where
     }
 }
 
-/// The same for an `AsyncFnMut() -> Result<T, E>`, whose attempts borrow from it.
-pub trait OperationMut<S> {
+/// The same for an `AsyncFnMut() -> Result<T, E>`, whose attempts borrow from it. Sealed, too.
+pub trait OperationMut<S>: sealed::OperationMut {
     /// What an attempt gives when it succeeds.
     type Ok;
     /// What it gives when it fails.
@@ -80,7 +80,6 @@ where
 }
 
 /// An operation, each attempt of which may take only so long. From `.timeout(..)`.
-#[derive(Clone, Copy)]
 pub struct Timed<O, X> {
     pub(super) operation: O,
     pub(super) limit: Duration,

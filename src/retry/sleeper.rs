@@ -62,6 +62,37 @@ impl Sleeper for TokioSleeper {
 
 /// No timer: what loops have without the feature `tokio`, until they are given one by `.sleep(..)`.
 ///
+/// An async loop that has no other does not compile:
+///
+#[cfg_attr(not(feature = "tokio"), doc = "```compile_fail,E0277")]
+#[cfg_attr(feature = "tokio", doc = "```")]
+/// # async fn fetch() -> Result<(), std::io::Error> { Ok(()) }
+/// # async fn example() -> Result<(), std::io::Error> {
+/// relent::Backoff::DEFAULT.retry_async(fetch).await
+/// # }
+/// ```
+///
+/// Nor does one that borrows mutably:
+///
+#[cfg_attr(not(feature = "tokio"), doc = "```compile_fail,E0277")]
+#[cfg_attr(feature = "tokio", doc = "```")]
+/// # async fn fetch() -> Result<(), std::io::Error> { Ok(()) }
+/// # async fn example() -> Result<(), std::io::Error> {
+/// relent::Backoff::DEFAULT.retry_async_mut(async || fetch().await).run().await
+/// # }
+/// ```
+///
+/// Given a timer, they do:
+///
+/// ```
+/// # async fn fetch() -> Result<(), std::io::Error> { Ok(()) }
+/// # async fn example() -> Result<(), std::io::Error> {
+/// # let timer = |_| std::future::ready(());
+/// relent::Backoff::DEFAULT.retry_async(fetch).sleep(timer).await?;
+/// relent::Backoff::DEFAULT.retry_async_mut(async || fetch().await).sleep(timer).run().await
+/// # }
+/// ```
+///
 /// No `T` makes a timer of it. With two ways to be a [`Sleeper`], neither of which holds, the
 /// compiler names that trait, and its remedy, instead of `FnMut`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -6,7 +6,9 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use relent::clock::{Clock, ManualClock, TokioClock};
+#[cfg(feature = "tokio")]
+use relent::clock::TokioClock;
+use relent::clock::{Clock, ManualClock};
 use relent::{Backoff, Failed, Outcome, RetryBudget, StopReason};
 
 /// An operation that fails `fails` times, and its loop.
@@ -85,11 +87,8 @@ impl Case {
             trace,
             "async mut differs from blocking: {case:?}"
         );
-        // Tokio's timer knows whole milliseconds, and some decades.
-        let whole_ms = |time: &Duration| time.subsec_nanos() % 1_000_000 == 0;
-        if trace.began.iter().all(whole_ms) && *trace.began.last().unwrap() < 300 * DAY {
-            assert_eq!(case.tokio(), trace, "tokio differs from blocking: {case:?}");
-        }
+        #[cfg(feature = "tokio")]
+        case.assert_tokio_agrees(&trace);
         trace
     }
 
@@ -157,7 +156,22 @@ impl Case {
         world.trace(outcome)
     }
 
+    /// Tokio's timer knows whole milliseconds, and some decades.
+    #[cfg(feature = "tokio")]
+    #[track_caller]
+    fn assert_tokio_agrees(self, trace: &Trace) {
+        let whole_ms = |time: &Duration| time.subsec_nanos() % 1_000_000 == 0;
+        if trace.began.iter().all(whole_ms) && *trace.began.last().unwrap() < 300 * DAY {
+            assert_eq!(
+                self.tokio(),
+                *trace,
+                "tokio differs from blocking: {self:?}"
+            );
+        }
+    }
+
     /// With nothing set that has a default: tokio's timer and tokio's clock.
+    #[cfg(feature = "tokio")]
     fn tokio(self) -> Trace {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().unwrap();
@@ -285,6 +299,11 @@ pub(crate) fn drive<F: Future>(future: F) -> F::Output {
 
 pub(crate) fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// A timer for loops that need one and never wait, or need not.
+pub(crate) fn no_wait(_: Duration) -> std::future::Ready<()> {
+    ready(())
 }
 
 /// Truly pending, once: what is always ready proves nothing.

@@ -106,19 +106,45 @@ fn a_recovery_is_told() {
 
 #[test]
 fn giving_up_is_told() {
-    let last = "DEBUG attempt failed: failures=3 elapsed_ms=500";
+    let last = "DEBUG attempt failed: failures=3 elapsed_ms=500 reason=too many failures";
     let gave_up = "WARN gave up: failures=3 elapsed_ms=500 reason=too many failures";
     assert_eq!(events(9, |_| {}), [FIRST, SECOND, last, gave_up]);
 }
 
 #[test]
 fn a_refusal_is_told() {
-    let last = "DEBUG attempt failed: failures=1 elapsed_ms=0";
+    let last = "DEBUG attempt failed: failures=1 elapsed_ms=0 reason=retry budget spent";
     let gave_up = "WARN gave up: failures=1 elapsed_ms=0 reason=retry budget spent";
     assert_eq!(
         events(9, |budget| while budget.withdraw() {}),
         [last, gave_up]
     );
+}
+
+/// Nobody gave up: nothing was to be retried.
+#[test]
+fn an_error_that_is_not_retryable_is_a_failed_attempt_and_no_warning() {
+    let refused = |failures: u32| {
+        let lines = Lines::default();
+        let mut attempts = 0;
+        with_default(lines.clone(), || {
+            let _ = POLICY
+                .retry(|| {
+                    attempts += 1;
+                    Err::<(), _>(attempts)
+                })
+                .when(|&attempt| attempt < failures)
+                .clock(ManualClock::new())
+                .sleep(|_| {})
+                .call();
+        });
+        let events = lines.0.lock().unwrap();
+        events.clone()
+    };
+    let last = "DEBUG attempt failed: failures=1 elapsed_ms=0 reason=not retryable";
+    assert_eq!(refused(1), [last]);
+    let last = "DEBUG attempt failed: failures=2 elapsed_ms=0 reason=not retryable";
+    assert_eq!(refused(2), [FIRST, last]);
 }
 
 #[test]

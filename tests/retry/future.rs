@@ -1,31 +1,31 @@
-//! The future itself: dropping, panicking, timing out, yielding, fitting.
+//! The future itself: dropping, panicking, yielding, fitting.
 
 use std::cell::Cell;
-use std::future::{Future, pending, ready};
+use std::future::{Future, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use relent::{Backoff, GiveUpReason, StopReason};
-use tokio::time::{Instant, advance, sleep};
+use relent::{Backoff, StopReason};
+use tokio::time::{Instant, sleep};
 
-use crate::colours::{pend_once, poll_once};
+use crate::colours::{no_wait, pend_once, poll_once};
 
-const SECOND: Duration = Duration::from_secs(1);
-const EVERY_SECOND: Backoff = Backoff::fixed(SECOND);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const EVERY_SECOND: Backoff = Backoff::fixed(SECOND);
 const AT_ONCE: Backoff = Backoff::fixed(Duration::ZERO);
 
 /// How many of the futures made are still alive.
 #[derive(Default)]
-struct Census {
-    living: Cell<u32>,
+pub(crate) struct Census {
+    pub(crate) living: Cell<u32>,
     born: Cell<u32>,
 }
 
 impl Census {
     /// A future that is pending `polls` times, then ready.
-    fn bear<T: Unpin>(&self, polls: u32, output: T) -> Citizen<'_, T> {
+    pub(crate) fn bear<T: Unpin>(&self, polls: u32, output: T) -> Citizen<'_, T> {
         self.living.set(self.living.get() + 1);
         self.born.set(self.born.get() + 1);
         assert_eq!(self.living.get(), 1, "an attempt or a wait, never both");
@@ -37,7 +37,7 @@ impl Census {
     }
 }
 
-struct Citizen<'a, T> {
+pub(crate) struct Citizen<'a, T> {
     census: &'a Census,
     polls: u32,
     output: Option<T>,
@@ -109,7 +109,11 @@ fn r2_dropping_anywhere_leaks_nothing() {
 #[test]
 fn r2_polled_after_its_end_is_pending() {
     let census = Census::default();
-    let mut future = pin!(EVERY_SECOND.retry_async(|| census.bear(0, Ok::<_, ()>(1))));
+    let mut future = pin!(
+        EVERY_SECOND
+            .retry_async(|| census.bear(0, Ok::<_, ()>(1)))
+            .sleep(no_wait)
+    );
     assert_eq!(poll_once(future.as_mut()), Poll::Ready(Ok(1)));
     assert_eq!(census.living.get(), 0, "what is over holds nothing");
     for _ in 0..3 {
@@ -143,17 +147,17 @@ fn r2_a_panic_propagates_and_corrupts_nothing() {
     let fail = || census.bear(1, Err::<(), _>(()));
     survives_a_panic(
         &census,
-        EVERY_SECOND.retry_async(|| async {
-            census.bear(1, ()).await;
-            boom::<Result<(), ()>>()
-        }),
+        EVERY_SECOND
+            .retry_async(|| async {
+                census.bear(1, ()).await;
+                boom::<Result<(), ()>>()
+            })
+            .sleep(no_wait),
     );
-    survives_a_panic(&census, EVERY_SECOND.retry_async(fail).when(|()| boom()));
-    survives_a_panic(
-        &census,
-        EVERY_SECOND.retry_async(fail).retry_after(|()| boom()),
-    );
-    survives_a_panic(&census, EVERY_SECOND.retry_async(fail).notify(|_| boom()));
+    let failing = || EVERY_SECOND.retry_async(fail).sleep(no_wait);
+    survives_a_panic(&census, failing().when(|()| boom()));
+    survives_a_panic(&census, failing().retry_after(|()| boom()));
+    survives_a_panic(&census, failing().notify(|_| boom()));
     survives_a_panic(
         &census,
         EVERY_SECOND
@@ -165,6 +169,7 @@ fn r2_a_panic_propagates_and_corrupts_nothing() {
     let mut future = pin!(
         EVERY_SECOND
             .retry_async(|| ready(Err::<(), _>(())))
+            .sleep(no_wait)
             .when(|()| {
                 calls += 1;
                 boom()
@@ -192,116 +197,6 @@ fn r2_a_panic_in_a_blocking_operation_propagates() {
     }));
     assert!(panicked.is_err());
     assert_eq!(attempts, 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_attempt_has_its_own_limit() {
-    let start = Instant::now();
-    let mut began = vec![];
-    let outcome = EVERY_SECOND
-        .give_up_after_failures(3)
-        .retry_async(|| {
-            began.push(start.elapsed().as_secs());
-            pending::<Result<(), &str>>()
-        })
-        .timeout(5 * SECOND, || "late")
-        .outcome()
-        .await;
-    assert_eq!(began, [0, 6, 12]);
-    assert_eq!(
-        (outcome.result, outcome.elapsed),
-        (Err("late"), 12 * SECOND)
-    );
-    assert_eq!(outcome.stop, StopReason::GaveUp(GiveUpReason::Failures));
-    assert_eq!(start.elapsed(), 17 * SECOND);
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_attempt_of_a_mutable_operation_has_its_own_limit() {
-    let start = Instant::now();
-    let mut began = vec![];
-    let result = EVERY_SECOND
-        .give_up_after_failures(3)
-        .retry_async_mut(async || {
-            began.push(start.elapsed().as_secs());
-            pending::<Result<(), &str>>().await
-        })
-        .timeout(5 * SECOND, || "late")
-        .run()
-        .await;
-    assert_eq!((began, result), (vec![0, 6, 12], Err("late")));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_ready_at_the_limit_is_in_time() {
-    let attempt = || async {
-        sleep(5 * SECOND).await;
-        Ok::<_, &str>("just")
-    };
-    let retry = EVERY_SECOND.give_up_after_failures(1).retry_async(attempt);
-    assert_eq!(retry.timeout(5 * SECOND, || "late").await, Ok("just"));
-    let retry = EVERY_SECOND.give_up_after_failures(1).retry_async(attempt);
-    let a_millisecond_less = Duration::from_millis(4_999);
-    assert_eq!(
-        retry.timeout(a_millisecond_less, || "late").await,
-        Err("late")
-    );
-    let at_once = EVERY_SECOND.retry_async(|| ready(Ok::<_, &str>("at once")));
-    assert_eq!(
-        at_once.timeout(Duration::ZERO, || "late").await,
-        Ok("at once")
-    );
-    let unlimited = EVERY_SECOND.retry_async(attempt);
-    assert_eq!(
-        unlimited.timeout(Duration::MAX, || "late").await,
-        Ok("just")
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_busy_attempt_does_not_starve_its_limit() {
-    let task = tokio::spawn(
-        EVERY_SECOND
-            .give_up_after_failures(1)
-            .retry_async(|| async {
-                // Uses up its task's budget at each poll, and wakes itself.
-                loop {
-                    tokio::task::coop::consume_budget().await;
-                }
-                #[expect(unreachable_code)]
-                Ok::<(), &str>(())
-            })
-            .timeout(5 * SECOND, || "late"),
-    );
-    for _ in 0..3 {
-        tokio::task::yield_now().await;
-    }
-    advance(6 * SECOND).await;
-    for _ in 0..3 {
-        tokio::task::yield_now().await;
-    }
-    assert!(task.is_finished());
-    assert_eq!(task.await.unwrap(), Err("late"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_attempt_is_dropped_at_its_limit() {
-    let census = Census::default();
-    let mut retry = Box::pin(
-        EVERY_SECOND
-            .retry_async(|| census.bear(99, Err::<(), _>(())))
-            .timeout(5 * SECOND, || ()),
-    );
-    assert!(poll_once(retry.as_mut()).is_pending());
-    assert_eq!(census.living.get(), 1);
-    advance(5 * SECOND).await;
-    assert!(poll_once(retry.as_mut()).is_pending());
-    assert_eq!(
-        census.living.get(),
-        0,
-        "dropped at its limit, before the wait"
-    );
-    drop(retry);
 }
 
 #[test]
@@ -384,7 +279,7 @@ fn options_may_come_in_any_order() {
             Err::<(), _>(())
         })
         .timeout(SECOND, || ())
-        .sleep(|_| ready(()))
+        .sleep(no_wait)
         .seed(1)
         .timeout(2 * SECOND, || ())
         .when(|()| false);

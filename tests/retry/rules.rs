@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use relent::clock::{Clock, ManualClock};
 use relent::{Backoff, GiveUp, GiveUpReason, Jitter, Rounding, StopReason};
 
-use crate::colours::{Case, DAY, drive};
+use crate::colours::{Case, DAY, drive, no_wait};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DOUBLING: Backoff =
@@ -126,11 +126,15 @@ fn r1_nothing_runs_before_the_call_or_the_first_poll() {
     let outcome = DOUBLING
         .retry_async(|| std::future::ready(attempt()))
         .outcome();
-    let future_mut = DOUBLING.retry_async_mut(async || attempt()).run();
+    let future_mut = DOUBLING
+        .retry_async_mut(async || attempt())
+        .sleep(no_wait)
+        .run();
     assert_eq!(calls.get(), 0);
     drop((blocking, future, outcome, future_mut));
     assert_eq!(calls.get(), 0);
-    drive(DOUBLING.retry_async(|| std::future::ready(attempt()))).unwrap();
+    let future = DOUBLING.retry_async(|| std::future::ready(attempt()));
+    drive(future.sleep(no_wait)).unwrap();
     assert_eq!(calls.get(), 1);
 }
 
@@ -204,8 +208,8 @@ fn h_hint_lifts_the_delay_up_to_max() {
 
 #[test]
 fn j6_loops_are_independent_unless_seeded() {
-    fn first_delays(seed: Option<u64>) -> Vec<Duration> {
-        let policy = Backoff::exponential(SECOND, 60 * SECOND).give_up_after_failures(4);
+    fn first_delays(jitter: Jitter, seed: Option<u64>) -> Vec<Duration> {
+        let policy = DOUBLING.jitter(jitter).give_up_after_failures(4);
         let mut delays = Vec::new();
         let retry = policy
             .retry(|| Err::<(), _>(()))
@@ -216,11 +220,19 @@ fn j6_loops_are_independent_unless_seeded() {
         };
         delays
     }
-    let distinct: HashSet<_> = (0..1000).flat_map(|_| first_delays(None)).collect();
+    let distinct = |jitter| {
+        let delays: HashSet<_> = (0..1000).flat_map(|_| first_delays(jitter, None)).collect();
+        delays.len()
+    };
     // Of 3000 draws from 1, 2 and 4 thousand million nanoseconds, two may meet, hardly three.
-    assert!(distinct.len() > 2990, "{}", distinct.len());
-    assert_eq!(first_delays(Some(1)), first_delays(Some(1)));
-    assert_ne!(first_delays(Some(1)), first_delays(Some(2)));
+    let spread = distinct(Jitter::Full);
+    assert!(spread > 2990, "{spread}");
+    let seeded = |jitter, seed| first_delays(jitter, Some(seed));
+    assert_eq!(seeded(Jitter::Full, 1), seeded(Jitter::Full, 1));
+    assert_ne!(seeded(Jitter::Full, 1), seeded(Jitter::Full, 2));
+    // The same measures see a spread that is not there.
+    assert_eq!(distinct(Jitter::None), 3, "no jitter passes");
+    assert_eq!(seeded(Jitter::None, 1), seeded(Jitter::None, 2));
 }
 
 #[test]
@@ -248,16 +260,10 @@ fn success_reads_no_clock() {
         Ok(1)
     );
     let ready = || std::future::ready(Ok::<_, ()>(1));
-    assert_eq!(drive(DOUBLING.retry_async(ready).clock(Unread)), Ok(1));
-    assert_eq!(
-        drive(
-            DOUBLING
-                .retry_async_mut(async || ready().await)
-                .clock(Unread)
-                .run()
-        ),
-        Ok(1)
-    );
+    let future = DOUBLING.retry_async(ready).clock(Unread).sleep(no_wait);
+    assert_eq!(drive(future), Ok(1));
+    let future = DOUBLING.retry_async_mut(async || ready().await);
+    assert_eq!(drive(future.clock(Unread).sleep(no_wait).run()), Ok(1));
 }
 
 #[test]
@@ -299,13 +305,12 @@ fn success_allocates_nothing_and_failure_neither() {
                 .unwrap();
             attempts.set(0);
             let ready = || std::future::ready(fails(times));
-            let timer = |_| std::future::ready(());
-            drive(DOUBLING.retry_async(ready).sleep(timer)).unwrap();
+            drive(DOUBLING.retry_async(ready).sleep(no_wait)).unwrap();
             attempts.set(0);
             drive(
                 DOUBLING
                     .retry_async_mut(async || fails(times))
-                    .sleep(timer)
+                    .sleep(no_wait)
                     .run(),
             )
             .unwrap();

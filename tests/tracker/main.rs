@@ -6,6 +6,7 @@
 )]
 
 mod clocks;
+mod costs;
 mod memory;
 mod model;
 mod rules;

@@ -358,44 +358,60 @@ fn g3_elapsed_counts_from_the_first_failure_and_is_told() {
     assert_eq!(tracker.check("a"), Readiness::GaveUp(GiveUpReason::Elapsed));
 }
 
-#[test]
-fn j6_keys_trackers_and_streaks_spread_their_delays() {
-    let backoff = DOUBLING.jitter(Jitter::Full);
+/// The delays after a first failure: of many keys, of one key time and again, of one key in many
+/// trackers.
+fn first_delays(jitter: Jitter) -> [Vec<Duration>; 3] {
+    let backoff = DOUBLING.jitter(jitter);
     let delay = |decision: Decision| decision.delay().unwrap();
     let (_, tracker) = tracker(backoff);
-    let keys: HashSet<_> = (0..1000)
-        .map(|n| delay(tracker.record_failure(&n.to_string())))
-        .collect();
-    assert!(keys.len() > 990, "keys: {}", keys.len());
-    // Uniform in (0 s, 1 s]: the mean of 1000 is off by 0.03 s in one of a thousand runs.
-    let mean = keys.iter().sum::<Duration>().as_secs_f64() / keys.len() as f64;
-    assert!((mean - 0.5).abs() < 0.06, "mean {mean}");
-    let streaks: HashSet<_> = (0..1000)
-        .map(|_| {
-            tracker.forget("a");
-            delay(tracker.record_failure("a"))
-        })
-        .collect();
-    assert!(streaks.len() > 990, "streaks: {}", streaks.len());
-    let trackers: HashSet<_> = (0..100)
-        .map(|_| delay(crate::tracker(backoff).1.record_failure("a")))
-        .collect();
-    assert!(trackers.len() > 95, "trackers: {}", trackers.len());
+    let keys = (0..1000).map(|n| delay(tracker.record_failure(&n.to_string())));
+    let keys = keys.collect();
+    let streaks = (0..1000).map(|_| {
+        tracker.forget("a");
+        delay(tracker.record_failure("a"))
+    });
+    let streaks = streaks.collect();
+    let trackers = (0..100).map(|_| delay(crate::tracker(backoff).1.record_failure("a")));
+    [keys, streaks, trackers.collect()]
+}
+
+/// The share of different ones, and how far their mean is from the half second of a uniform spread.
+fn spread(delays: &[Duration]) -> (f64, f64) {
+    let all = delays.len() as f64;
+    let distinct = delays.iter().collect::<HashSet<_>>().len() as f64;
+    let mean = delays.iter().sum::<Duration>().as_secs_f64() / all;
+    (distinct / all, (mean - 0.5).abs())
+}
+
+#[test]
+fn j6_keys_trackers_and_streaks_spread_their_delays() {
+    // The mean of 1000 draws from (0 s, 1 s] is off by 0.03 s in one of a thousand runs, that of 100
+    // by 0.1 s.
+    for (delays, off) in first_delays(Jitter::Full).iter().zip([0.06, 0.06, 0.2]) {
+        let (distinct, mean_off) = spread(delays);
+        assert!(distinct > 0.95, "{distinct} are distinct");
+        assert!(mean_off < off, "the mean is off by {mean_off}");
+    }
+    // The same measure sees a spread that is not there.
+    for delays in first_delays(Jitter::None) {
+        let (distinct, mean_off) = spread(&delays);
+        assert!(distinct <= 0.01 && mean_off >= 0.5, "no jitter passes");
+    }
 }
 
 #[test]
 fn j6_the_same_seed_and_hasher_give_the_same_delays() {
-    let delays = |seed: u64| {
-        let (_, builder) = builder(DOUBLING.jitter(Jitter::Full));
+    let delays = |jitter: Jitter, seed: u64| {
+        let (_, builder) = builder(DOUBLING.jitter(jitter));
         let hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new();
         let tracker = builder.hasher(hasher).seed(seed).build();
-        let delays: Vec<_> = (0..100_u64)
-            .map(|n| tracker.record_failure(&(n % 10)))
-            .collect();
-        delays
+        let delays = (0..100_u64).map(|n| tracker.record_failure(&(n % 10)));
+        delays.collect::<Vec<_>>()
     };
-    assert_eq!(delays(1), delays(1));
-    assert_ne!(delays(1), delays(2));
+    assert_eq!(delays(Jitter::Full, 1), delays(Jitter::Full, 1));
+    assert_ne!(delays(Jitter::Full, 1), delays(Jitter::Full, 2));
+    // The seeds differ by the jitter alone.
+    assert_eq!(delays(Jitter::None, 1), delays(Jitter::None, 2));
 }
 
 #[test]

@@ -66,16 +66,21 @@ where
     }
 
     pub(super) fn begin_now(tracker: &'a BackoffTracker<K, C, S>, key: &'a Q) -> Self {
-        Attempt::begin(tracker, key).unwrap_or_else(|_| {
-            let place = tracker.place(key);
-            Attempt {
-                tracker,
-                key,
-                place,
-                began: tracker.look(place, key).map(|(kept, _)| kept.progress()),
-                was_ready: false,
+        let place = tracker.place(key);
+        let mut attempt = Attempt {
+            tracker,
+            key,
+            place,
+            began: None,
+            was_ready: true,
+        };
+        if tracker.presence.may_hold(place) {
+            if let Some((kept, now)) = tracker.look(place, key) {
+                attempt.began = Some(kept.progress());
+                attempt.was_ready = kept.readiness(now).is_ready();
             }
-        })
+        }
+        attempt
     }
 
     /// Ends the failures of the key, also those counted since the attempt began.

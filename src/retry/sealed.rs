@@ -1,0 +1,46 @@
+//! What keeps the traits of this part to the types that have them here: they are public to be named
+//! in bounds, and may gain methods. Each has a supertrait here that nobody else can implement.
+//!
+//! ```compile_fail,E0277
+//! struct Mine;
+//!
+//! impl relent::retry::Seed for Mine {
+//!     fn seed(&self) -> u64 {
+//!         4
+//!     }
+//! }
+//! ```
+
+use std::future::Future;
+use std::ops::Deref;
+use std::time::Duration;
+
+use super::{CancelToken, Hooks, RetryBudget, ThreadSleeper, Timed, Unset};
+
+pub trait Hook<A, R> {}
+impl<A, R, F: FnMut(&A) -> R> Hook<A, R> for F {}
+impl<A, R> Hook<A, R> for Unset {}
+
+pub trait Limit {}
+impl<B: Deref<Target = RetryBudget>> Limit for B {}
+impl Limit for Unset {}
+
+pub trait Seed {}
+impl Seed for u64 {}
+impl Seed for Unset {}
+
+pub trait Consult {}
+impl<W, H, N, B, C, S> Consult for Hooks<W, H, N, B, C, S> {}
+
+pub trait Pause {}
+impl<S: FnMut(Duration)> Pause for S {}
+impl Pause for ThreadSleeper {}
+impl Pause for CancelToken {}
+
+pub trait Operation {}
+impl<F: FnMut() -> A, A: Future<Output = Result<T, E>>, T, E> Operation for F {}
+impl<O, X> Operation for Timed<O, X> {}
+
+pub trait OperationMut {}
+impl<F: AsyncFnMut() -> Result<T, E>, T, E> OperationMut for F {}
+impl<O, X> OperationMut for Timed<O, X> {}

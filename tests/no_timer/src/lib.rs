@@ -1,0 +1,22 @@
+//! An async loop without the feature `tokio`, and without `.sleep(..)`.
+
+use relent::Backoff;
+
+async fn fetch() -> Result<u32, std::io::Error> {
+    Ok(1)
+}
+
+pub async fn shared() -> Result<u32, std::io::Error> {
+    Backoff::DEFAULT.retry_async(fetch).await
+}
+
+pub async fn outcome() -> Result<u32, std::io::Error> {
+    Backoff::DEFAULT.retry_async(fetch).outcome().await.result
+}
+
+pub async fn mutable() -> Result<u32, std::io::Error> {
+    Backoff::DEFAULT
+        .retry_async_mut(async || fetch().await)
+        .run()
+        .await
+}
