@@ -206,10 +206,15 @@ async fn batches(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds:
     }
 }
 
+/// In a round.
+const CLAIMS: usize = 5;
+
 async fn claims(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: usize) {
     let store = tracker.store().namespace("claims").expect("a namespace");
     let tracker = DurableTracker::new(store, AT_ONCE);
-    let keys: Vec<_> = (0..100 * rounds).map(|n| format!("claim {n}")).collect();
+    let keys: Vec<_> = (0..100 * CLAIMS * rounds)
+        .map(|n| format!("claim {n}"))
+        .collect();
     let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
     assert!(tracker.record_failures(&pairs).await.is_ok());
     query("UPDATE bare SET until = now() + INTERVAL '1 hour'")
@@ -226,7 +231,7 @@ async fn claims(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: 
     by_turns(
         "PostgreSQL: claim_due(100)",
         rounds,
-        1,
+        CLAIMS as u32,
         async |_| assert_eq!(tracker.claim_due(100).await.expect("claimed").len(), 100),
         async |_| {
             let claim = query(
@@ -283,6 +288,26 @@ async fn due(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rows: i64, 
         )
         .await;
     }
+    let tracker = DurableTracker::new(store, AT_ONCE);
+    by_turns(
+        &format!("PostgreSQL: claim_due(100) of {rows}, bare in the same table"),
+        rounds,
+        1,
+        async |_| assert_eq!(tracker.claim_due(100).await.expect("claimed").len(), 100),
+        async |_| {
+            let claim = query(
+                "UPDATE relent SET revision = revision + 1, token = 1, holder = 'me',
+                    lease_since = now(), lease_until = now() + INTERVAL '30 s',
+                    due = now() + INTERVAL '30 s'
+                 WHERE namespace = 'due' AND key IN (
+                    SELECT key FROM relent WHERE namespace = 'due' AND due <= now()
+                    ORDER BY due, key LIMIT 100 FOR UPDATE SKIP LOCKED
+                 ) RETURNING *",
+            );
+            assert_eq!(claim.fetch_all(pool).await.expect("claimed").len(), 100);
+        },
+    )
+    .await;
 }
 
 /// What somebody would make by hand: each key is read, written and put in a list, at once.

@@ -41,8 +41,9 @@ use row::Kept;
 /// (`test_before_acquire(false)`), or each call takes a round trip more.
 ///
 /// The server's clock is the store's, read as the row is read: not when the transaction began.
-/// Once it was set back, and until it has caught up with the latest time that was ever written,
-/// lists go through all that waits, to find what is from the future.
+/// The sequence `relent_latest` keeps the latest time at which anything was written, in microseconds.
+/// While the clock shows less, as it was set back, lists go through all that waits, to find what is
+/// from the future.
 ///
 /// A batch is one commit. Where others changed some of its keys meanwhile, the rest of it is
 /// committed before those are done again.

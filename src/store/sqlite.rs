@@ -106,8 +106,8 @@ impl SqliteStore {
     /// [`SqliteError::Unreadable`] if the file is no database, or has tables of these names that are
     /// something else or of a newer version; [`SqliteError::Sqlite`].
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
-        let connection = Connection::open(path)?;
-        connection.busy_handler(Some(turn::wait))?;
+        let mut connection = Connection::open(path)?;
+        turn::wait_for(&mut connection)?;
         SqliteStore::new(connection)
     }
 

@@ -117,15 +117,18 @@ fn random_start() -> i64 {
 }
 
 impl Puts<'_> {
-    /// The one that does no more than it must.
-    fn statement(&self) -> &'static str {
+    /// The one that does no more than it must; and whether it is without the columns of a lease.
+    fn statement(&self) -> (&'static str, bool) {
         let writing: Writing = match (self.is_new.contains(&true), self.is_new.contains(&false)) {
             (true, false) => sql::PUT_NEW,
             (false, _) => sql::PUT_OVER,
             (true, true) => sql::PUT,
         };
-        let statement = writing.noting(self.notes.are_any());
-        statement.about(self.records.len())
+        let is_noting = self.notes.are_any();
+        let is_free = !is_noting && self.records.iter().all(|record| record.lease.is_none());
+        let free = writing.free().filter(|_| is_free);
+        let statement = free.unwrap_or(writing.noting(is_noting));
+        (statement.about(self.records.len()), free.is_some())
     }
 
     async fn write(
@@ -135,14 +138,14 @@ impl Puts<'_> {
         now: Moment,
         made: &mut Made,
     ) -> Result<(), sqlx::Error> {
-        let put = query(self.statement());
-        let put = put.bind(namespace).bind(now).bind(now.micros());
+        let (statement, is_free) = self.statement();
+        let put = query(statement).bind(namespace).bind(now);
         let columns = Columns {
-            query: put,
+            query: put.bind(now.micros()),
             records: &self.records,
             is_one: self.records.len() == 1,
         };
-        let put = columns
+        let mut columns = columns
             .given(self.keys.names.clone())
             .given(self.revisions)
             .of(|record| i64::from(record.state.failures))
@@ -152,15 +155,18 @@ impl Puts<'_> {
             .of(|record| Moment::of(record.until))
             .of(|record| record.due().map_or(Moment::NEVER, Moment::of))
             .of(|record| record.cause.as_str())
-            .if_any(|record| record.gave_up.map(columns::reason))
-            .flags(&self.is_granted)
-            .of_lease(|lease| columns::token(lease.token))
-            .of_lease(|lease| lease.holder.as_str())
-            .of_lease(|lease| Moment::of(lease.since))
-            .of_lease(|lease| Moment::of(lease.until))
-            .flags(&self.is_new)
-            .query;
-        let rows = self.notes.given(put).fetch_all(&mut *connection).await?;
+            .if_any(|record| record.gave_up.map(columns::reason));
+        if !is_free {
+            columns = columns
+                .flags(&self.is_granted)
+                .of_lease(|lease| columns::token(lease.token))
+                .of_lease(|lease| lease.holder.as_str())
+                .of_lease(|lease| Moment::of(lease.since))
+                .of_lease(|lease| Moment::of(lease.until))
+                .flags(&self.is_new);
+        }
+        let put = self.notes.given(columns.query);
+        let rows = put.fetch_all(&mut *connection).await?;
         let granted = self.is_granted.iter().zip(&self.is_new);
         let granted = granted.map(|(&is_granted, &is_new)| is_granted && is_new);
         let is_new_lease: Vec<_> = granted.collect();

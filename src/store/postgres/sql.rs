@@ -29,9 +29,11 @@ impl Statement {
     }
 }
 
-/// A statement that writes, and the same with events to note in the history.
+/// A statement that writes; the same with events to note in the history; and, if there is one,
+/// without the columns of a lease.
 #[derive(Clone, Copy)]
 pub(super) struct Writing {
+    free: Option<Statement>,
     plain: Statement,
     noting: Statement,
 }
@@ -39,6 +41,10 @@ pub(super) struct Writing {
 impl Writing {
     pub(super) fn noting(self, is_noting: bool) -> Statement {
         if is_noting { self.noting } else { self.plain }
+    }
+
+    pub(super) fn free(self) -> Option<Statement> {
+        self.free
     }
 }
 
@@ -179,6 +185,7 @@ macro_rules! delete_many {
 ///
 /// `$1` namespace, `$2` the time of reading, `$3` keys, `$4` their revisions; what to note.
 pub(super) const DELETE: Writing = Writing {
+    free: None,
     plain: Statement {
         one: delete_one!(),
         many: delete_many!(),

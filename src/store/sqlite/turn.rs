@@ -19,8 +19,14 @@ thread_local! {
     static WAITING: RefCell<Option<Schedule>> = const { RefCell::new(None) };
 }
 
+/// Has a connection wait for its turn.
+#[allow(clippy::unnecessary_mut_passed)] // rusqlite needs it from 0.41 on
+pub(super) fn wait_for(connection: &mut Connection) -> rusqlite::Result<()> {
+    Connection::busy_handler(connection, Some(wait as fn(i32) -> bool))
+}
+
 /// `SQLite` asks whether to try once more, and how often it has before, for the same turn.
-pub(super) fn wait(before: i32) -> bool {
+fn wait(before: i32) -> bool {
     let pause = WAITING.with_borrow_mut(|waiting| {
         if before == 0 {
             *waiting = None;

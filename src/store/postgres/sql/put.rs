@@ -4,32 +4,53 @@ use super::{Statement, Writing, is_any, lease_is_as_read, noting};
 
 /// One row, as [`batch`](super::super::batch) tells it.
 macro_rules! one {
-    () => {
-        "
+    ($lease:expr) => {
+        concat!(
+            "
         SELECT $4::TEXT AS key, $5::BIGINT AS revision, $6::BIGINT AS failures,
             $7::BIGINT AS interval_ns, $8::TIMESTAMPTZ AS first_failure, $9::TIMESTAMPTZ AS since,
             $10::TIMESTAMPTZ AS until, $11::TIMESTAMPTZ AS due, $12::TEXT AS cause,
-            $13::TEXT AS gave_up, $14::BOOLEAN AS is_granted, $15::BIGINT AS token,
+            $13::TEXT AS gave_up, ",
+            $lease
+        )
+    };
+    () => {
+        one!(
+            "$14::BOOLEAN AS is_granted, $15::BIGINT AS token,
             $16::TEXT AS holder, $17::TIMESTAMPTZ AS lease_since, $18::TIMESTAMPTZ AS lease_until,
-            $19::BOOLEAN AS is_new
-    "
+            $19::BOOLEAN AS is_new"
+        )
     };
 }
 
 /// Several. Arrays that end early are filled up with NULL. Not as a table, `FROM UNNEST`: that would
 /// write down each array before it reads the first row.
 macro_rules! many {
-    () => {
-        "
+    ($lease:expr) => {
+        concat!(
+            "
         SELECT UNNEST($4::TEXT[]) AS key, UNNEST($5::BIGINT[]) AS revision,
             UNNEST($6::BIGINT[]) AS failures, UNNEST($7::BIGINT[]) AS interval_ns,
             UNNEST($8::TIMESTAMPTZ[]) AS first_failure, UNNEST($9::TIMESTAMPTZ[]) AS since,
             UNNEST($10::TIMESTAMPTZ[]) AS until, UNNEST($11::TIMESTAMPTZ[]) AS due,
-            UNNEST($12::TEXT[]) AS cause, UNNEST($13::TEXT[]) AS gave_up,
-            UNNEST($14::BOOLEAN[]) AS is_granted, UNNEST($15::BIGINT[]) AS token,
+            UNNEST($12::TEXT[]) AS cause, UNNEST($13::TEXT[]) AS gave_up, ",
+            $lease
+        )
+    };
+    () => {
+        many!(
+            "UNNEST($14::BOOLEAN[]) AS is_granted, UNNEST($15::BIGINT[]) AS token,
             UNNEST($16::TEXT[]) AS holder, UNNEST($17::TIMESTAMPTZ[]) AS lease_since,
-            UNNEST($18::TIMESTAMPTZ[]) AS lease_until, UNNEST($19::BOOLEAN[]) AS is_new
-    "
+            UNNEST($18::TIMESTAMPTZ[]) AS lease_until, UNNEST($19::BOOLEAN[]) AS is_new"
+        )
+    };
+}
+
+/// Instead of the columns of a lease where nobody has any.
+macro_rules! free {
+    () => {
+        "FALSE AS is_granted, NULL::BIGINT AS token, NULL::TEXT AS holder,
+            NULL::TIMESTAMPTZ AS lease_since, NULL::TIMESTAMPTZ AS lease_until"
     };
 }
 
@@ -80,6 +101,10 @@ macro_rules! over {
 /// `$1` namespace, `$2` and `$3` the time of reading, and that in microseconds; a value or an array
 /// per column; what to note.
 pub(in crate::store::postgres) const PUT_OVER: Writing = Writing {
+    free: Some(Statement {
+        one: over!(one!(free!()), " = $4"),
+        many: over!(many!(free!()), is_any!("$4")),
+    }),
     plain: Statement {
         one: over!(one!(), " = $4"),
         many: over!(many!(), is_any!("$4")),
@@ -122,6 +147,10 @@ macro_rules! insert {
 /// The token of a new row is drawn before the row is in its place: so the last token is told as of
 /// after that, and [`REGRANT`] is for when they differ. Parameters as for [`PUT_OVER`].
 pub(in crate::store::postgres) const PUT_NEW: Writing = Writing {
+    free: Some(Statement {
+        one: insert!(one!(free!()), "NOTHING"),
+        many: insert!(many!(free!()), "NOTHING"),
+    }),
     plain: Statement {
         one: insert!(one!(), "NOTHING"),
         many: insert!(many!(), "NOTHING"),
@@ -166,6 +195,7 @@ macro_rules! both {
 
 /// Both. Two changes of one table in one statement would be faster, and are not for every database.
 pub(in crate::store::postgres) const PUT: Writing = Writing {
+    free: None,
     plain: Statement {
         one: both!(),
         many: both!(),
