@@ -19,7 +19,7 @@ pub enum Warning {
     },
     /// The limit on elapsed time can pass before the first retry.
     DeadlineBeforeFirstRetry {
-        /// [`GiveUp::after_elapsed`](super::GiveUp::after_elapsed).
+        /// [`GiveUp::after_elapsed`](crate::GiveUp::after_elapsed).
         deadline: Duration,
         /// The longest first delay.
         first: Duration,
