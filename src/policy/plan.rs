@@ -124,6 +124,12 @@ impl Plan {
         Wait { interval, delay }
     }
 
+    /// Whether any delay is left to chance.
+    #[cfg(feature = "std")]
+    pub(crate) const fn is_random(&self) -> bool {
+        !matches!(self.jitter, Jitter::None)
+    }
+
     pub(super) const fn never_gives_up(&self) -> bool {
         self.retries == u32::MAX && self.deadline == u64::MAX
     }
