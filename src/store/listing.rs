@@ -14,11 +14,12 @@ pub enum Which {
     /// Those for which [`Record::due`] is yet to come: they wait, or somebody works on them.
     Waiting,
     /// Those that gave up, and are not tried until somebody [forgets](super::step::forget) them. By
-    /// the bytes of the key alone.
+    /// the key alone.
     GaveUp,
 }
 
-/// A page of keys to list: by [`Record::due`], then by the bytes of the key.
+/// A page of keys to list: by [`Record::due`], then by the key. Keys are in the order of their bytes,
+/// or in one of the store's own, if it says so: the same for all pages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     /// Which keys.

@@ -40,13 +40,24 @@ use row::Kept;
 /// quicker, it is done again, now with the rows locked. Keep connections unchecked in the pool
 /// (`test_before_acquire(false)`), or each call takes a round trip more.
 ///
+/// A batch is one commit. Where others changed some of its keys meanwhile, the rest of it is
+/// committed before those are done again. One that writes some keys and deletes others is done in a
+/// transaction, with the rows locked, and takes six round trips.
+///
+/// # The clock
+///
 /// The server's clock is the store's, read as the row is read: not when the transaction began.
 /// The sequence `relent_latest` keeps the latest time at which anything was written, in microseconds.
-/// While the clock shows less, as it was set back, lists go through all that waits, to find what is
-/// from the future.
+/// While the clock shows less, as it was set back, lists of what is due and claims go through all
+/// that waits, to find what is from the future. A clock that was far ahead for a moment leaves it at
+/// that until the time has come. This ends it, once the clock is right; it goes no lower than what is
+/// still kept from the future, so that is found:
 ///
-/// A batch is one commit. Where others changed some of its keys meanwhile, the rest of it is
-/// committed before those are done again.
+/// ```sql
+/// SELECT setval('relent_latest', (EXTRACT(EPOCH FROM
+///     GREATEST(clock_timestamp(), max(since), max(lease_since))) * 1000000)::BIGINT)
+/// FROM relent WHERE gave_up IS NULL
+/// ```
 ///
 /// # The table
 ///
@@ -73,7 +84,8 @@ use row::Kept;
 /// WHERE relent.key IS NULL
 /// ```
 ///
-/// Keys that are due at the same microsecond are listed in the order of the database's collation.
+/// Keys that are due at the same microsecond, and those that gave up, are listed in the order of the
+/// database's collation.
 ///
 /// # CockroachDB
 ///

@@ -158,6 +158,57 @@ async fn b8_the_longest_interval_and_the_end_of_time_survive() {
     );
 }
 
+/// The documented statement: it brings the latest time down, but not below what is from the future.
+#[tokio::test]
+async fn p1_after_a_clock_was_far_ahead_the_latest_time_can_be_brought_down() {
+    const LOWER: &str = "
+        SELECT setval('relent_latest', (EXTRACT(EPOCH FROM
+            GREATEST(clock_timestamp(), max(since), max(lease_since))) * 1000000)::BIGINT)
+        FROM relent WHERE gave_up IS NULL";
+    const AHEAD: i64 = 3_600_000_000;
+    let Some(server) = server::shared() else {
+        return;
+    };
+    let options = server.database().await.connect_options();
+    let options = server::with_clock(options.as_ref().clone());
+    let pool = PgPool::connect_with(options).await.unwrap();
+    raw_sql(server::CLOCK).execute(&pool).await.unwrap();
+    let store = PostgresStore::new(pool.clone());
+    store.migrate().await.unwrap();
+    let tracker = DurableTracker::new(store, POLICY);
+    let pass = async |micros: i64| {
+        let pass = "UPDATE clock SET micros = micros + $1 RETURNING micros";
+        let now: i64 = query_scalar(pass)
+            .bind(micros)
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        now
+    };
+    let lowered = async || {
+        let lowered: i64 = query_scalar(LOWER).fetch_one(&pool).await.unwrap();
+        let kept: i64 = query_scalar("SELECT last_value FROM relent_latest")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(kept, lowered);
+        lowered
+    };
+    let ahead = pass(AHEAD).await;
+    assert!(tracker.record_failure("ahead", "broken").await.is_ok());
+    let never = Backoff::never_retry();
+    let gave_up = tracker.record_failure_with("gave up", Some(&never), None, "");
+    assert!(gave_up.await.is_ok());
+    let now = pass(-AHEAD).await;
+    assert_eq!(lowered().await, ahead);
+    assert_eq!(tracker.due(10).await.unwrap().len(), 1);
+    let claimed = tracker.claim_due(10).await.unwrap();
+    assert!(claimed.is_empty(), "its wait begins now");
+    assert_eq!(lowered().await, now);
+    assert!(tracker.record_success("ahead").await.unwrap().is_some());
+    assert_eq!(lowered().await, now, "where nothing waits");
+}
+
 /// A statement takes what is due; what it wrote is what the step says.
 #[tokio::test]
 async fn claims_leave_what_the_step_says() {

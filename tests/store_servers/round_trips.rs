@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use relent::Backoff;
-use relent::store::{DurableTracker, PostgresStore, RedisStore};
+use relent::store::{AsyncStore, Change, DurableTracker, PostgresStore, Record, RedisStore};
 use sqlx::postgres::{PgPoolOptions, PgSslMode};
 use tempfile::tempdir;
 
@@ -150,6 +150,16 @@ async fn a_change_takes_two_round_trips_and_a_claim_one() {
     counted("a failed work", 2);
     assert_eq!(tracker.due(100).await.unwrap().len(), 1);
     counted("a list", 1);
+
+    let record = tracker.get("1").await.unwrap().unwrap();
+    counted("a look", 1);
+    let turn = move |_: usize, kept: Option<&Record>, _| match kept {
+        Some(_) => Change::delete(()),
+        None => Change::put(record.clone(), ()),
+    };
+    let turned = tracker.store().update_all(&["1", "new"], turn).await;
+    assert_eq!(turned.unwrap().len(), 2);
+    counted("a batch that writes and deletes", 6);
 }
 
 #[tokio::test]

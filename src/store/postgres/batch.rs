@@ -89,6 +89,11 @@ impl<'a> Batch<'a> {
         self.made.push(None);
     }
 
+    /// Whether some rows are to be written and others deleted: one commit only within a transaction.
+    pub(super) fn is_two_statements(&self) -> bool {
+        !self.puts.records.is_empty() && !self.deletes.revisions.is_empty()
+    }
+
     /// Writes what is still as it was read at `now`.
     pub(super) async fn write(
         self,

@@ -7,7 +7,7 @@ use sqlx::{Row, query};
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row::{self, Kept};
-use super::sql::columns;
+use super::sql::{clock, columns};
 use super::{PostgresStore, count};
 use crate::store::listing::Listed;
 use crate::store::step::Start;
@@ -23,9 +23,11 @@ use crate::store::step::Start;
 const CLAIM: &str = concat!(
     "
     WITH clock AS (
-        SELECT now, LEAST($5, now + $4 * INTERVAL '1 microsecond') AS ends,
-            (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
-        FROM (SELECT clock_timestamp() AS now) AS clock
+        SELECT now, LEAST($5, now + $4 * INTERVAL '1 microsecond') AS ends, micros,
+            micros < latest AS is_set_back
+        FROM (",
+    clock!(),
+    ") AS clock
     ), due AS (
         SELECT key, due, token FROM relent
         WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL AND version <= 1
@@ -36,7 +38,7 @@ const CLAIM: &str = concat!(
         WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL AND version <= 1
             AND due > (SELECT now FROM clock)
             AND (since > (SELECT now FROM clock) OR lease_since > (SELECT now FROM clock))
-            AND (SELECT micros FROM clock) < (SELECT last_value FROM relent_latest)
+            AND (SELECT is_set_back FROM clock)
         ORDER BY due, key LIMIT (SELECT $2::BIGINT)
     ), taken AS (
         UPDATE relent SET revision = revision + 1, token = nextval('relent_tokens'), holder = $3,

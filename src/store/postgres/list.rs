@@ -5,7 +5,7 @@ use sqlx::query;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row::{self, Kept};
-use super::sql::columns;
+use super::sql::{clock, columns};
 use super::{PostgresStore, count};
 use crate::store::listing::{Listed, Page, Which};
 
@@ -17,8 +17,9 @@ use crate::store::listing::{Listed, Page, Which};
 const DUE: &str = concat!(
     "
     WITH clock AS (
-        SELECT now, (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
-        FROM (SELECT clock_timestamp() AS now) AS clock
+        SELECT now, micros < latest AS is_set_back FROM (",
+    clock!(),
+    ") AS clock
     )
     SELECT ",
     columns!(),
@@ -34,7 +35,7 @@ const DUE: &str = concat!(
             AND (due, key) > ((SELECT $2::TIMESTAMPTZ), (SELECT $3::TEXT)) AND gave_up IS NULL
             AND due > (SELECT now FROM clock)
             AND (since > (SELECT now FROM clock) OR lease_since > (SELECT now FROM clock))
-            AND (SELECT micros FROM clock) < (SELECT last_value FROM relent_latest)
+            AND (SELECT is_set_back FROM clock)
          ORDER BY due, key LIMIT (SELECT $4::BIGINT))
     ) AS listed ORDER BY due, key LIMIT (SELECT $4::BIGINT)"
 );

@@ -57,6 +57,17 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
+/// The time, also in microseconds, and the latest time at which any row was written: in one row, that
+/// is read once for all of a statement. The time is read last, so that nobody who writes meanwhile
+/// makes it look set back.
+macro_rules! clock {
+    () => {
+        "SELECT latest, now, (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
+        FROM (SELECT last_value AS latest, clock_timestamp() AS now FROM relent_latest) AS clock"
+    };
+}
+pub(super) use clock;
+
 /// The keys of an array, looked up in the index one by one whatever the planner thinks of the table.
 macro_rules! is_any {
     ($keys:literal) => {

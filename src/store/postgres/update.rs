@@ -72,6 +72,10 @@ impl PostgresStore {
         for ((key, kept), change) in names.iter().zip(&kept).zip(&changes) {
             batch.add(key, kept.as_ref(), change);
         }
+        if batch.is_two_statements() && !connection.is_in_transaction() {
+            // None of it is made: it would be two commits. The next round locks.
+            return Ok(Vec::new());
+        }
         let made = batch.write(connection, &self.namespace, now).await?;
         let answers = changes.into_iter().zip(made).map(|(change, made)| {
             let token = made?;

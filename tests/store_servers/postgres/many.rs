@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use relent::Backoff;
-use relent::store::{DurableTracker, PostgresStore};
+use relent::store::{AsyncStore, Change, DurableTracker, PostgresStore, Record};
+
+use sqlx::{ConnectOptions, query, query_scalar, raw_sql};
 
 use super::{SECOND, machines};
 use crate::servers::postgres::Server;
@@ -83,6 +85,99 @@ async fn batches_that_overlap_do_not_stand_in_each_others_way() {
     let all = tracker.waiting(100).await.unwrap();
     let counted: u32 = all.iter().map(|listed| listed.record.state.failures).sum();
     assert_eq!(counted, 6 * 20 * 30);
+}
+
+/// What one batch counts another deletes, and is told how much that was: nothing is lost, and nothing
+/// is counted twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_write_and_delete_at_once_count_everything_once() {
+    const KEYS: u32 = 12;
+    let Some((_, tracker)) = machines().await else {
+        return;
+    };
+    assert!(tracker.record_failure("model", "broken").await.is_ok());
+    let first = tracker.get("model").await.unwrap().unwrap();
+    let workers = (0..3).map(|worker| {
+        let (tracker, first) = (tracker.clone(), first.clone());
+        tokio::spawn(async move {
+            let (mut written, mut deleted) = (0, 0);
+            for round in 0..10 {
+                let numbers = (0..KEYS).map(|n| (n * 7 + worker * 5 + round) % KEYS);
+                let keys: Vec<_> = numbers.map(|n| n.to_string()).collect();
+                let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+                let first = first.clone();
+                let turn = move |n: usize, kept: Option<&Record>, _| {
+                    if n % 3 == 0 {
+                        return Change::delete(kept.map_or(0, |kept| kept.state.failures));
+                    }
+                    let mut record = first.clone();
+                    record.state.failures += kept.map_or(0, |kept| kept.state.failures);
+                    Change::put(record, 0)
+                };
+                let answers = tracker.store().update_all(&keys, turn).await.unwrap();
+                written += KEYS - KEYS.div_ceil(3);
+                deleted += answers.into_iter().sum::<u32>();
+            }
+            (written, deleted)
+        })
+    });
+    let (mut written, mut deleted) = (0, 0);
+    for worker in workers.collect::<Vec<_>>() {
+        let told = worker.await.unwrap();
+        (written, deleted) = (written + told.0, deleted + told.1);
+    }
+    let due = tracker.due(100).await.unwrap();
+    let waiting = tracker.waiting(100).await.unwrap();
+    let left = due.iter().chain(&waiting);
+    let left = left.filter(|listed| listed.key != "model");
+    let left: u32 = left.map(|listed| listed.record.state.failures).sum();
+    assert!(deleted > 0);
+    assert_eq!(written, deleted + left);
+}
+
+/// What is due is found without going through what waits, whoever writes meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_and_lists_at_once_do_not_read_what_waits() {
+    const WAITING: i64 = 20_000;
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let fill = "
+        INSERT INTO relent (namespace, key, revision, failures, interval_ns, first_failure, since,
+            until, due, cause)
+        SELECT '', 'waits ' || n, n, 1, 1, now(), now(), time, time, 'broken'
+        FROM (SELECT n, now() + INTERVAL '1 hour' AS time FROM generate_series(1, $1) AS n) AS new";
+    query(fill).bind(WAITING).execute(&pool).await.unwrap();
+    raw_sql("ANALYZE relent").execute(&pool).await.unwrap();
+    let at_once = Backoff::fixed(Duration::from_nanos(1));
+    let workers = (0..8).map(|worker| {
+        let tracker = DurableTracker::new(tracker.store().clone(), at_once);
+        tokio::spawn(async move {
+            for n in 0..40 {
+                let key = format!("{worker} {n}");
+                assert!(tracker.record_failure(&key, "broken").await.is_ok());
+                for work in tracker.claim_due(2).await.unwrap() {
+                    assert!(work.finish().await.is_ok());
+                }
+                assert!(tracker.due(2).await.unwrap().len() <= 2);
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    // Connections tell what they read when they end.
+    let options = pool.connect_options();
+    pool.close().await;
+    tokio::time::sleep(SECOND / 2).await;
+    let read: i64 = query_scalar(
+        "SELECT (seq_tup_read + idx_tup_fetch)::BIGINT FROM pg_stat_user_tables
+         WHERE relname = 'relent'",
+    )
+    .fetch_one(&mut options.connect().await.unwrap())
+    .await
+    .unwrap();
+    assert!((1000..WAITING).contains(&read), "{read}");
 }
 
 /// A new row's token is drawn before the row is in its place. Where others draw in between, it gets

@@ -32,20 +32,43 @@ async fn migrating_at_once_and_again_is_harmless() {
     assert!(unready.get("key").await.unwrap().is_some());
 }
 
-/// The table as version 1 made it, word for word, as far as it holds anything.
+/// The tables as version 1 made them, word for word, and what was in them.
 const VERSION_1: &str = "
-CREATE TABLE relent_meta (only_row INT NOT NULL PRIMARY KEY, version BIGINT NOT NULL);
-INSERT INTO relent_meta VALUES (1, 1);
-CREATE SEQUENCE relent_tokens START 42;
-CREATE SEQUENCE relent_latest;
-CREATE TABLE relent (
-    namespace TEXT NOT NULL, key TEXT NOT NULL, version SMALLINT NOT NULL DEFAULT 1,
-    revision BIGINT NOT NULL, failures BIGINT NOT NULL, interval_ns BIGINT,
-    first_failure TIMESTAMPTZ NOT NULL, since TIMESTAMPTZ NOT NULL, until TIMESTAMPTZ NOT NULL,
-    due TIMESTAMPTZ NOT NULL, gave_up TEXT, cause TEXT NOT NULL,
-    token BIGINT, holder TEXT, lease_since TIMESTAMPTZ, lease_until TIMESTAMPTZ,
-    PRIMARY KEY (key, namespace)
+CREATE TABLE IF NOT EXISTS relent_meta (
+    only_row INT NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    version BIGINT NOT NULL
 );
+INSERT INTO relent_meta VALUES (1, 0) ON CONFLICT (only_row) DO NOTHING;
+CREATE SEQUENCE IF NOT EXISTS relent_tokens;
+CREATE SEQUENCE IF NOT EXISTS relent_latest;
+CREATE TABLE IF NOT EXISTS relent (
+    namespace TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version SMALLINT NOT NULL DEFAULT 1,
+    revision BIGINT NOT NULL,
+    failures BIGINT NOT NULL,
+    interval_ns BIGINT,
+    first_failure TIMESTAMPTZ NOT NULL,
+    since TIMESTAMPTZ NOT NULL,
+    until TIMESTAMPTZ NOT NULL,
+    due TIMESTAMPTZ NOT NULL,
+    gave_up TEXT,
+    cause TEXT NOT NULL,
+    token BIGINT,
+    holder TEXT,
+    lease_since TIMESTAMPTZ,
+    lease_until TIMESTAMPTZ,
+    PRIMARY KEY (key, namespace),
+    CHECK (failures BETWEEN 0 AND 4294967295),
+    CHECK (interval_ns >= 0),
+    CHECK (LEAST(first_failure, since, until) >= TIMESTAMPTZ '1970-01-01 00:00:00+00'),
+    CHECK (token IS NULL AND holder IS NULL AND lease_since IS NULL AND lease_until IS NULL
+        OR token >= 0 AND holder IS NOT NULL AND lease_since IS NOT NULL
+            AND lease_until >= TIMESTAMPTZ '1970-01-01 00:00:00+00')
+);
+CREATE INDEX IF NOT EXISTS relent_due ON relent (namespace, due, key);
+UPDATE relent_meta SET version = 1;
+SELECT setval('relent_tokens', 41);
 INSERT INTO relent VALUES
     ('', 'key', 1, 1, 9, NULL, 'epoch', 'epoch', 'epoch', 'epoch', NULL, 'old'),
     ('', 'kept', 1, 2, 2, 2000000000, 'epoch', 'epoch', 'epoch', 'epoch', NULL, 'old');

@@ -1,9 +1,11 @@
 //! Transactions of the caller's own.
 
-use relent::store::{DurableTracker, Error, Options, PostgresError, WorkError};
+use relent::store::{
+    AsyncStore, Change, DurableTracker, Error, Options, PostgresError, Record, WorkError,
+};
 use relent::{Backoff, Decision};
 use sqlx::postgres::PgPool;
-use sqlx::{query, query_scalar};
+use sqlx::{query, query_scalar, raw_sql};
 
 use super::{INSTALLED, POLICY, SECOND, machines};
 use crate::servers::postgres as server;
@@ -89,6 +91,46 @@ async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
         outside,
         Err(Error::Store(PostgresError::NoTransaction))
     ));
+}
+
+/// What cannot be deleted leaves nothing written of the rest.
+#[tokio::test]
+async fn p3_a_batch_that_writes_and_deletes_is_one_commit() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    for key in ["a", "b"] {
+        assert!(tracker.record_failure(key, "broken").await.is_ok());
+    }
+    let before = tracker.get("a").await.unwrap();
+    let mut again = before.clone().unwrap();
+    again.cause = "again".to_owned();
+    let keys = ["a", "b", "new"];
+    let turn = move |n: usize, _: Option<&Record>, _| match keys[n] {
+        "b" => Change::delete(()),
+        _ => Change::put(again.clone(), ()),
+    };
+    let forbid = "
+        CREATE FUNCTION forbid() RETURNS TRIGGER LANGUAGE plpgsql
+            AS $$ BEGIN RAISE 'not to be deleted'; END $$;
+        CREATE TRIGGER forbid BEFORE DELETE ON relent FOR EACH ROW EXECUTE FUNCTION forbid()";
+    raw_sql(forbid).execute(&pool).await.unwrap();
+    let store = tracker.store();
+    let error = store.update_all(&keys, turn.clone()).await;
+    assert!(
+        matches!(error, Err(PostgresError::Postgres(_))),
+        "{error:?}"
+    );
+    assert_eq!(tracker.get("a").await.unwrap(), before);
+    assert_eq!(tracker.get("new").await.unwrap(), None);
+
+    let allow = "DROP TRIGGER forbid ON relent";
+    raw_sql(allow).execute(&pool).await.unwrap();
+    store.update_all(&keys, turn).await.unwrap();
+    let cause = async |key| Some(tracker.get(key).await.unwrap()?.cause);
+    assert_eq!(cause("a").await.as_deref(), Some("again"));
+    assert_eq!(cause("b").await, None);
+    assert_eq!(cause("new").await.as_deref(), Some("again"));
 }
 
 /// While a transaction has a key, others wait for it, and then see what it did.
