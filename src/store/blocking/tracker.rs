@@ -212,7 +212,7 @@ impl<S: Store> DurableTracker<S> {
         self.list(&Page::first(Which::Waiting, limit))
     }
 
-    /// The first `limit` keys that gave up, in the order of their bytes: those that somebody has to
+    /// The first `limit` keys that gave up, in the order of their keys: those that somebody has to
     /// look at.
     #[allow(clippy::missing_errors_doc)] // above
     pub fn gave_up(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
