@@ -160,6 +160,7 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
     }
 
     /// Reconciles each parent that was edited or deleted, and each whose timer is due.
+    /// After an error, of listing the folder, nothing has changed: the caller may call it again.
     pub(crate) fn tick(&mut self) -> io::Result<Vec<Report>> {
         self.notice()?;
         let now = self.clock.now();

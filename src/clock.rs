@@ -25,7 +25,8 @@ pub trait Clock {
     /// Should never run back. Where it does all the same, no wait becomes longer than the policy's `max`.
     fn now(&self) -> Duration;
 
-    /// The time of day: for snapshots, never for waiting.
+    /// The time of day: for what outlives the process, snapshots and stores, whose waits and leases
+    /// go by it. Loops and the tracker in memory never wait by it.
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }

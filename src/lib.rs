@@ -5,6 +5,10 @@
 //! use relent::Backoff;
 //! use std::time::Duration;
 //!
+//! # #[cfg(not(feature = "std"))]
+//! # fn main() {}
+//! # #[cfg(feature = "std")]
+//! # fn main() -> Result<(), std::io::Error> {
 //! const POLICY: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30))
 //!     .give_up_after_failures(8);
 //!
@@ -14,7 +18,8 @@
 //!     .notify(|failed| eprintln!("{}; again in {:?}", failed.error, failed.delay))
 //!     .call()?;
 //! # let _ = hosts;
-//! # Ok::<(), std::io::Error>(())
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! A retry anywhere is the same pure step: (policy, state, failure) → (state, wait this long | give
@@ -58,3 +63,7 @@ pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
 #[cfg(feature = "std")]
 pub use state::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};
 pub use state::{BackoffState, Decision, Failure, Readiness, Recovery, Schedule};
+
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -161,14 +161,19 @@ fn only_loops_background_work_and_queues_sleep() {
 #[test]
 fn the_step_is_computed_in_one_place() {
     for (path, text) in sources() {
-        if ["policy"].contains(&part(&path).as_str()) {
+        if part(&path) == "policy" {
             continue;
         }
-        let calls = code(&text)
-            .filter(|line| line.contains(".wait_after("))
-            .count();
-        let expected = usize::from(path.ends_with("state/decision.rs"));
-        assert_eq!(calls, expected, "{}", path.display());
+        let once = usize::from(path.ends_with("state/decision.rs"));
+        for (call, expected) in [
+            (".wait_after(", once),
+            (".gives_up(", once),
+            (".interval_after(", 0),
+            (".spread_after(", 0),
+        ] {
+            let calls = code(&text).filter(|line| line.contains(call)).count();
+            assert_eq!(calls, expected, "{call} in {}", path.display());
+        }
     }
 }
 

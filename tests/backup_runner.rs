@@ -3,7 +3,7 @@
 
 #![cfg(unix)]
 
-#[allow(dead_code)] // its story is told by running it
+#[expect(dead_code, reason = "its story is told by running it")]
 #[path = "../examples/backup_runner.rs"]
 mod backup_runner;
 #[path = "backup_runner/case.rs"]

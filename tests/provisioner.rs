@@ -3,7 +3,7 @@
 
 #![cfg(unix)]
 
-#[allow(dead_code)] // its story is told by running it
+#[expect(dead_code, reason = "its story is told by running it")]
 #[path = "../examples/provisioner.rs"]
 mod provisioner;
 
@@ -287,6 +287,7 @@ fn real_workers_one_killed_and_one_stopped() {
 #[test]
 fn real_workers_over_postgres_one_killed_and_one_stopped() {
     let home = tempdir().unwrap();
+    // Where it is not installed, it has said so loudly, or has failed in CI.
     let Some(_server) = Postgres::start(home.path()).unwrap() else {
         return;
     };

@@ -185,17 +185,20 @@ impl Case {
     }
 }
 
-/// The library that kills, compiled. `None` where there is no compiler, except in CI.
+/// The library that kills, compiled. `None` where there is no compiler that makes it, except in CI.
 fn killer(directory: &Path) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store_crash/kill_at.c");
+    assert!(source.exists(), "{} is missing", source.display());
     let library = directory.join("kill_at.so");
     let mut compiler = Command::new("cc");
     let command = compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
     match command.arg(&library).arg(source).arg("-ldl").status() {
         Ok(status) if status.success() => Some(library),
-        _ if std::env::var_os("CI").is_some() => panic!("no C compiler, which CI must have"),
+        _ if std::env::var_os("CI").is_some() => panic!("no C compiler that works, and this is CI"),
         _ => {
-            eprintln!("skipped: there is no C compiler to make the library that kills");
+            eprintln!(
+                "\n*** SKIPPED: no C compiler makes the library that kills; no write was cut short ***\n"
+            );
             None
         }
     }

@@ -79,7 +79,7 @@ impl<K> Attempts<K> {
 
     /// What to do after an attempt with this result: rest and try again, or end.
     ///
-    /// Gives the error back with the rest, for whoever cannot finish it.
+    /// Gives the error back with the rest, for a loop whose rest may be cut short.
     #[inline]
     pub(super) fn judge<T, E>(
         &mut self,

@@ -118,7 +118,7 @@ impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
     }
 
     /// Gives each attempt `limit`; one that is not ready by then is dropped, and counts as failed
-    /// with what `on_timeout` returns.
+    /// with what `on_timeout` returns. Of several limits the shortest holds.
     ///
     /// Waits are not counted. The limit runs from where the attempt begins.
     #[inline]

@@ -69,7 +69,7 @@ impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
     }
 
     /// Gives each attempt `limit`; one that is not ready by then is dropped, and counts as failed
-    /// with what `on_timeout` returns.
+    /// with what `on_timeout` returns. Of several limits the shortest holds.
     #[inline]
     pub fn timeout<X>(self, limit: Duration, on_timeout: X) -> Retry<AsyncMut<Timed<O, X>, S>, E, K>
     where

@@ -101,6 +101,8 @@ impl Backoff {
     /// use relent::{Backoff, BackoffState, Decision, Failure, GiveUpReason, Jitter};
     /// use std::time::Duration;
     ///
+    /// # #[cfg(feature = "std")]
+    /// # {
     /// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60))
     ///     .jitter(Jitter::None)
     ///     .give_up_after_failures(3);
@@ -111,6 +113,7 @@ impl Backoff {
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::Retry { after: Duration::from_secs(2) });
     /// assert_eq!(POLICY.next(&mut state, failure), Decision::GiveUp(GiveUpReason::Failures));
     /// assert_eq!(state.failures, 3);
+    /// # }
     /// ```
     #[inline(always)]
     pub const fn next(&self, state: &mut BackoffState, failure: Failure) -> Decision {

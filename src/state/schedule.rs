@@ -19,9 +19,12 @@ use crate::random;
 /// use relent::{Backoff, Jitter};
 /// use std::time::Duration;
 ///
+/// # #[cfg(feature = "std")]
+/// # {
 /// let policy = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(5)).jitter(Jitter::None);
 /// let waits: Vec<_> = policy.give_up_after_failures(5).schedule().map(|wait| wait.as_secs()).collect();
 /// assert_eq!(waits, [1, 2, 4, 5]);
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Schedule {

@@ -42,8 +42,8 @@ use timeline::Ahead;
 /// to its next success.
 ///
 /// All methods take `&self`: share the tracker by reference, in a `static` or in an `Arc`. A key
-/// that is not failing costs next to nothing: no lock, no clock, no allocation. Keys are passed by
-/// reference (`&str` for `String`) and only cloned when they first fail.
+/// that is not failing costs next to nothing: hardly ever a lock, no clock, no allocation. Keys are
+/// passed by reference (`&str` for `String`) and only cloned when they first fail.
 ///
 /// # What it forgets
 ///
@@ -263,7 +263,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     ///
     /// The same as [`attempt`](Self::attempt) where the key is ready. Where it is not, a success
     /// ends the streak as ever, but a failure changes nothing: it is no news, and being asked often
-    /// should not make the wait longer. The answer is then what is left of it.
+    /// should not make the wait longer. The answer is then what is left of it. If the streak has
+    /// ended meanwhile, and no other begun, the failure is the first of a new one.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker};

@@ -136,4 +136,11 @@ fn warnings() {
         [Warning::CoarseSeconds { choices: 1 }]
     );
     assert_eq!(warn(good.initial(secs(20)).whole_seconds()), []);
+    for (choices, said) in [
+        (1, "only one first delay,"),
+        (3, "only 3 different first delays,"),
+    ] {
+        let warning = Warning::CoarseSeconds { choices }.to_string();
+        assert!(warning.contains(said), "{warning}");
+    }
 }

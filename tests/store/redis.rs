@@ -85,8 +85,7 @@ impl ConnectionLike for Clocked {
     }
 }
 
-// As iterators hand it over.
-#[allow(clippy::needless_pass_by_value)]
+#[allow(clippy::needless_pass_by_value, reason = "as iterators hand it over")]
 fn word(argument: Arg<&[u8]>) -> Option<Vec<u8>> {
     match argument {
         Arg::Simple(word) => Some(word.to_vec()),

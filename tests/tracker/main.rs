@@ -5,12 +5,16 @@
     reason = "a panic is how a test fails"
 )]
 
+#[allow(dead_code, reason = "shared with the tests of the policy")]
+#[path = "../policy/any.rs"]
+mod any;
 mod clocks;
 mod costs;
 mod memory;
 mod model;
 mod rules;
 mod snapshots;
+mod step;
 mod threads;
 
 use std::time::Duration;

@@ -102,8 +102,11 @@ impl fmt::Display for Warning {
             Warning::Herd(_) => {
                 f.write_str("with so little jitter, clients that fail together return together; full spreads them best")
             }
+            Warning::CoarseSeconds { choices: 1 } => {
+                f.write_str("in whole seconds there is only one first delay, which a whole herd shares; do not round, or start later")
+            }
             Warning::CoarseSeconds { choices } => {
-                write!(f, "in whole seconds, herds share the {choices} first delay(s) there are; do not round, or start later")
+                write!(f, "in whole seconds there are only {choices} different first delays, which a whole herd shares; do not round, or start later")
             }
         }
     }

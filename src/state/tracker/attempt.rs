@@ -24,7 +24,8 @@ use crate::state::Decision;
 /// belongs to the one already counted. If the key has succeeded meanwhile and not failed since, its
 /// failure is the first of a new streak.
 ///
-/// One that began before the key was ready is stale from the beginning.
+/// One that began before the key was ready is stale from the beginning, unless the streak has ended
+/// meanwhile, and no other begun: then its failure is the first of a new one.
 #[must_use = "an attempt that is dropped counts as neither success nor failure"]
 pub struct Attempt<'a, Q: ?Sized, K, C = MonotonicClock, S = DefaultHashBuilder> {
     tracker: &'a BackoffTracker<K, C, S>,
@@ -187,6 +188,36 @@ mod tests {
         };
         assert_eq!(attempt.fail(), now);
         assert_eq!(tracker.check(&7), Readiness::Ready);
+    }
+
+    /// By a success, by being forgotten or evicted: there is nothing left that it could escalate.
+    #[test]
+    fn t2_an_attempt_out_of_turn_begins_a_streak_where_the_old_one_has_ended() {
+        type Tracker = BackoffTracker<u8, ManualClock>;
+        let ends: [fn(&ManualClock, &Tracker); 4] = [
+            |_, tracker| assert!(tracker.record_success(&7).is_some()),
+            |_, tracker| assert!(tracker.forget(&7)),
+            // Past its retention, though still in its place.
+            |clock, _| clock.advance(SECOND * 1_000),
+            // There is room for one.
+            |_, tracker| assert!(tracker.record_failure(&8).delay().is_some()),
+        ];
+        for (nth, end) in ends.iter().enumerate() {
+            let clock = ManualClock::new();
+            let tracker = BackoffTracker::builder(POLICY).clock(clock.clone());
+            let tracker = tracker.max_keys(1).retention(SECOND * 100).build();
+            let _ = tracker.record_failure(&7);
+            clock.advance(SECOND);
+            let _ = tracker.record_failure(&7);
+            let (out_of_turn, another) = (tracker.attempt_now(&7), tracker.attempt_now(&7));
+            end(&clock, &tracker);
+            assert_eq!(tracker.get(&7), None, "end {nth}");
+            let first = Decision::Retry { after: SECOND };
+            assert_eq!(out_of_turn.fail(), first, "end {nth}");
+            // Which the other, as much out of turn, does not escalate.
+            assert_eq!(another.fail(), first, "end {nth}");
+            assert_eq!(tracker.get(&7).map(|streak| streak.state.failures), Some(1));
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! An exponential policy as a person thinks of it, and what each crate makes of it.
 
-// All makers are of one type.
-#![allow(clippy::unnecessary_wraps)]
+#![allow(clippy::unnecessary_wraps, reason = "all makers are of one type")]
 
 use std::time::{Duration, Instant, SystemTime};
 
