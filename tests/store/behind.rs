@@ -5,13 +5,13 @@ use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock};
 use relent::store::Inline;
 use relent::store::blocking::{DurableTracker, WriteBehind};
 use relent::store::{self, MemoryStore};
-use relent::{Backoff, BackoffTracker, Readiness, random};
+use relent::{Backoff, BackoffTracker, Jitter, Readiness, random};
 
 use crate::flaky::Flaky;
 
@@ -128,6 +128,38 @@ fn the_async_face_does_the_same() {
     ));
     assert_eq!(again.tracker().get("key"), behind.tracker().get("key"));
     assert!(clock.wall() > UNIX_EPOCH);
+}
+
+/// A clock by which a second passes at each look.
+#[derive(Clone)]
+struct Hasty(ManualClock);
+
+impl Clock for Hasty {
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.0.advance(SECOND);
+        self.0.wall()
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_comes_due_while_the_store_is_read_is_not_overlooked() {
+    let clock = clock(1_000_000);
+    let store = Arc::new(MemoryStore::with_clock(Hasty(clock.clone())));
+    let durable = DurableTracker::new(Arc::clone(&store), POLICY);
+    // By the time that they are read, some of them are long due, and some are not for long.
+    for n in 0..40 {
+        let wait = Backoff::fixed(SECOND * 2 * n).jitter(Jitter::None);
+        let failed = durable.record_failure_with(&n.to_string(), Some(&wait), None, "broken");
+        assert!(failed.is_ok());
+    }
+    let behind = WriteBehind::open(Arc::clone(&store), tracker(&clock)).unwrap();
+    assert_eq!(behind.tracker().len(), 40);
+    let behind = store::WriteBehind::open(store, tracker(&clock)).await;
+    assert_eq!(behind.unwrap().tracker().len(), 40);
 }
 
 /// Longer than any test takes.
