@@ -13,7 +13,7 @@ use relent::store::blocking::{DurableTracker, WriteBehind};
 use relent::store::{self, MemoryStore};
 use relent::{Backoff, BackoffTracker, Jitter, Readiness, random};
 
-use crate::flaky::Flaky;
+use crate::flaky::{Away, Flaky};
 
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff =
@@ -210,6 +210,25 @@ fn a_flusher_flushes_at_its_end() {
     assert_eq!(closed.close().unwrap_err().to_string(), "away");
     flaky.away.store(false, SeqCst);
     assert_eq!(behind.flush().unwrap(), 1, "what was not written is kept");
+}
+
+#[test]
+fn an_error_of_the_last_flush_is_told_once() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let behind = Arc::new(WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap());
+    let (errors, told) = mpsc::channel();
+    let flusher = || {
+        let errors = errors.clone();
+        let on_error = move |error: &Away| errors.send(error.to_string()).unwrap();
+        behind.flush_every(NEVER, on_error).unwrap()
+    };
+    let _ = behind.tracker().record_failure("key");
+    flaky.away.store(true, SeqCst);
+    drop(flusher());
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["away"]);
+    assert!(flusher().close().is_err());
+    assert_eq!(told.try_iter().count(), 0, "who closes it is answered");
 }
 
 #[tokio::test(start_paused = true)]
