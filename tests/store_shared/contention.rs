@@ -224,10 +224,13 @@ pub(crate) async fn one_is_paused<S: AsyncStore + 'static>(
     signal(&child, "-STOP");
     sleep(TIME_TO_LIVE + Duration::from_millis(100)).await;
     let refused = tracker.start("key").await.map(drop);
-    assert!(matches!(
-        refused,
-        Err(StartError::Refused(Refusal::BackingOff { .. }))
-    ));
+    assert!(
+        matches!(
+            refused,
+            Err(StartError::Refused(Refusal::BackingOff { .. }))
+        ),
+        "{refused:?}"
+    );
     let record = tracker.get("key").await.unwrap().unwrap();
     assert_eq!(
         (record.state.failures, &*record.cause),
