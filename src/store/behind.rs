@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::change::Change;
 use super::key::InvalidKey;
-use super::listing::Listed;
+use super::listing::{Listed, Page, Which};
 use super::record::{Record, after, between};
 use super::step;
 use crate::policy::Backoff;
@@ -46,6 +46,13 @@ impl Pace {
         let decision = retry.next(&mut self.state, Failure::new(random::seed()));
         decision.delay().unwrap_or(slowest)
     }
+}
+
+/// Where to begin to read all that a store knows, in this order: time passes between two pages, and a
+/// key that comes due meanwhile is then found twice, rather than never.
+pub(super) fn first_pages() -> [Page; 3] {
+    const KEYS: usize = 10_000;
+    [Which::Waiting, Which::Due, Which::GaveUp].map(|which| Page::first(which, KEYS))
 }
 
 /// A key as it is now, or that it is no longer failing.

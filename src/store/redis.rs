@@ -147,6 +147,9 @@ impl<C> RedisStore<C> {
     /// Forgets the streak of a key that nobody has tried for so long since its wait was over. Never
     /// one that gave up, nor one with a lease, even one that ran out. Without this, never any.
     ///
+    /// The server drops the record then; the key leaves the lists by and by, as others are written
+    /// or listed.
+    ///
     /// It goes for what is written from now on.
     #[must_use]
     pub fn expire_idle(mut self, idle: Duration) -> RedisStore<C> {
@@ -194,6 +197,7 @@ impl<C> RedisStore<C> {
     fn list_by_key(&self, page: &Page) -> ScriptInvocation<'static> {
         let mut list = scripts::GAVE_UP.prepare_invoke();
         list.key(format!("{}gave-up", self.prefix));
+        list.key(format!("{}written", self.prefix));
         // More is no limit that Redis knows.
         list.arg(self.name(""))
             .arg(page.limit.min(i32::MAX as usize));

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 pub(super) struct Rounds<'a, R> {
     left: Vec<Place<'a>>,
     answers: Vec<Option<R>>,
+    /// How many rounds in a row somebody came in the way of, since any change was made.
     conflicts: usize,
 }
 
@@ -17,7 +18,7 @@ pub(super) type Place<'a> = (usize, &'a str);
 pub(super) struct Contended;
 
 impl<'a, R> Rounds<'a, R> {
-    /// How often others may come in the way.
+    /// How many rounds others may come in the way of before one more change is made.
     pub(super) const MOST: usize = 64;
 
     pub(super) fn of(keys: &[&'a str]) -> Rounds<'a, R> {
@@ -43,7 +44,7 @@ impl<'a, R> Rounds<'a, R> {
         Ok(now)
     }
 
-    /// Whether others have come in the way before.
+    /// Whether others have just come in the way.
     #[cfg(feature = "postgres")]
     pub(super) fn is_contended(&self) -> bool {
         self.conflicts > 0
@@ -52,6 +53,10 @@ impl<'a, R> Rounds<'a, R> {
     /// Notes the answers of a round; `None` where somebody came in the way.
     pub(super) fn made(&mut self, places: Vec<Place<'a>>, answers: Vec<Option<R>>) {
         let mut missed = places.len() > answers.len();
+        // It goes on, however often: there is an end to the changes.
+        if answers.iter().any(Option::is_some) {
+            self.conflicts = 0;
+        }
         let mut answers = answers.into_iter();
         for place in places {
             let slot = self.answers.get_mut(place.0);

@@ -35,7 +35,13 @@ use crate::clock::{Clock, MonotonicClock};
 /// may work on the same file: whoever comes second waits for its turn, up to
 /// [`BUSY`](Self::BUSY).
 ///
-/// The machine's clock is the store's.
+/// The machine's clock is the store's. If it is set back, a process lists as due what is
+/// [from the future](Record::is_from_the_future) as soon as the clock shows less than this process
+/// has ever seen, when it opened the database or since. Until then, what another process wrote
+/// later than that may be in no list, for at most as long as the clock was set back by. To take such
+/// a key, or to ask about it, is right at once.
+///
+/// To open the database reads the whole table, for the latest time in it.
 ///
 /// # The table
 ///
@@ -88,7 +94,7 @@ pub struct SqliteStore<C = MonotonicClock> {
 #[derive(Debug)]
 struct Shared {
     connection: Mutex<Connection>,
-    /// No record was written later than this. So only while the clock shows less need lists look for
+    /// No record was written later than this, as far as this process knows. So only while the clock shows less need lists look for
     /// records from the future, which no index finds.
     latest: AtomicI64,
     place: String,

@@ -5,15 +5,15 @@ use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock};
 use relent::store::Inline;
 use relent::store::blocking::{DurableTracker, WriteBehind};
 use relent::store::{self, MemoryStore};
-use relent::{Backoff, BackoffTracker, Readiness, random};
+use relent::{Backoff, BackoffTracker, Jitter, Readiness, random};
 
-use crate::flaky::Flaky;
+use crate::flaky::{Away, Flaky};
 
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff =
@@ -130,6 +130,38 @@ fn the_async_face_does_the_same() {
     assert!(clock.wall() > UNIX_EPOCH);
 }
 
+/// A clock by which a second passes at each look.
+#[derive(Clone)]
+struct Hasty(ManualClock);
+
+impl Clock for Hasty {
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.0.advance(SECOND);
+        self.0.wall()
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_comes_due_while_the_store_is_read_is_not_overlooked() {
+    let clock = clock(1_000_000);
+    let store = Arc::new(MemoryStore::with_clock(Hasty(clock.clone())));
+    let durable = DurableTracker::new(Arc::clone(&store), POLICY);
+    // By the time that they are read, some of them are long due, and some are not for long.
+    for n in 0..40 {
+        let wait = Backoff::fixed(SECOND * 2 * n).jitter(Jitter::None);
+        let failed = durable.record_failure_with(&n.to_string(), Some(&wait), None, "broken");
+        assert!(failed.is_ok());
+    }
+    let behind = WriteBehind::open(Arc::clone(&store), tracker(&clock)).unwrap();
+    assert_eq!(behind.tracker().len(), 40);
+    let behind = store::WriteBehind::open(store, tracker(&clock)).await;
+    assert_eq!(behind.unwrap().tracker().len(), 40);
+}
+
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -178,6 +210,25 @@ fn a_flusher_flushes_at_its_end() {
     assert_eq!(closed.close().unwrap_err().to_string(), "away");
     flaky.away.store(false, SeqCst);
     assert_eq!(behind.flush().unwrap(), 1, "what was not written is kept");
+}
+
+#[test]
+fn an_error_of_the_last_flush_is_told_once() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let behind = Arc::new(WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap());
+    let (errors, told) = mpsc::channel();
+    let flusher = || {
+        let errors = errors.clone();
+        let on_error = move |error: &Away| errors.send(error.to_string()).unwrap();
+        behind.flush_every(NEVER, on_error).unwrap()
+    };
+    let _ = behind.tracker().record_failure("key");
+    flaky.away.store(true, SeqCst);
+    drop(flusher());
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["away"]);
+    assert!(flusher().close().is_err());
+    assert_eq!(told.try_iter().count(), 0, "who closes it is answered");
 }
 
 #[tokio::test(start_paused = true)]

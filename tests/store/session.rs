@@ -118,6 +118,23 @@ fn work_is_left_in_hand_by_an_error_of_the_store() {
     assert!(work.cancel().is_ok());
 }
 
+#[test]
+fn a_heartbeat_that_is_told_to_stop_beats_no_more() {
+    let clock = ManualClock::new();
+    let flaky = Flaky::new(&clock);
+    let tracker = blocking::DurableTracker::new(flaky.clone(), options(&clock));
+    let work = tracker.start("key").unwrap();
+    let before = flaky.calls.load(SeqCst);
+    // Some of them are told while they wait, and some before.
+    for _ in 0..100 {
+        let heartbeat = tracker.heartbeat().unwrap();
+        std::thread::yield_now();
+        drop(heartbeat);
+    }
+    assert_eq!(flaky.calls.load(SeqCst), before);
+    assert!(work.finish().is_ok());
+}
+
 /// Runs the heartbeat without a runtime: time passes as far as it sleeps.
 #[test]
 fn the_heartbeat_retries_until_the_lease_has_run_out_and_wakes_who_waits_for_that() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::cmd;
-use relent::store::{DurableTracker, Problem, RedisError, RedisStore};
+use relent::store::{AsyncStore, DurableTracker, Page, Problem, RedisError, RedisStore, Which};
 use relent::{Backoff, Decision, Jitter};
 
 use crate::servers::redis::{self as server, Server};
@@ -129,6 +129,26 @@ async fn idle_streaks_expire_and_leave_the_lists() {
     );
 }
 
+/// Also where nobody ever lists.
+#[tokio::test]
+async fn idle_streaks_leave_the_lists_as_others_are_written() {
+    let Some((mut connection, store)) = store("churn").await else {
+        return;
+    };
+    let soon = Backoff::fixed(Duration::from_millis(1));
+    let tracker = DurableTracker::new(store.expire_idle(Duration::ZERO), soon);
+    for n in 0..2000 {
+        let told = tracker.record_failure(&n.to_string(), "broken").await;
+        assert!(told.is_ok());
+    }
+    for list in ["due", "written"] {
+        let mut listed = cmd("ZCARD");
+        listed.arg(format!("{{relent:churn}}:{list}"));
+        let listed: usize = listed.query_async(&mut connection).await.unwrap();
+        assert!(listed < 100, "{list}: {listed}");
+    }
+}
+
 /// Neither a name nor a namespace can be made to look like another.
 #[tokio::test]
 async fn namespaces_are_apart() {
@@ -223,4 +243,124 @@ async fn what_was_changed_by_hand_is_seen() {
     let told = tracker.record_failure("key", "broken").await.unwrap();
     let after = POLICY.initial;
     assert_eq!(told, Decision::Retry { after });
+}
+
+/// As many as are in more chunks than there may be conflicts, in each of which the handle guesses
+/// wrong.
+#[tokio::test]
+async fn a_batch_of_any_size_is_no_contention() {
+    const KEYS: usize = 70 * RedisStore::<Connection>::BATCH;
+    let Some((mut connection, store)) = store("many").await else {
+        return;
+    };
+    let fill = "for n = 0, ARGV[2] - 1 do
+            redis.call('SET', '{relent:many}:key:' .. n, ARGV[1])
+        end";
+    let record = "{\"relent\":1,\"first_failure\":0,\"since\":0,\"until\":0,\"failures\":1,\
+                  \"interval_ns\":50000000}";
+    let mut filled = cmd("EVAL");
+    filled.arg(fill).arg(0).arg(record).arg(KEYS);
+    filled.exec_async(&mut connection).await.unwrap();
+    let keys: Vec<_> = (0..KEYS).map(|n| n.to_string()).collect();
+    let failures: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    let tracker = DurableTracker::new(store, POLICY);
+    let told = tracker.record_failures(&failures).await.unwrap();
+    let after = 2 * POLICY.initial;
+    assert_eq!(told, vec![Decision::Retry { after }; KEYS]);
+}
+
+#[tokio::test]
+async fn those_deleted_by_hand_hide_nothing_that_gave_up() {
+    let Some((mut connection, store)) = store("gone").await else {
+        return;
+    };
+    let tracker = DurableTracker::new(store, Backoff::never_retry());
+    let keys = ["a", "b", "c", "d", "e", "f"];
+    assert!(
+        tracker
+            .record_failures(&keys.map(|key| (key, "broken")))
+            .await
+            .is_ok()
+    );
+    let names = ["b", "c", "d"].map(|key| format!("{{relent:gone}}:key:{key}"));
+    let mut delete = cmd("DEL");
+    delete
+        .arg(&names)
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    let store = tracker.store();
+    let mut page = Page::first(Which::GaveUp, 2);
+    let mut listed = vec![];
+    while let Some(last) = store.list(&page).await.unwrap().last() {
+        page = page.after(last);
+        listed.push(last.key.clone());
+    }
+    assert_eq!(listed, ["e", "f"], "the last of each page");
+    for list in ["gave-up", "written"] {
+        let mut left = cmd("ZCARD");
+        left.arg(format!("{{relent:gone}}:{list}"));
+        let left: usize = left.query_async(&mut connection).await.unwrap();
+        assert_eq!(left, 3, "{list}");
+    }
+}
+
+/// Neither a record nor a list that is of another type lets a script end halfway.
+#[tokio::test]
+async fn p5_what_is_of_another_type_tears_no_batch() {
+    let Some((mut connection, store)) = store("foreign").await else {
+        return;
+    };
+    let tracker = DurableTracker::new(store, POLICY);
+    // The handle has heard the time: from now on it guesses.
+    assert!(tracker.record_failure("another", "broken").await.is_ok());
+    let keys = ["a", "k", "z"];
+    let batch = keys.map(|key| (key, "broken"));
+    for foreign in ["key:k", "due", "written", "gave-up", "token"] {
+        let name = |name: &str| format!("{{relent:foreign}}:{name}");
+        let lists = ["due", "written", "gave-up", "token"].map(name);
+        cmd("DEL")
+            .arg(&lists)
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+        let mut push = cmd("RPUSH");
+        push.arg(name(foreign)).arg("theirs");
+        push.exec_async(&mut connection).await.unwrap();
+
+        let said = if foreign == "token" {
+            tracker.start("k").await.unwrap_err().to_string()
+        } else {
+            tracker
+                .record_failures(&batch)
+                .await
+                .unwrap_err()
+                .to_string()
+        };
+        let expected = if foreign == "key:k" {
+            &name(foreign)
+        } else {
+            "WRONGTYPE"
+        };
+        assert!(said.contains(expected), "{foreign}: {said}");
+        let theirs: usize = cmd("LLEN")
+            .arg(name(foreign))
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(theirs, 1, "{foreign} is left as it is");
+        cmd("DEL")
+            .arg(name(foreign))
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+        for key in keys {
+            let is_kept = tracker.get(key).await.unwrap().is_some();
+            let mut listed = cmd("ZSCORE");
+            listed.arg(name("due")).arg(key);
+            let listed: Option<f64> = listed.query_async(&mut connection).await.unwrap();
+            assert_eq!(is_kept, listed.is_some(), "{foreign}: {key} is torn");
+            assert!(tracker.forget(key).await.is_ok());
+        }
+    }
 }

@@ -223,11 +223,20 @@ pub(crate) async fn one_is_paused<S: AsyncStore + 'static>(
 
     signal(&child, "-STOP");
     sleep(TIME_TO_LIVE + Duration::from_millis(100)).await;
-    let refused = tracker.start("key").await.map(drop);
-    assert!(matches!(
-        refused,
-        Err(StartError::Refused(Refusal::BackingOff { .. }))
-    ));
+    let mut refused = tracker.start("key").await.map(drop);
+    if matches!(refused, Err(StartError::Store(_))) {
+        // Paused within a commit, it has a file to itself, and nobody else gets anywhere. Its lease
+        // has run out all the same.
+        signal(&child, "-CONT");
+        refused = tracker.start("key").await.map(drop);
+    }
+    assert!(
+        matches!(
+            refused,
+            Err(StartError::Refused(Refusal::BackingOff { .. }))
+        ),
+        "{refused:?}"
+    );
     let record = tracker.get("key").await.unwrap().unwrap();
     assert_eq!(
         (record.state.failures, &*record.cause),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     pub(super) fn is_told(&self) -> bool {
-        self.0.load(Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 
     /// Waits so long, or until told; now and then for less, as threads do.
@@ -47,7 +47,8 @@ impl<T> Background<T> {
     /// Has the thread stop, and waits for what it has to say: nothing the second time.
     pub(super) fn end(&mut self) -> Option<thread::Result<T>> {
         let thread = self.thread.take()?;
-        self.stop.0.store(true, Relaxed);
+        // What was done before this is seen by the thread.
+        self.stop.0.store(true, Ordering::Release);
         thread.thread().unpark();
         Some(thread.join())
     }

@@ -8,7 +8,6 @@ use super::Store;
 use crate::clock::{Clock, MonotonicClock};
 use crate::state::BackoffTracker;
 use crate::store::behind::{self, Behind};
-use crate::store::listing::{Page, Which};
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a disk.
 ///
@@ -41,9 +40,6 @@ pub struct WriteBehind<S, C = MonotonicClock> {
     behind: Mutex<Behind>,
 }
 
-/// How many keys are read at a time.
-const PAGE: usize = 10_000;
-
 impl<S: Store, C: Clock> WriteBehind<S, C> {
     /// Puts a tracker in front of a store, and has it go on from what the store knows.
     ///
@@ -55,8 +51,7 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
         tracker: BackoffTracker<String, C>,
     ) -> Result<WriteBehind<S, C>, S::Error> {
         let mut behind = Behind::default();
-        for which in [Which::Due, Which::Waiting, Which::GaveUp] {
-            let mut page = Page::first(which, PAGE);
+        for mut page in behind::first_pages() {
             loop {
                 let listed = store.list(&page)?;
                 let Some(last) = listed.last() else { break };

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::background::Background;
@@ -12,10 +13,13 @@ use crate::store::behind::Pace;
 
 /// A thread that flushes a [`WriteBehind`] at an interval, and once more at its end.
 ///
-/// Dropped, it ends too, and waits for that last flush; [`close`](Self::close) tells how it went.
+/// Dropped, it ends too, and waits for that last flush, an error of which is told to `on_error`;
+/// [`close`](Self::close) returns it.
 #[must_use = "the flusher stops when this is dropped"]
 pub struct Flusher<E> {
     thread: Background<Result<usize, E>>,
+    /// Whether somebody takes the answer of the last flush.
+    is_closed: Arc<AtomicBool>,
 }
 
 impl<S, C> WriteBehind<S, C>
@@ -23,12 +27,13 @@ where
     S: Store + Send + Sync + 'static,
     C: Clock + Send + Sync + 'static,
 {
-    /// Starts a thread that [flushes](Self::flush) at this interval, at least a millisecond: what a crash can lose is what
-    /// came within it, and while a flush takes.
+    /// Starts a thread that [flushes](Self::flush) at this interval, at least a millisecond: what a
+    /// crash can lose is what came within it, and while a flush takes.
     ///
     /// An error of the store is told to `on_error`, and the flush is tried again: soon at first, then
     /// ever more slowly, at most 16 times the interval later. Nothing is lost meanwhile but by a
-    /// crash.
+    /// crash. An error of the last flush, when the [`Flusher`] is dropped, is told to it too: that is
+    /// not tried again.
     ///
     /// # Errors
     ///
@@ -53,6 +58,8 @@ where
         mut on_error: impl FnMut(&S::Error) + Send + 'static,
     ) -> std::io::Result<Flusher<S::Error>> {
         let behind = Arc::clone(self);
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let is_answered = Arc::clone(&is_closed);
         let thread = Background::spawn("relent-flusher", move |stop| {
             let mut pace = Pace::new(interval);
             let mut well = true;
@@ -67,9 +74,16 @@ where
                     on_error(&error);
                 }
             }
-            behind.flush()
+            let last = behind.flush();
+            if let (Err(error), false) = (&last, is_answered.load(Relaxed)) {
+                on_error(error);
+            }
+            last
         });
-        Ok(Flusher { thread: thread? })
+        Ok(Flusher {
+            thread: thread?,
+            is_closed,
+        })
     }
 }
 
@@ -80,6 +94,7 @@ impl<E> Flusher<E> {
     ///
     /// The store's, of the last flush. Another can still be tried.
     pub fn close(mut self) -> Result<usize, E> {
+        self.is_closed.store(true, Relaxed);
         match self.thread.end() {
             Some(Ok(flushed)) => flushed,
             Some(Err(panic)) => resume_unwind(panic),

@@ -27,6 +27,9 @@ impl<S: Store + Send + Sync + 'static> DurableTracker<S> {
             let mut well = true;
             while !stop.is_told() && !tracker.session().expired() {
                 stop.wait(tracker.session().pause(&mut pulse, well));
+                if stop.is_told() {
+                    break;
+                }
                 well = tracker.beat().is_ok();
             }
         });

@@ -8,8 +8,8 @@ use crate::store::columns;
 use crate::store::history::Entry;
 
 impl<C> SqliteStore<C> {
-    /// Keeps a history of what happens to keys from now on: who [started](crate::store::Event) and how it
-    /// ended. Every process that should add to it has to say so.
+    /// Keeps a history of what happens to keys from now on: who [started](crate::store::Event) and
+    /// how it ended. Every process that should add to it has to say so.
     #[must_use]
     pub fn with_history(mut self) -> SqliteStore<C> {
         self.history = true;
