@@ -53,7 +53,7 @@ const PATHS: &[Path] = &[
     },
     Path {
         name: "tracker: check, 1000 failing",
-        limit: 40,
+        limit: 45,
         run: |n| healthy(n, 1000, |tracker, key| tracker.check(&key)),
     },
     Path {
