@@ -10,7 +10,7 @@
 //! # #[cfg(feature = "std")]
 //! # fn main() -> Result<(), std::io::Error> {
 //! const POLICY: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30))
-//!     .give_up_after_failures(8);
+//!     .give_up_after_failures(12);
 //!
 //! let hosts = POLICY
 //!     .retry(|| std::fs::read_to_string("/etc/hosts"))

@@ -26,7 +26,7 @@ use super::{GiveUp, InvalidBackoff, Jitter, Preview, Rounding, from_nanos, nanos
 ///
 /// const POLICY: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30))
 ///     .jitter(Jitter::Equal)
-///     .give_up_after_failures(8);
+///     .give_up_after_failures(12);
 ///
 /// assert_eq!(POLICY.validate(), Ok(()));
 /// assert_eq!(POLICY.interval_after(None), Duration::from_millis(100));
