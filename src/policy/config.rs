@@ -1,5 +1,9 @@
 //! A policy as configuration that people write by hand, in any format that serde knows.
 
+pub(crate) mod duration;
+mod jitter;
+mod number;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -7,107 +11,11 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use super::{Backoff, GiveUp, Jitter, Rounding};
-
-/// A duration: `"1m 30s"` in formats for people, the plain number of seconds and nanoseconds in others.
-///
-/// ```text
-/// #[serde(with = "duration")]
-/// ```
-pub(crate) mod duration {
-    use super::{Deserialize, Deserializer, Duration, Error, Serialize, Serializer, Text};
-
-    pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() {
-            to.collect_str(&humantime::format_duration(*duration))
-        } else {
-            duration.serialize(to)
-        }
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        if from.is_human_readable() {
-            let text = from.deserialize_any(Text)?;
-            humantime::parse_duration(&text).map_err(|reason| {
-                D::Error::custom(format_args!(
-                    "{text:?} is no duration ({reason}); write a number and a unit, as in \"500ms\" or \"1m 30s\""
-                ))
-            })
-        } else {
-            Duration::deserialize(from)
-        }
-    }
-}
+use number::Number;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 struct Span(#[serde(with = "duration")] Duration);
-
-/// A number that may be infinite, which JSON has to write as a text.
-struct Number(f64);
-
-impl Serialize for Number {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() && self.0.is_infinite() {
-            to.collect_str(&self.0)
-        } else {
-            to.serialize_f64(self.0)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Number, D::Error> {
-        if from.is_human_readable() {
-            from.deserialize_any(Numeral)
-        } else {
-            f64::deserialize(from).map(Number)
-        }
-    }
-}
-
-struct Numeral;
-
-impl Visitor<'_> for Numeral {
-    type Value = Number;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, or \"inf\"")
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Number, E> {
-        Ok(Number(number))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Number, E> {
-        Ok(Number(number as f64))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Number, E> {
-        Ok(Number(number as f64))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
-        match text {
-            "inf" => Ok(Number(f64::INFINITY)),
-            _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-        }
-    }
-}
-
-/// Takes the text of a duration, and tells whoever wrote a bare number what is missing.
-struct Text;
-
-impl Visitor<'_> for Text {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a duration with its unit, as in \"500ms\" or \"1m 30s\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
-    }
-}
 
 /// Every field, in the order that formats without names keep.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -299,89 +207,5 @@ impl<'de, T: Written> Visitor<'de> for Table<T> {
                 .map_err(|error| A::Error::custom(format_args!("{key}: {error}")))?;
         }
         Ok(self.value)
-    }
-}
-
-/// `"full"`, or a table where there is a number to say: `{ proportional = 0.5 }`.
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected \"none\", \"full\", \"equal\", \"decorrelated\" or { proportional = 0.5 }"
-)]
-enum WrittenJitter {
-    Named(NamedJitter),
-    Proportional(ProportionalJitter),
-}
-
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum NamedJitter {
-    None,
-    Full,
-    Equal,
-    Decorrelated,
-}
-
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProportionalJitter {
-    proportional: f64,
-}
-
-/// For formats that do not describe themselves.
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(rename = "Jitter")]
-enum CompactJitter {
-    None,
-    Full,
-    Equal,
-    Proportional(f64),
-    Decorrelated,
-}
-
-impl Serialize for Jitter {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if !to.is_human_readable() {
-            return match *self {
-                Jitter::None => CompactJitter::None,
-                Jitter::Full => CompactJitter::Full,
-                Jitter::Equal => CompactJitter::Equal,
-                Jitter::Proportional(f) => CompactJitter::Proportional(f),
-                Jitter::Decorrelated => CompactJitter::Decorrelated,
-            }
-            .serialize(to);
-        }
-        match *self {
-            Jitter::None => NamedJitter::None,
-            Jitter::Full => NamedJitter::Full,
-            Jitter::Equal => NamedJitter::Equal,
-            Jitter::Decorrelated => NamedJitter::Decorrelated,
-            Jitter::Proportional(proportional) => {
-                return ProportionalJitter { proportional }.serialize(to);
-            }
-        }
-        .serialize(to)
-    }
-}
-
-impl<'de> Deserialize<'de> for Jitter {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Jitter, D::Error> {
-        Ok(if from.is_human_readable() {
-            match WrittenJitter::deserialize(from)? {
-                WrittenJitter::Named(NamedJitter::None) => Jitter::None,
-                WrittenJitter::Named(NamedJitter::Full) => Jitter::Full,
-                WrittenJitter::Named(NamedJitter::Equal) => Jitter::Equal,
-                WrittenJitter::Named(NamedJitter::Decorrelated) => Jitter::Decorrelated,
-                WrittenJitter::Proportional(written) => Jitter::Proportional(written.proportional),
-            }
-        } else {
-            match CompactJitter::deserialize(from)? {
-                CompactJitter::None => Jitter::None,
-                CompactJitter::Full => Jitter::Full,
-                CompactJitter::Equal => Jitter::Equal,
-                CompactJitter::Proportional(f) => Jitter::Proportional(f),
-                CompactJitter::Decorrelated => Jitter::Decorrelated,
-            }
-        })
     }
 }
