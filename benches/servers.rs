@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use relent::store::{AsyncStore, DurableTracker, Page, PostgresStore, RedisStore, Which};
-use relent::{Backoff, BackoffState, Failure, Jitter};
+use relent::{Backoff, BackoffState, Decision, Failure, Jitter};
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Row, query, raw_sql};
 
@@ -175,17 +175,19 @@ fn fail(mut state: BackoffState) -> (i64, i64, i64) {
     (i64::from(state.failures), interval as i64, wait as i64)
 }
 
+/// One more failure of one of fifty keys.
+async fn failure<S: AsyncStore>(tracker: &DurableTracker<S>, n: u32) -> Decision {
+    let key = format!("{}", n % 50);
+    let recorded = tracker.record_failure(&key, "broken").await;
+    recorded.expect("recorded")
+}
+
 async fn failures(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: usize) {
     by_turns(
         "PostgreSQL: record_failure",
         rounds,
         100,
-        async |n| {
-            tracker
-                .record_failure(&format!("{}", n % 50), "broken")
-                .await
-                .expect("recorded")
-        },
+        async |n| failure(tracker, n).await,
         async |n| bare_one(pool, &format!("{}", n % 50)).await,
     )
     .await;
@@ -337,12 +339,7 @@ async fn redis(server: &servers::redis::Server, rounds: usize) {
         "Redis: record_failure",
         rounds,
         100,
-        async |n| {
-            tracker
-                .record_failure(&format!("{}", n % 50), "broken")
-                .await
-                .expect("recorded")
-        },
+        async |n| failure(&tracker, n).await,
         async |n| bare(&[format!("bare {}", n % 50)], n).await,
     )
     .await;

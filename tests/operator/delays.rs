@@ -46,8 +46,9 @@ fn presets() {
         rig.clock.advance(HOUR);
     }
 
-    let plain = Rig::new(EXACT, Trouble::Sync).delays(9);
-    assert_eq!(plain, Rig::new(EXACT, Trouble::Sync).delays(9));
+    let plain = Rig::new(EXACT, Trouble::Sync).delays(5);
+    let micros = [500_000, 750_000, 1_125_000, 1_687_500, 2_531_250];
+    assert_eq!(plain, micros.map(Duration::from_micros));
 }
 
 #[test]
