@@ -30,7 +30,7 @@ const PATHS: &[Path] = &[
     },
     Path {
         name: "step: any policy, full jitter",
-        limit: 170,
+        limit: 140,
         run: |n| {
             let policy = black_box(POLICY);
             steps(n, |state, failure| black_box(&policy).next(state, failure));
@@ -68,7 +68,7 @@ const PATHS: &[Path] = &[
     },
     Path {
         name: "tracker: record_failure",
-        limit: 340,
+        limit: 295,
         run: |n| failing(n, |tracker, key| tracker.record_failure(&key)),
     },
     Path {

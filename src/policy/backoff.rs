@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::interval::at_least_one;
+use super::interval::grows;
 use super::plan::Plan;
 use super::{GiveUp, InvalidBackoff, Jitter, Preview, Rounding, from_nanos, nanos};
 
@@ -258,7 +258,11 @@ impl Backoff {
         Backoff {
             initial: from_nanos(plan.initial),
             max: from_nanos(plan.max),
-            exponent: at_least_one(self.exponent),
+            exponent: if grows(self.exponent) {
+                self.exponent
+            } else {
+                1.0
+            },
             jitter: self.jitter.normalized(),
             rounding: self.rounding,
             give_up: self.give_up,

@@ -30,10 +30,12 @@ const MAX_WHOLE: u64 = u64::MAX / SECOND * SECOND;
 /// The nanoseconds in `duration`, at most `u64::MAX`.
 #[inline(always)]
 pub(crate) const fn nanos(duration: Duration) -> u64 {
-    duration
-        .as_secs()
-        .saturating_mul(SECOND)
-        .saturating_add(duration.subsec_nanos() as u64)
+    const FIT: u64 = u64::MAX / SECOND;
+    let nanos = duration.subsec_nanos() as u64;
+    match duration.as_secs() {
+        secs @ ..FIT => secs * SECOND + nanos,
+        secs => secs.saturating_mul(SECOND).saturating_add(nanos),
+    }
 }
 
 #[inline(always)]
@@ -68,14 +70,12 @@ pub(crate) const fn smaller(a: u64, b: u64) -> u64 {
 const ONE: u64 = 1.0_f64.to_bits();
 const INFINITY: u64 = f64::INFINITY.to_bits();
 
-/// `exponent`, or 1 if it is less or not a number. By its bits, which order positive floats as
-/// integers: targets without a float unit need none.
+/// Whether `exponent` is more than 1. By its bits, which order positive floats as integers: targets
+/// without a float unit need none.
 #[inline(always)]
-pub(crate) const fn at_least_one(exponent: f64) -> f64 {
-    match exponent.to_bits() {
-        ONE..=INFINITY => exponent,
-        _ => 1.0,
-    }
+pub(crate) const fn grows(exponent: f64) -> bool {
+    const MORE: u64 = ONE + 1;
+    matches!(exponent.to_bits(), MORE..=INFINITY)
 }
 
 /// `proportion`, limited to 0..=1; not a number gives 0.

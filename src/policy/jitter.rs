@@ -42,25 +42,19 @@ impl Jitter {
     /// The delays that `interval` may give.
     #[inline(always)]
     pub(crate) const fn spread(self, interval: u64, plan: &Plan) -> Spread {
+        // At least 1 ns, but not where the interval is less. One from storage may be below initial.
         let (shortest, longest) = match self {
             Jitter::None => (interval, interval),
-            Jitter::Full => (1, interval),
+            Jitter::Full => (smaller(1, interval), interval),
             Jitter::Equal => (interval - interval / 2, interval),
             Jitter::Proportional(f) => {
                 let width = product_below(interval, proportion(f));
-                (
-                    interval - width,
-                    smaller(interval.saturating_add(width), plan.max),
-                )
+                let shortest = larger(interval - width, smaller(1, interval));
+                (shortest, smaller(interval.saturating_add(width), plan.max))
             }
-            Jitter::Decorrelated => (plan.initial, interval),
+            Jitter::Decorrelated => (smaller(larger(plan.initial, 1), interval), interval),
         };
-        // At least 1 ns, and at most what is left: an interval from storage may be below initial,
-        // or zero.
-        Spread {
-            shortest: smaller(larger(shortest, 1), longest),
-            longest,
-        }
+        Spread { shortest, longest }
     }
 }
 

@@ -1,8 +1,6 @@
 //! A policy as the arithmetic sees it: normalised, in whole nanoseconds.
 
-use super::interval::{
-    SECOND, at_least_one, larger, smaller, whole_seconds_down, whole_seconds_up,
-};
+use super::interval::{SECOND, grows, larger, smaller, whole_seconds_down, whole_seconds_up};
 use super::jitter::Spread;
 use super::product::product;
 use super::{Backoff, GiveUpReason, Jitter, Rounding, nanos};
@@ -13,7 +11,7 @@ use super::{Backoff, GiveUpReason, Jitter, Rounding, nanos};
 /// and the step folds around it. 56 bytes instead of 88: a future that holds one is moved by its
 /// caller.
 ///
-/// `initial <= max`, both multiples of the resolution; `exponent >= 1`.
+/// `initial <= max`, both multiples of the resolution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) initial: u64,
@@ -47,7 +45,7 @@ impl Plan {
         Plan {
             initial,
             max: larger(initial, max),
-            exponent: at_least_one(backoff.exponent),
+            exponent: backoff.exponent,
             jitter: backoff.jitter,
             deadline: match backoff.give_up.after_elapsed {
                 None => u64::MAX,
@@ -65,19 +63,30 @@ impl Plan {
     #[inline(always)]
     pub(crate) const fn interval_after(&self, previous: Option<u64>) -> u64 {
         match previous {
-            Some(previous) if self.exponent.to_bits() != 1.0_f64.to_bits() => self.grow(previous),
-            _ => self.initial,
+            None => self.initial,
+            Some(previous) => self.interval_beyond(larger(previous, self.resolution())),
         }
     }
 
     #[inline(always)]
-    const fn grow(&self, previous: u64) -> u64 {
-        let previous = larger(previous, self.resolution());
+    const fn interval_beyond(&self, previous: u64) -> u64 {
+        const TWO: u64 = 2.0_f64.to_bits();
         if previous >= self.max {
-            return self.max;
+            return if grows(self.exponent) {
+                self.max
+            } else {
+                self.initial
+            };
         }
-        // Growth too small for a nanosecond would stick for ever: take one.
-        let longer = larger(product(previous, self.exponent), previous + 1);
+        // Most policies double: first, because it is a fifth of the work.
+        let longer = if self.exponent.to_bits() == TWO {
+            previous.saturating_mul(2)
+        } else if grows(self.exponent) {
+            // Growth too small for a nanosecond would stick for ever: take one.
+            larger(product(previous, self.exponent), previous + 1)
+        } else {
+            return self.initial;
+        };
         smaller(self.round_up(longer), self.max)
     }
 
@@ -143,14 +152,16 @@ impl Plan {
         elapsed: u64,
         delay: u64,
     ) -> Option<GiveUpReason> {
-        // Even a retry without delay is later than a deadline of zero.
-        let next = larger(elapsed.saturating_add(delay), 1);
         if failures > self.retries {
-            Some(GiveUpReason::Failures)
-        } else if next > self.deadline {
-            Some(GiveUpReason::Elapsed)
-        } else {
-            None
+            return Some(GiveUpReason::Failures);
         }
+        if self.deadline < u64::MAX {
+            // Even a retry without delay is later than a deadline of zero.
+            let next = larger(elapsed.saturating_add(delay), 1);
+            if next > self.deadline {
+                return Some(GiveUpReason::Elapsed);
+            }
+        }
+        None
     }
 }

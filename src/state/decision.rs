@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::BackoffState;
-use crate::policy::{Backoff, GiveUpReason, Plan, from_nanos, nanos};
+use crate::policy::{Backoff, GiveUpReason, Plan, Rounding, from_nanos, nanos};
 
 /// One more failure, as the step needs to know it.
 ///
@@ -117,6 +117,21 @@ impl Backoff {
     /// ```
     #[inline(always)]
     pub const fn next(&self, state: &mut BackoffState, failure: Failure) -> Decision {
+        // Whole seconds are rare, and a good part of the work: where it is not known that there are
+        // none, they stand aside.
+        match self.rounding {
+            Rounding::None => self.next_inlined(state, failure),
+            Rounding::WholeSeconds => self.next_in_whole_seconds(state, failure),
+        }
+    }
+
+    #[inline(never)]
+    const fn next_in_whole_seconds(&self, state: &mut BackoffState, failure: Failure) -> Decision {
+        self.next_inlined(state, failure)
+    }
+
+    #[inline(always)]
+    const fn next_inlined(&self, state: &mut BackoffState, failure: Failure) -> Decision {
         let step = Plan::of(self).step(
             state.failures,
             nanos(state.interval),
