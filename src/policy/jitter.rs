@@ -82,16 +82,16 @@ impl Spread {
         self.shortest + choice as u64
     }
 
-    /// The range as wide, but from `hint` on, and cut at `max`. A hint that `max` does not reach
-    /// gives the range as wide that ends at `max`: those who were told to wait for ever must not
-    /// return together either.
+    /// The range as wide, but from `hint` on, and cut at `max`. A hint that `max` does not exceed
+    /// gives the range that ends at `max`: those who were told to wait for ever must not return
+    /// together either. Nor at once: it begins no sooner than half of `max`.
     ///
     /// Never earlier than the range itself, for any one draw.
     #[inline(always)]
     pub(crate) const fn not_before(self, hint: u64, max: u64) -> Spread {
         if hint >= max {
             Spread {
-                shortest: max - self.width(),
+                shortest: max - smaller(self.width(), max / 2),
                 longest: max,
             }
         } else if hint > self.shortest {

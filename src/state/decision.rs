@@ -86,8 +86,8 @@ impl Backoff {
     ///   `state`.
     /// - The delay is drawn from it as [`jitter`](Self::jitter) says, by `failure.entropy`.
     /// - A hint moves the range from which the delay is drawn to begin at the hint, still as wide,
-    ///   and cut at `max`. A hint that reaches `max` moves it to end there. The delay is never
-    ///   sooner for a hint.
+    ///   and cut at `max`. A hint that reaches `max` moves it to end there, in the upper half of what
+    ///   is up to `max`. The delay is never sooner for a hint.
     /// - Where `max` leaves less room above a hint than the range is wide, that much is all the spread
     ///   there is: let `max` exceed the hints you expect.
     /// - In whole seconds, the draw is rounded up last.
@@ -177,8 +177,10 @@ impl Plan {
     /// of so many nanoseconds.
     #[inline(always)]
     pub(crate) const fn step(&self, failures: u32, interval: u64, failure: Exact) -> Step {
-        let previous = match failures {
-            0 => None,
+        let previous = match (failures, interval) {
+            (0, _) => None,
+            // A column that was added later, or too coarse: nothing is known of the interval.
+            (_, 0) if self.initial > 0 => None,
             _ => Some(interval),
         };
         let wait = self.wait_after(previous, failure.retry_after, failure.entropy);

@@ -48,7 +48,7 @@ proptest! {
         // To the nanosecond, but for ranges beyond 2⁶³ ns, whose last places the largest entropy misses.
         let near = |a: Duration, b: Duration| a.abs_diff(b) <= Duration::from_nanos(1);
         if hint >= max {
-            prop_assert!(near(width(Some(hint)), width(None)));
+            prop_assert!(near(width(Some(hint)), width(None).min(max / 2)));
         } else {
             prop_assert!(near(width(Some(hint)), width(None).min(max.saturating_sub(hint))) || width(Some(hint)) == width(None));
         }
@@ -86,6 +86,32 @@ fn h_a_herd_told_the_same_does_not_return_together() {
             earliest >= hint.min(Duration::from_secs(59)),
             "{earliest:?}"
         );
+    }
+}
+
+/// Late in a streak the range is as wide as can be.
+#[test]
+fn h_whoever_is_told_more_than_max_waits_for_half_of_it_at_least() {
+    let late = BackoffState {
+        failures: 20,
+        interval: Duration::from_secs(60),
+    };
+    let max = Duration::from_secs(60);
+    for jitter in [
+        Jitter::Full,
+        Jitter::Equal,
+        Jitter::Proportional(1.0),
+        Jitter::Decorrelated,
+    ] {
+        let policy = Backoff::exponential(Duration::from_secs(1), max).jitter(jitter);
+        for hint in [max, Duration::from_secs(120), Duration::MAX] {
+            let told = |entropy| delay(&policy, late, Failure::new(entropy).retry_after(hint));
+            assert_eq!(
+                (told(0), told(u64::MAX)),
+                (max / 2, max),
+                "{jitter:?}, {hint:?}"
+            );
+        }
     }
 }
 

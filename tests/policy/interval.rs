@@ -198,6 +198,35 @@ fn b7_initial_is_no_floor_for_what_was_stored() {
     );
 }
 
+/// As a column has it that was added with 0 as its default, or is too coarse for the interval.
+#[test]
+fn b7_a_state_that_knows_no_interval_waits_as_at_first() {
+    let next = |policy: Backoff, failures| {
+        let mut state = BackoffState {
+            failures,
+            interval: Duration::ZERO,
+        };
+        let _ = policy.next(&mut state, Failure::new(0));
+        assert_eq!(state.failures, failures + 1);
+        state.interval
+    };
+    for policy in [
+        Backoff::exponential(secs(10), secs(3600)),
+        Backoff::fixed(secs(10)),
+        Backoff::exponential(secs(10), secs(3600)).whole_seconds(),
+    ] {
+        assert_eq!(
+            [0, 1, 5].map(|failures| next(policy, failures)),
+            [secs(10); 3]
+        );
+    }
+    // Where it is the policy that begins with zero, there is progress all the same.
+    let from_zero = Backoff::exponential(Duration::ZERO, secs(60));
+    assert_eq!(next(from_zero, 0), Duration::ZERO);
+    assert_eq!(next(from_zero, 1), Duration::from_nanos(2));
+    assert_eq!(next(Backoff::fixed(Duration::ZERO), 5), Duration::ZERO);
+}
+
 #[test]
 fn b9_zeros_in_whole_seconds_mean_one_second() {
     let zeros = Backoff::fixed(Duration::ZERO).exponent(0.0).whole_seconds();

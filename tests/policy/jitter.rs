@@ -17,7 +17,9 @@ fn step(backoff: &Backoff, state: BackoffState, entropy: u64) -> (Duration, Dura
 }
 
 fn interval(backoff: &Backoff, state: BackoffState) -> Duration {
-    backoff.interval_after((state.failures > 0).then_some(state.interval))
+    let first = backoff.interval_after(None);
+    let known = state.interval > Duration::ZERO || first == Duration::ZERO;
+    backoff.interval_after((state.failures > 0 && known).then_some(state.interval))
 }
 
 proptest! {
