@@ -27,7 +27,9 @@ pub enum Jitter {
     Proportional(f64),
     /// [`initial`, *i*], and the draw becomes the interval from which the next one grows.
     ///
-    /// The first delay of a streak is therefore `initial` exactly.
+    /// The first delay of a streak is therefore `initial` exactly. And a streak of such draws backs
+    /// off only if the exponent is well above *e* (2.718): by less, the lucky draws undo what the
+    /// others gain, and most delays stay near `initial` for ever. Use 3 or more.
     Decorrelated,
 }
 

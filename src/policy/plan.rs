@@ -139,10 +139,6 @@ impl Plan {
         !matches!(self.jitter, Jitter::None)
     }
 
-    pub(super) const fn never_gives_up(&self) -> bool {
-        self.retries == u32::MAX && self.deadline == u64::MAX
-    }
-
     /// Why to stop at the `failures`-th failure, `elapsed` after the first, instead of waiting
     /// `delay`.
     #[inline(always)]

@@ -15,8 +15,8 @@ pub use warning::Warning;
 
 /// A policy as a table: for each failure, how long the waits are. From [`Backoff::preview`].
 ///
-/// `Display` prints the rows, where they end, and a [`Warning`] for each thing that is allowed but
-/// often regretted.
+/// `Display` prints the rows, where they end, what is [invalid](super::InvalidBackoff), and a
+/// [`Warning`] for each thing that is allowed but often regretted.
 ///
 /// ```
 /// # use relent::Backoff;
@@ -46,7 +46,7 @@ pub struct PreviewRow {
     /// The shortest delay that jitter can give.
     pub shortest: Duration,
     /// The mean delay, to the nanosecond below. Under [`Decorrelated`](super::Jitter::Decorrelated),
-    /// of a streak of mean delays.
+    /// of a streak of mean delays, and so the most that the mean can be.
     pub mean: Duration,
     /// The longest delay that jitter can give.
     pub longest: Duration,
@@ -118,6 +118,13 @@ impl fmt::Display for Preview {
                 writeln!(f, "the same from failure {steady_from} on; never gives up")?;
             }
             End::Later => writeln!(f, "and so on")?,
+            End::GivesUpInTime { steady_from, limit } => {
+                writeln!(
+                    f,
+                    "the same from failure {steady_from} on; gives up when {} have elapsed",
+                    Brief(limit)
+                )?;
+            }
             End::GivesUp {
                 at,
                 elapsed,
@@ -129,6 +136,9 @@ impl fmt::Display for Preview {
                     Brief(elapsed)
                 )?;
             }
+        }
+        if let Err(invalid) = self.backoff.validate() {
+            writeln!(f, "{invalid}")?;
         }
         for warning in self.warnings() {
             writeln!(f, "warning: {warning}")?;

@@ -81,6 +81,10 @@ fn ends() {
         end(Backoff::never_retry()),
         "gives up at failure 1, after about 0.0 ns: too many failures"
     );
+    assert_eq!(
+        end(Backoff::fixed(Duration::ZERO).give_up_after(secs(5))),
+        "the same from failure 1 on; gives up when 5.0 s have elapsed"
+    );
     let growing = fixed
         .exponent(1.01)
         .max(Duration::MAX)
@@ -88,6 +92,41 @@ fn ends() {
         .limit(5)
         .to_string();
     assert!(growing.contains("and so on"), "{growing}");
+}
+
+#[test]
+fn tells_what_is_invalid() {
+    let text = Backoff::exponential(secs(9), secs(1))
+        .exponent(f64::NAN)
+        .preview()
+        .to_string();
+    for said in ["exponent: NaN", "max: 1s is below initial"] {
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+/// By their median: what most clients see.
+#[test]
+fn decorrelated_backs_off_by_three_and_not_by_two() {
+    let median = |exponent| {
+        let policy = Backoff::exponential(secs(1), secs(3600))
+            .jitter(Jitter::Decorrelated)
+            .exponent(exponent);
+        let mut fiftieth: Vec<_> = (0..999)
+            .map(|seed| policy.schedule_seeded(seed).nth(49).unwrap())
+            .collect();
+        fiftieth.sort();
+        let row = policy
+            .preview()
+            .rows()
+            .nth(49)
+            .unwrap_or_else(|| policy.preview().rows().last().unwrap());
+        let mean = fiftieth.iter().sum::<Duration>() / 999;
+        assert!(mean <= row.mean.mul_f64(1.1), "{mean:?} in {row:?}");
+        fiftieth[499]
+    };
+    assert!(median(2.0) < secs(6), "{:?}", median(2.0));
+    assert!(median(3.0) > secs(60), "{:?}", median(3.0));
 }
 
 #[test]
@@ -127,7 +166,7 @@ fn warnings() {
         Jitter::Decorrelated,
     ] {
         assert!(
-            matches!(warn(good.jitter(herd))[..], [Warning::Herd(_)]),
+            matches!(warn(good.jitter(herd))[..], [.., Warning::Herd(_)]),
             "{herd:?}"
         );
     }
@@ -136,6 +175,10 @@ fn warnings() {
         [Warning::CoarseSeconds { choices: 1 }]
     );
     assert_eq!(warn(good.initial(secs(20)).whole_seconds()), []);
+    let decorrelated = good.jitter(Jitter::Decorrelated);
+    assert_eq!(warn(decorrelated)[0], Warning::Standstill { exponent: 2.0 });
+    let fine = warn(decorrelated.exponent(3.0));
+    assert!(matches!(fine[..], [Warning::Herd(_)]), "{fine:?}");
     for (choices, said) in [
         (1, "only one first delay,"),
         (3, "only 3 different first delays,"),

@@ -17,6 +17,10 @@ pub(super) enum End {
         elapsed: Duration,
         reason: GiveUpReason,
     },
+    GivesUpInTime {
+        steady_from: u32,
+        limit: Duration,
+    },
     Later,
 }
 
@@ -55,6 +59,15 @@ impl Walk {
         self.steady
     }
 
+    /// Whether rows that are all alike lead to no end: without a delay, only the attempts' own time
+    /// passes.
+    fn ends_later(&self) -> bool {
+        let Plan {
+            retries, deadline, ..
+        } = self.plan;
+        retries == u32::MAX && (deadline == u64::MAX || self.delay == 0)
+    }
+
     /// Where this ends, once its rows have.
     pub(super) fn end(&self) -> End {
         if let Some(reason) = self.gave_up {
@@ -83,6 +96,12 @@ impl Walk {
             (Some(failures), Some(at)) if at < failures => (at, GiveUpReason::Elapsed),
             (Some(failures), _) => (failures, GiveUpReason::Failures),
             (None, Some(at)) => (at, GiveUpReason::Elapsed),
+            (None, None) if deadline < u64::MAX => {
+                return End::GivesUpInTime {
+                    steady_from: self.failures,
+                    limit: from_nanos(deadline),
+                };
+            }
             (None, None) => {
                 return End::Never {
                     steady_from: self.failures,
@@ -103,7 +122,7 @@ impl Iterator for Walk {
 
     fn next(&mut self) -> Option<PreviewRow> {
         let plan = &self.plan;
-        if self.gave_up.is_some() || self.steady && plan.never_gives_up() {
+        if self.gave_up.is_some() || self.steady && self.ends_later() {
             return None;
         }
         let (longest, extremes) = plan.spread_after(self.longest);

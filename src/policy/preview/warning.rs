@@ -26,6 +26,11 @@ pub enum Warning {
     },
     /// Clients that fail together return together, or nearly.
     Herd(Jitter),
+    /// [`Jitter::Decorrelated`] with an exponent by which it does not back off.
+    Standstill {
+        /// [`Backoff::exponent`].
+        exponent: f64,
+    },
     /// In whole seconds, the first delay takes only this many values: whole herds share each.
     CoarseSeconds {
         /// How many different first delays there are.
@@ -40,6 +45,7 @@ impl Warning {
         // Whatever never waits has nothing to warn of, but a deadline may be why.
         let checks = [
             deadline(backoff),
+            standstill(backoff).filter(|_| waits),
             herd(backoff.jitter).filter(|_| waits),
             coarse(backoff).filter(|_| waits),
             max(backoff).filter(|_| waits),
@@ -66,6 +72,15 @@ fn herd(jitter: Jitter) -> Option<Warning> {
         Jitter::Full | Jitter::Equal => true,
     };
     (!spreads).then_some(Warning::Herd(jitter))
+}
+
+fn standstill(backoff: &Backoff) -> Option<Warning> {
+    // A draw from 0 to `exponent` times the last changes its logarithm by ln(exponent) - 1 in the
+    // mean.
+    const BREAK_EVEN: f64 = core::f64::consts::E;
+    let exponent = backoff.exponent;
+    (backoff.jitter == Jitter::Decorrelated && exponent > 1.0 && exponent < BREAK_EVEN)
+        .then_some(Warning::Standstill { exponent })
 }
 
 fn coarse(backoff: &Backoff) -> Option<Warning> {
@@ -101,6 +116,9 @@ impl fmt::Display for Warning {
             }
             Warning::Herd(_) => {
                 f.write_str("with so little jitter, clients that fail together return together; full spreads them best")
+            }
+            Warning::Standstill { exponent } => {
+                write!(f, "decorrelated jitter does not back off by an exponent of {exponent}: most delays stay near initial; use 3 or more")
             }
             Warning::CoarseSeconds { choices: 1 } => {
                 f.write_str("in whole seconds there is only one first delay, which a whole herd shares; do not round, or start later")
