@@ -293,7 +293,7 @@ fn success_allocates_nothing_and_failure_neither() {
             Err(())
         }
     };
-    // The thread's generator is made at its first use, not by us.
+    // The first seed of a process asks the system for entropy; whoever comes first pays.
     let _ = relent::random::seed();
     for times in [0, 5] {
         let allocated = allocation_counter::measure(|| {

@@ -15,7 +15,8 @@ use super::place::{NEAR_BYTES, Place, SHARDS};
 ///
 /// A shard begins with the slots of one cache line, and moves to eight times as many when its keys
 /// need them: the levels. A level is made when a shard first needs it, and its slots are counted
-/// before the shard moves there. Slots of two bits count up to two keys; one that reaches three
+/// before the shard moves there. The nearest are asked first, and are all full while the shard is
+/// elsewhere. Slots of two bits count up to two keys; one that reaches three
 /// can't tell how many any more and stays, until the shard counts anew.
 #[derive(Debug)]
 pub(super) struct Presence {
@@ -88,16 +89,13 @@ impl Presence {
     /// Whether the key at `place` may be tracked. If not, it is not.
     #[inline(always)]
     pub(super) fn may_hold(&self, place: Place) -> bool {
-        // Pairs with the release in `move_to`: the slots of the level are counted.
-        if self.levels[place.shard()].load(Acquire) != 0 {
-            return self.may_hold_far(place);
-        }
         let (byte, bit) = place.near();
-        self.near[byte].load(Relaxed) >> bit & FULL != 0
+        self.near[byte].load(Relaxed) >> bit & FULL != 0 && self.may_hold_far(place)
     }
 
     #[inline]
     fn may_hold_far(&self, place: Place) -> bool {
+        // Pairs with the release in `move_to`: the slots of the level are counted.
         let level = self.levels[place.shard()].load(Acquire);
         let Some(slots) = self.far(level.into(), place.shard()) else {
             return true;
@@ -154,9 +152,10 @@ impl Presence {
         usage: &mut Usage,
         keys: impl Iterator<Item = Place>,
     ) {
-        let near = shard * NEAR_BYTES;
+        let first = shard * NEAR_BYTES;
+        let near = &self.near[first..first + NEAR_BYTES];
         let slots = match level.checked_sub(1) {
-            None => &self.near[near..near + NEAR_BYTES],
+            None => near,
             Some(far) => {
                 let far =
                     self.far[far].get_or_init(|| Box::new([const { OnceLock::new() }; SHARDS]));
@@ -166,7 +165,7 @@ impl Presence {
         let mut counted = vec![0; slots.len()];
         for place in keys {
             let (byte, bit) = match level {
-                0 => (place.near().0 - near, place.near().1),
+                0 => (place.near().0 - first, place.near().1),
                 _ => place.far(slots.len()),
             };
             if counted[byte] >> bit & FULL != FULL {
@@ -179,6 +178,11 @@ impl Presence {
             slots.store(counted, Relaxed);
         }
         self.levels[shard].store(level as u8, Release);
+        if level > 0 {
+            for slots in near {
+                slots.store(u8::MAX, Relaxed);
+            }
+        }
         *usage = Usage::at(level);
     }
 
