@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::{BackoffState, Decision, Readiness, Recovery};
+use super::{BackoffState, Decision, NotReady, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, Plan};
 
@@ -97,6 +97,7 @@ pub struct BackoffTracker<K, C = MonotonicClock, S = DefaultHashBuilder> {
 
 /// How a failing key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Streak {
     /// How many failures in a row, and the interval after the last.
     pub state: BackoffState,
@@ -235,22 +236,22 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     ///
     /// # Errors
     ///
-    /// The [`Readiness`] of a key that is waiting or gave up; never [`Readiness::Ready`].
+    /// Why the key may not be tried now: it is waiting, or it gave up.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker};
     /// # let fetch = |_: &str| Err::<(), _>("timeout");
     /// let tracker: BackoffTracker<String> = BackoffTracker::new(Backoff::DEFAULT);
     /// match tracker.attempt("example.org") {
-    ///     Err(not_now) => println!("{not_now:?}"),
+    ///     Err(not_ready) => println!("example.org is {not_ready}"),
     ///     Ok(attempt) => match fetch("example.org") {
     ///         Ok(()) => { attempt.succeed(); }
-    ///         Err(_) => { let _ = attempt.fail(); }
+    ///         Err(_) => { attempt.fail(); }
     ///     },
     /// }
     /// ```
     #[inline]
-    pub fn attempt<'a, Q>(&'a self, key: &'a Q) -> Result<Attempt<'a, Q, K, C, S>, Readiness>
+    pub fn attempt<'a, Q>(&'a self, key: &'a Q) -> Result<Attempt<'a, Q, K, C, S>, NotReady>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -271,7 +272,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// # use std::time::Duration;
     /// const POLICY: Backoff = Backoff::fixed(Duration::from_secs(60)).give_up_after_failures(2);
     /// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
-    /// let _ = tracker.record_failure("example.org");
+    /// tracker.record_failure("example.org");
     ///
     /// // Somebody presses a button, thrice.
     /// for _ in 0..3 {

@@ -16,10 +16,10 @@ fn t5_a_step_back_lengthens_no_wait() {
     let (clock, tracker) = tracker(DOUBLING);
     clock.set(secs(100_000));
     for _ in 0..4 {
-        let _ = tracker.record_failure("a");
+        tracker.record_failure("a");
     }
     clock.advance(secs(3));
-    let _ = tracker.record_failure("b");
+    tracker.record_failure("b");
     // An hour back. What was waiting goes on to wait as long as it would have.
     clock.set(secs(96_400));
     assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left <= secs(8)));
@@ -33,7 +33,7 @@ fn t5_a_step_back_lengthens_no_wait() {
 fn t5_whoever_only_asks_for_the_next_due_is_not_held_up_either() {
     let (clock, tracker) = tracker(DOUBLING);
     clock.set(secs(100_000));
-    let _ = tracker.record_failure("a");
+    tracker.record_failure("a");
     clock.set(secs(0));
     assert_eq!(tracker.next_due(), Some(secs(1)));
     clock.advance(secs(1));
@@ -44,9 +44,9 @@ fn t5_whoever_only_asks_for_the_next_due_is_not_held_up_either() {
 fn t5_a_step_back_shortens_no_outage() {
     let (clock, tracker) = tracker(DOUBLING);
     clock.set(secs(5000));
-    let _ = tracker.record_failure("a");
+    tracker.record_failure("a");
     clock.advance(secs(50));
-    let _ = tracker.record_failure("a");
+    tracker.record_failure("a");
     clock.set(secs(1));
     assert_eq!(tracker.record_success("a").unwrap().outage, secs(50));
 }
@@ -61,7 +61,7 @@ fn t5_at_the_end_of_time_keys_still_wait() {
     );
     assert_eq!(tracker.check("a"), Readiness::Wait(secs(1)));
     let (_, tracker) = crate::tracker(Backoff::fixed(Duration::MAX));
-    let _ = tracker.record_failure("a");
+    tracker.record_failure("a");
     assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left > secs(1 << 32)));
 }
 
@@ -159,12 +159,12 @@ fn t6_no_lock_is_held_while_user_code_runs() {
         *ON_DROP.lock().unwrap() = Some(touch.clone());
         for n in 0..1000 {
             let key = Loud(n);
-            let _ = tracker.record_failure(&key);
+            tracker.record_failure(&key);
             let _ = tracker.check(&key);
             let _ = tracker.get(&key);
             if n % 3 == 0 {
-                let _ = tracker.record_success(&key);
-                let _ = tracker.attempt(&key).unwrap().fail();
+                tracker.record_success(&key);
+                tracker.attempt(&key).unwrap().fail();
             }
             if n % 100 == 0 {
                 clock.0.advance(secs(20));
@@ -173,7 +173,7 @@ fn t6_no_lock_is_held_while_user_code_runs() {
         }
         tracker.retain(|key, _| {
             once(&*touch);
-            let _ = tracker.record_failure(key);
+            tracker.record_failure(key);
             key.0 % 2 == 0
         });
         let snapshot = tracker.snapshot();
@@ -196,7 +196,7 @@ fn a_snapshot_has_each_key_once_though_the_tables_grow_meanwhile() {
     let builder = BackoffTracker::builder(DOUBLING).clock(clock.clone());
     let tracker: Arc<BackoffTracker<u64, Nosy>> = Arc::new(builder.build());
     for key in 0..KEYS {
-        let _ = tracker.record_failure(&key);
+        tracker.record_failure(&key);
     }
     // At the second reading the snapshot is amid the first shard. Then all shards grow.
     let readings = Mutex::new(0);
@@ -206,7 +206,7 @@ fn a_snapshot_has_each_key_once_though_the_tables_grow_meanwhile() {
         if *readings.lock().unwrap() == 2 {
             let tracker = weak.upgrade().unwrap();
             for key in KEYS..2 * KEYS {
-                let _ = tracker.record_failure(&key);
+                tracker.record_failure(&key);
             }
         }
     });

@@ -5,6 +5,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod answers;
 #[allow(dead_code, reason = "shared with the tests of the policy")]
 #[path = "../policy/any.rs"]
 mod any;

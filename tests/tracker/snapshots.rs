@@ -22,13 +22,13 @@ fn noon() -> SystemTime {
 fn busy() -> Snapshot<String> {
     let (clock, tracker) = tracker(DOUBLING);
     clock.set_wall(noon() - secs(60));
-    let _ = tracker.record_failure("waits");
-    let _ = tracker.record_failure("due");
+    tracker.record_failure("waits");
+    tracker.record_failure("due");
     clock.advance(secs(60));
     for _ in 0..3 {
-        let _ = tracker.record_failure("waits");
+        tracker.record_failure("waits");
     }
-    let _ = tracker.record_failure_with("gave up", &Backoff::never_retry(), None);
+    tracker.record_failure_with("gave up", &Backoff::never_retry(), None);
     tracker.snapshot()
 }
 
@@ -90,7 +90,7 @@ fn t4_what_is_past_its_retention_is_not_restored() {
 #[test]
 fn tracked_keys_stay_as_they_are() {
     let tracker = at(noon());
-    let _ = tracker.record_failure("waits");
+    tracker.record_failure("waits");
     tracker.restore(busy());
     assert_eq!(tracker.get("waits").unwrap().state.failures, 1);
     assert_eq!(tracker.get("due").unwrap().state.failures, 1);
@@ -101,7 +101,7 @@ fn t4_the_bound_holds() {
     let (_, all) = builder(DOUBLING);
     let all = all.build();
     for n in 0..1000_u64 {
-        let _ = all.record_failure(&n);
+        all.record_failure(&n);
     }
     let snapshot = all.snapshot();
     assert_eq!(snapshot.keys.len(), 1000);
@@ -116,7 +116,7 @@ fn a_large_snapshot_has_each_key_once() {
     let (_, tracker) = builder(DOUBLING);
     let tracker = tracker.build();
     for n in 0..30_000_u64 {
-        let _ = tracker.record_failure(&n);
+        tracker.record_failure(&n);
     }
     let mut keys: Vec<_> = tracker
         .snapshot()
@@ -182,7 +182,7 @@ fn an_absurd_time_of_day_does_no_harm() {
         let builder = BackoffTracker::builder(DOUBLING).clock(AbsurdWall(wall));
         let tracker: BackoffTracker<String, _> = builder.build();
         tracker.restore(busy());
-        let _ = tracker.record_failure("a");
+        tracker.record_failure("a");
         let snapshot = tracker.snapshot();
         assert!(snapshot.keys.iter().any(|kept| kept.key == "a"));
         #[cfg(feature = "serde")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Readiness, Streak};
+use super::{NotReady, Readiness, Streak};
 use crate::policy::{GiveUpReason, Plan, from_nanos};
 use crate::random;
 use crate::state::{BackoffState, Decision, Exact};
@@ -117,15 +117,23 @@ impl Kept {
         self.until < now && now - self.until >= retention
     }
 
-    pub(super) const fn readiness(&self, now: u64) -> Readiness {
+    /// Whether the key may be tried, or why not.
+    pub(super) const fn ready(&self, now: u64) -> Result<(), NotReady> {
         match self.gave_up() {
-            Some(reason) => Readiness::GaveUp(reason),
-            None if self.until > now => Readiness::Wait(self.wait(now)),
-            None => Readiness::Ready,
+            Some(reason) => Err(NotReady::GaveUp(reason)),
+            None if self.until > now => Err(NotReady::Wait(self.wait(now))),
+            None => Ok(()),
         }
     }
 
-    pub(super) const fn streak(&self, now: u64) -> Streak {
+    pub(super) fn readiness(&self, now: u64) -> Readiness {
+        match self.ready(now) {
+            Ok(()) => Readiness::Ready,
+            Err(not_ready) => not_ready.into(),
+        }
+    }
+
+    pub(super) fn streak(&self, now: u64) -> Streak {
         Streak {
             state: self.state(),
             elapsed: from_nanos(now.saturating_sub(self.first_failure)),

@@ -32,6 +32,7 @@ pub struct Snapshot<K> {
 
 /// A failing key in a [`Snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),

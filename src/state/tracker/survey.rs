@@ -52,8 +52,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// ```
     /// # use relent::{Backoff, BackoffTracker};
     /// # let tracker: BackoffTracker<String> = BackoffTracker::new(Backoff::DEFAULT);
-    /// # let _ = tracker.record_failure("eu-1");
-    /// # let _ = tracker.record_failure("us-1");
+    /// # tracker.record_failure("eu-1");
+    /// # tracker.record_failure("us-1");
     /// tracker.retain(|host, _| host.starts_with("eu-"));
     /// # assert_eq!(tracker.len(), 1);
     /// ```
