@@ -61,7 +61,10 @@ pub use policy::{
 #[cfg(feature = "std")]
 pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
 #[cfg(feature = "std")]
-pub use state::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};
+pub use state::{
+    Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Snapshot, SnapshotKey,
+    Streak,
+};
 pub use state::{BackoffState, Decision, Failure, NotReady, Readiness, Recovery, Schedule};
 
 #[cfg(all(doctest, feature = "std"))]

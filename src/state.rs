@@ -13,4 +13,7 @@ pub use decision::{Decision, Failure};
 pub use readiness::{NotReady, Readiness, Recovery};
 pub use schedule::Schedule;
 #[cfg(feature = "std")]
-pub use tracker::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};
+pub use tracker::{
+    Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Snapshot, SnapshotKey,
+    Streak,
+};

@@ -3,6 +3,7 @@
 mod attempt;
 mod builder;
 mod engine;
+mod hasher;
 mod kept;
 mod place;
 mod presence;
@@ -17,14 +18,13 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use hashbrown::DefaultHashBuilder;
-
 use super::{BackoffState, Decision, NotReady, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, Plan};
 
 pub use attempt::Attempt;
 pub use builder::BackoffTrackerBuilder;
+pub use hasher::DefaultHashBuilder;
 pub use snapshot::{Snapshot, SnapshotKey};
 
 use place::SHARDS;

@@ -17,6 +17,7 @@ mod rules;
 mod snapshots;
 mod step;
 mod threads;
+mod types;
 
 use std::time::Duration;
 

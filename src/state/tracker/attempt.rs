@@ -5,11 +5,9 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use hashbrown::DefaultHashBuilder;
-
 use super::kept::Progress;
 use super::place::Place;
-use super::{BackoffTracker, NotReady, Recovery};
+use super::{BackoffTracker, DefaultHashBuilder, NotReady, Recovery};
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, Plan};
 use crate::state::Decision;
@@ -35,6 +33,7 @@ pub struct Attempt<'a, Q: ?Sized, K, C = MonotonicClock, S = DefaultHashBuilder>
     was_ready: bool,
 }
 
+#[allow(clippy::must_use_candidate, reason = "most callers only report")]
 impl<'a, Q, K, C, S> Attempt<'a, Q, K, C, S>
 where
     K: Hash + Eq + Borrow<Q>,
@@ -83,7 +82,6 @@ where
     }
 
     /// Ends the failures of the key, also those counted since the attempt began.
-    #[allow(clippy::must_use_candidate, reason = "most callers only report")]
     pub fn succeed(self) -> Option<Recovery> {
         self.tracker.succeed(self.place, self.key)
     }

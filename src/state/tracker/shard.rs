@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::ops::Range;
+use std::panic::RefUnwindSafe;
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
@@ -54,6 +55,9 @@ pub(super) struct Candidate {
     hash: u64,
     progress: Progress,
 }
+
+/// A panic, of a key's `Hash`, `Eq` or `Clone`, leaves it whole: see [`Open`].
+impl<K: RefUnwindSafe> RefUnwindSafe for Shard<K> {}
 
 impl<K> Shard<K> {
     pub(super) fn new() -> Shard<K> {
