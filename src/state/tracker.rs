@@ -59,6 +59,8 @@ use timeline::Ahead;
 /// held, keys are hashed, compared and cloned; nothing else of yours runs, neither the clock nor a
 /// closure nor a key's `drop`. So `Hash`, `Eq` and `Clone` of `K` must not call the tracker.
 ///
+/// Any of it may panic: the panic passes through, and every key is as it was or as it was to be.
+///
 /// # Example
 ///
 /// ```

@@ -13,6 +13,7 @@ mod clocks;
 mod costs;
 mod memory;
 mod model;
+mod panics;
 mod rules;
 mod snapshots;
 mod step;

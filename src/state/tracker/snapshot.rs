@@ -133,8 +133,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         } in snapshot.keys
         {
             let place = self.place(&key);
-            let mut key = Some(key);
-            while let Some(unplaced) = key.take() {
+            let mut newcomer = Some(key);
+            while let Some(key) = &newcomer {
                 let (mut open, now) = self.enter(place.shard());
                 let mut kept = Kept::begin(open.table.next_streak(), now);
                 kept.failures = failures;
@@ -145,22 +145,17 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
                     kept.give_up(reason);
                 }
                 if failures == 0 || kept.is_stale(now, self.retention) {
-                    continue;
+                    break;
                 }
-                match open.table.find_mut::<K>(place, &unplaced) {
-                    Some(there) if there.is_stale(now, self.retention) => *there = kept,
-                    Some(_) => {}
-                    None => {
-                        let entry = Entry {
-                            key: unplaced,
-                            kept,
-                        };
-                        if let Err(entry) = self.admit(&mut open, place, entry, now, &mut gone) {
-                            key = Some(entry.key);
-                            drop(open);
-                            self.make_room(place);
-                        }
+                if let Some(there) = open.table.find_mut::<K>(place, key) {
+                    if there.is_stale(now, self.retention) {
+                        *there = kept;
                     }
+                    break;
+                }
+                if !self.admit(&mut open, place, &mut newcomer, kept, now, &mut gone) {
+                    drop(open);
+                    self.make_room(place);
                 }
             }
             gone.clear();

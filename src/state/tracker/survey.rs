@@ -74,14 +74,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
                 let place = self.place(&key);
                 let mut open = self.open(shard);
                 let found = open.table.find::<K>(place, key.borrow());
-                let gone = match found {
-                    Some(found) if found.progress() == kept.progress() => {
-                        open.remove::<K>(place, key.borrow())
-                    }
-                    _ => None,
-                };
-                drop(open);
-                drop(gone);
+                if found.is_some_and(|found| found.progress() == kept.progress()) {
+                    open.remove::<K>(place, key.borrow());
+                }
             }
         }
     }
