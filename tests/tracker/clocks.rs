@@ -1,6 +1,7 @@
 //! T5: a clock that jumps; T6: user code that calls back.
 
 use std::cell::Cell;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -221,4 +222,68 @@ fn a_snapshot_has_each_key_once_though_the_tables_grow_meanwhile() {
     assert_eq!(tracker.len() as u64, 2 * KEYS);
     assert!(keys.iter().take(KEYS as usize).copied().eq(0..KEYS));
     assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "none twice");
+}
+
+/// Puts all keys into four shards, and there into the first bucket that is free.
+#[derive(Default)]
+struct Queued(u64);
+
+impl Hasher for Queued {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = u64::from(bytes[0] % 4);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// At each of the first readings of the clock a third of the keys recover, and fail again in another
+/// order.
+#[test]
+fn who_looks_at_all_keys_sees_each_once_though_they_recover_and_fail_meanwhile() {
+    const KEYS: u64 = 3000;
+    type Shuffled = BackoffTracker<u64, Nosy, BuildHasherDefault<Queued>>;
+    let looks: [fn(&Shuffled) -> Vec<u64>; 3] = [
+        |tracker| {
+            let snapshot = tracker.snapshot();
+            snapshot.keys.iter().map(|kept| kept.key).collect()
+        },
+        |tracker| (0..tracker.waiting() as u64).collect(),
+        |tracker| {
+            let mut asked = vec![];
+            tracker.retain(|key, _| {
+                asked.push(*key);
+                true
+            });
+            asked
+        },
+    ];
+    for look in looks {
+        let clock = Nosy::default();
+        let builder = BackoffTracker::builder(DOUBLING).clock(clock.clone());
+        let tracker: Arc<Shuffled> = Arc::new(builder.hasher(BuildHasherDefault::new()).build());
+        for key in 0..KEYS {
+            tracker.record_failure(&key);
+        }
+        let readings = Mutex::new(0..5);
+        let weak = Arc::downgrade(&tracker);
+        let shuffle: Calls = Arc::new(move || {
+            if let Some(nth) = readings.lock().unwrap().next() {
+                let tracker = weak.upgrade().unwrap();
+                let some = (0..KEYS).filter(|key| key / 4 % 3 == nth % 3);
+                for key in some.clone() {
+                    tracker.record_success(&key);
+                }
+                for key in some.rev() {
+                    tracker.record_failure(&key);
+                }
+            }
+        });
+        clock.1.set(shuffle).ok().unwrap();
+        let mut seen = look(&tracker);
+        seen.sort_unstable();
+        assert_eq!(seen.len() as u64, KEYS);
+        assert!(seen.into_iter().eq(0..KEYS));
+    }
 }

@@ -27,8 +27,10 @@ pub(super) struct Table<K> {
     usage: Usage,
     /// The number of the latest streak.
     streaks: u32,
-    /// How often entries may have moved to other buckets.
+    /// How often keys may have moved to other buckets.
     moves: u32,
+    /// Whether a key has left since: the next that comes may be the same, in another bucket.
+    left: bool,
     /// The bucket at which the next insertion goes on to look for keys to purge.
     swept: usize,
 }
@@ -67,6 +69,7 @@ impl<K> Shard<K> {
             usage: Usage::at(0),
             streaks: 0,
             moves: 0,
+            left: false,
             swept: 0,
         }))
     }
@@ -112,7 +115,7 @@ impl<K> Table<K> {
         self.entries.num_buckets()
     }
 
-    /// Changes whenever entries may have moved to other buckets.
+    /// Changes whenever keys may have moved to other buckets, be it that they left and came back.
     pub(super) fn moves(&self) -> u32 {
         self.moves
     }
@@ -154,7 +157,14 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
 
     /// Puts in a key that is not there yet, for which room was taken and all is prepared.
     pub(super) fn insert(&mut self, place: Place, entry: Entry<K>) {
-        let Table { entries, usage, .. } = &mut *self.table;
+        let Table {
+            entries,
+            usage,
+            moves,
+            left,
+            ..
+        } = &mut *self.table;
+        *moves = moves.wrapping_add(u32::from(std::mem::take(left)));
         entries.insert_unique(place.hash, entry, |entry| self.hasher.hash_one(&entry.key));
         self.presence.add(place, usage);
     }
@@ -186,6 +196,7 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
                 Ok(found) if goes(&found.get().kept) => {
                     let place = Place::new(self.hasher.hash_one(&found.get().key));
                     let (entry, _) = found.remove();
+                    self.table.left = true;
                     self.presence.remove(place, &self.table.usage);
                     self.room.give_back(1);
                     gone.push(entry);
@@ -239,6 +250,7 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
     fn removed(&mut self, place: Place, entry: Entry<K>) -> Kept {
         let kept = entry.kept;
         self.gone = Some(entry);
+        self.table.left = true;
         self.presence.remove(place, &self.table.usage);
         self.room.give_back(1);
         self.refit();

@@ -19,7 +19,7 @@ const STRETCH: usize = 512;
 const PATIENCE: u32 = 3;
 
 /// All keys. Each of these looks at all of them in turn, some hundred under one lock; keys that come
-/// or change meanwhile may be seen as they were or as they are.
+/// or change meanwhile may be seen as they were or as they are, and none is seen twice.
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// How many keys are waiting: neither due nor given up.
     pub fn waiting(&self) -> usize {
