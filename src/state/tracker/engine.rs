@@ -239,4 +239,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     fn time(&self) -> u64 {
         self.ahead.read(&self.clock)
     }
+
+    /// The time, no earlier than what any shard has seen.
+    pub(super) fn latest(&self) -> u64 {
+        let seen = self.shards.iter().map(|shard| shard.lock().seen.get());
+        let seen = seen.fold(0, u64::max);
+        self.ahead.read_after(&self.clock, seen)
+    }
 }
