@@ -200,6 +200,7 @@ async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
     let mut requests = 0;
 
     while verdicts.len() < endpoints.len() {
+        let round = tracker.now();
         for endpoint in endpoints.iter().map(String::as_str) {
             if verdicts.contains_key(endpoint) {
                 continue;
@@ -227,8 +228,8 @@ async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
                 }
             }
         }
-        // Nothing to do until the first of them is due.
-        if let Some(wait) = tracker.next_due() {
+        // Nothing to do until the next of them is due, which may have come while others were tried.
+        if let Some(wait) = tracker.next_due(round) {
             tokio::time::sleep(wait).await;
         }
     }

@@ -62,8 +62,8 @@ pub use policy::{
 pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
 #[cfg(feature = "std")]
 pub use state::{
-    Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Snapshot, SnapshotKey,
-    Streak,
+    Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Moment, Snapshot,
+    SnapshotKey, Streak,
 };
 pub use state::{BackoffState, Decision, Failure, NotReady, Readiness, Recovery, Schedule};
 

@@ -14,6 +14,6 @@ pub use readiness::{NotReady, Readiness, Recovery};
 pub use schedule::Schedule;
 #[cfg(feature = "std")]
 pub use tracker::{
-    Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Snapshot, SnapshotKey,
-    Streak,
+    Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Moment, Snapshot,
+    SnapshotKey, Streak,
 };

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod builder;
+mod due;
 mod engine;
 mod hasher;
 mod kept;
@@ -26,6 +27,7 @@ pub use attempt::Attempt;
 pub use builder::BackoffTrackerBuilder;
 pub use hasher::DefaultHashBuilder;
 pub use snapshot::{Snapshot, SnapshotKey};
+pub use timeline::Moment;
 
 use place::SHARDS;
 use presence::Presence;

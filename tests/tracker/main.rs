@@ -11,6 +11,7 @@ mod answers;
 mod any;
 mod clocks;
 mod costs;
+mod due;
 mod memory;
 mod model;
 mod panics;
@@ -20,9 +21,10 @@ mod step;
 mod threads;
 mod types;
 
+use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use relent::clock::ManualClock;
+use relent::clock::{Clock, ManualClock};
 use relent::{Backoff, BackoffTracker, BackoffTrackerBuilder, Jitter};
 
 type Tracker<K> = BackoffTracker<K, ManualClock>;
@@ -38,6 +40,13 @@ fn builder<K>(backoff: Backoff) -> (ManualClock, BackoffTrackerBuilder<K, Manual
     let clock = ManualClock::new();
     let builder = BackoffTracker::builder(backoff).clock(clock.clone());
     (clock, builder)
+}
+
+/// How long until the next key is due that is not due now.
+fn next_due<K: Hash + Eq, C: Clock, S: BuildHasher>(
+    tracker: &BackoffTracker<K, C, S>,
+) -> Option<Duration> {
+    tracker.next_due(tracker.now())
 }
 
 fn tracker(backoff: Backoff) -> (ManualClock, Tracker<String>) {

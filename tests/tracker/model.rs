@@ -13,7 +13,7 @@ use relent::{
     Recovery, Snapshot, Streak,
 };
 
-use crate::{DOUBLING, Tracker, builder, secs};
+use crate::{DOUBLING, Tracker, builder, next_due, secs};
 
 /// Of each thread.
 const KEYS: u8 = 6;
@@ -332,7 +332,11 @@ fn agree<S: BuildHasher>(tracker: &BackoffTracker<u8, ManualClock, S>, naive: &[
         _ => None,
     });
     assert_eq!(tracker.waiting(), waits.clone().count());
-    assert_eq!(tracker.next_due(), waits.min());
+    assert_eq!(next_due(tracker), waits.min());
+    let ready = keys
+        .clone()
+        .filter(|readiness| *readiness == Readiness::Ready);
+    assert_eq!(tracker.due(usize::MAX).len(), ready.count());
     assert!(tracker.len() >= keys.count());
 }
 

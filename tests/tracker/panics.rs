@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use relent::BackoffTracker;
 use relent::clock::{Clock, ManualClock};
 
-use crate::{DOUBLING, secs};
+use crate::{DOUBLING, next_due, secs};
 
 thread_local!(static FUSE: Cell<Option<u32>> = const { Cell::new(None) });
 
@@ -169,7 +169,7 @@ impl World {
                 tracker.restore(snapshot);
             }
             Action::Ask => {
-                let _ = (tracker.waiting(), tracker.next_due());
+                let _ = (tracker.waiting(), next_due(tracker), tracker.due(5));
                 let _ = tracker.check(&Frail(7));
             }
         }

@@ -6,7 +6,7 @@ use std::thread;
 
 use relent::Readiness;
 
-use crate::{DOUBLING, builder, secs};
+use crate::{DOUBLING, builder, next_due, secs};
 
 const THREADS: u64 = 4;
 
@@ -82,7 +82,7 @@ fn t1_every_thread_sees_what_it_recorded() {
         let sweeper = scope.spawn(|| {
             while !stop.load(Relaxed) {
                 assert_eq!(tracker.purge(), 0);
-                let _ = (tracker.waiting(), tracker.next_due());
+                let _ = (tracker.waiting(), next_due(&tracker));
             }
         });
         let writers: Vec<_> = (0..THREADS)

@@ -112,6 +112,11 @@ impl Kept {
         self.gave_up().is_none() && self.until > now
     }
 
+    /// Whether it failed, may be tried again, and is not forgotten.
+    pub(super) const fn is_due(&self, now: u64, retention: u64) -> bool {
+        self.gave_up().is_none() && self.until <= now && !self.is_stale(now, retention)
+    }
+
     /// Whether this has been of no use to anyone for so long that it is forgotten.
     pub(super) const fn is_stale(&self, now: u64, retention: u64) -> bool {
         self.until < now && now - self.until >= retention

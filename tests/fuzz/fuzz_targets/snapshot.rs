@@ -18,5 +18,5 @@ fuzz_target!(|bytes: &[u8]| {
     tracker.restore(again);
     tracker.record_failure("some key");
     assert_ne!(tracker.check("some key"), Readiness::Ready);
-    let _ = (tracker.waiting(), tracker.next_due(), tracker.purge());
+    let _ = (tracker.waiting(), tracker.next_due(tracker.now()), tracker.due(3), tracker.purge());
 });
