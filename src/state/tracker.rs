@@ -44,8 +44,26 @@ use timeline::Ahead;
 /// to its next success.
 ///
 /// All methods take `&self`: share the tracker by reference, in a `static` or in an `Arc`. A key
-/// that is not failing costs next to nothing: hardly ever a lock, no clock, no allocation. Keys are
-/// passed by reference (`&str` for `String`) and only cloned when they first fail.
+/// that is not failing costs next to nothing: hardly ever a lock, no clock, no allocation.
+///
+/// # Keys
+///
+/// Keys are passed by reference, and only cloned when they first fail: a key itself, or what makes one
+/// by [`ToOwned`], as `&str` makes a `String`. Not all that a key borrows as does: a `&'static str` or
+/// an `Arc<str>` can be checked by `&str`, but whoever counts its failure passes the key.
+///
+/// ```
+/// # use relent::{Backoff, BackoffTracker};
+/// # use std::sync::Arc;
+/// let regions: BackoffTracker<&'static str> = BackoffTracker::new(Backoff::DEFAULT);
+/// regions.record_failure(&"eu-1");
+/// assert!(!regions.check("eu-1").is_ready());
+///
+/// let tenants: BackoffTracker<Arc<str>> = BackoffTracker::new(Backoff::DEFAULT);
+/// let tenant: Arc<str> = "tenant-42".into();
+/// tenants.record_failure(&tenant);
+/// assert!(!tenants.check("tenant-42").is_ready());
+/// ```
 ///
 /// # What it forgets
 ///
@@ -133,6 +151,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     ///
     /// Once the key gave up it stays so until a success, or until it is
     /// [forgotten](Self#what-it-forgets): later failures count, and get the same answer.
+    ///
+    /// Keys that are a `&'static str` or an `Arc<str>` are passed [themselves](Self#keys):
+    /// `record_failure(&"eu-1")`.
     pub fn record_failure<Q>(&self, key: &Q) -> Decision
     where
         K: Borrow<Q>,
