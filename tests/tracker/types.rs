@@ -7,7 +7,7 @@ use std::sync::Arc;
 use relent::clock::{ManualClock, MonotonicClock};
 use relent::{Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Readiness};
 
-use crate::{DOUBLING, tracker};
+use crate::{DOUBLING, secs, tracker};
 
 #[test]
 fn it_is_shared_among_threads_and_with_what_may_panic() {
@@ -29,24 +29,24 @@ fn it_is_shared_among_threads_and_with_what_may_panic() {
 /// Whatever the keys are, of which nothing is said here.
 #[test]
 fn the_usual_settings_can_be_named() {
-    assert!(BackoffTrackerBuilder::MAX_KEYS > 1_000_000);
-    assert!(BackoffTrackerBuilder::RETENTION.as_secs() > 3600);
+    assert_eq!(BackoffTrackerBuilder::MAX_KEYS, 1 << 20);
+    assert_eq!(BackoffTrackerBuilder::RETENTION, secs(24 * 3600));
 }
 
 #[test]
 fn the_usual_hasher_can_be_named_and_is_seeded_anew() {
-    let mut hashes = vec![];
+    let mut all = vec![];
     for _ in 0..10 {
         let hasher = DefaultHashBuilder::default();
         let same = hasher.clone();
         for key in [(1_u8, -1_i64), (2, -1)] {
             assert_eq!(hasher.hash_one(key), same.hash_one(key));
-            hashes.push(hasher.hash_one(key));
+            all.push(hasher.hash_one(key));
         }
     }
-    hashes.sort_unstable();
-    hashes.dedup();
-    assert_eq!(hashes.len(), 20);
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 20);
     let tracker: BackoffTracker<String, MonotonicClock, DefaultHashBuilder> =
         BackoffTracker::new(DOUBLING);
     assert!(tracker.is_empty());
