@@ -3,9 +3,10 @@
 use std::hash::{BuildHasher, Hasher};
 
 /// The usual hasher of a [`BackoffTracker`](super::BackoffTracker): fast, and seeded anew for each
-/// tracker, so that strangers who choose the keys cannot choose their hashes.
+/// tracker, so that strangers who choose the keys do not know their hashes.
 ///
-/// Which algorithm it is, is not promised.
+/// Which algorithm it is, is not promised. It is no cryptographic one: who fears strangers that measure
+/// how long the tracker takes has [`std::hash::RandomState`].
 #[derive(Clone, Debug, Default)]
 pub struct DefaultHashBuilder(hashbrown::DefaultHashBuilder);
 
@@ -23,7 +24,7 @@ impl BuildHasher for DefaultHashBuilder {
     }
 }
 
-/// Whole integers are hashed at once; the signed ones are those by default.
+/// Integers whole. The signed ones come here as unsigned.
 impl Hasher for KeyHasher {
     #[inline(always)]
     fn write(&mut self, bytes: &[u8]) {

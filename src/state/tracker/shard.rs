@@ -146,8 +146,8 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
     pub(super) fn prepare(&mut self) {
         let entries = &self.table.entries;
         if entries.len() == entries.capacity() {
-            // All buckets are taken, or too many of those that are not have been. In the first case
-            // there will be twice as many, in the second as many again.
+            // Buckets that were left may count as taken, so that who looks for another key goes on
+            // there. If they are many, a new table of the same size will do.
             let full = entries.num_buckets() * 7 / 8;
             let grows = usize::from(entries.len() >= full / 2);
             self.rebuild(full + grows);
@@ -257,7 +257,7 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
         kept
     }
 
-    /// Lets the presence and the table follow the number of keys down.
+    /// Lets the table and the presence follow the number of keys, down.
     pub(super) fn refit(&mut self) {
         let entries = &self.table.entries;
         if entries.num_buckets() > 64 && entries.len() < entries.num_buckets() / 16 {
