@@ -76,7 +76,7 @@ const PATHS: &[Path] = &[
         limit: 950,
         run: |n| {
             healthy(n, 1000, |tracker, key| {
-                let _ = tracker.record_failure(&key);
+                tracker.record_failure(&key);
                 tracker.record_success(&key)
             });
         },
@@ -93,7 +93,7 @@ fn steps(n: u64, step: impl Fn(&mut BackoffState, Failure) -> Decision) {
             state = BackoffState::default();
         }
         let entropy = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let _ = black_box(step(black_box(&mut state), Failure::new(entropy)));
+        black_box(step(black_box(&mut state), Failure::new(entropy)));
     }
 }
 
@@ -103,7 +103,7 @@ fn tracker(failing: u64) -> Tracker {
     let clock = ManualClock::new();
     let tracker = BackoffTracker::builder(POLICY).clock(clock).build();
     for key in 0..failing {
-        let _ = tracker.record_failure(&key);
+        tracker.record_failure(&key);
     }
     tracker
 }

@@ -38,7 +38,7 @@ fn ours(failing: u64) -> Ours {
         .max_keys(1 << 23)
         .build();
     for key in 0..failing {
-        let _ = tracker.record_failure(&key);
+        tracker.record_failure(&key);
     }
     tracker
 }
@@ -173,7 +173,7 @@ fn operations() {
             "fail and recover",
             failing,
             |n| {
-                let _ = ours.record_failure(&(HEALTHY + n));
+                ours.record_failure(&(HEALTHY + n));
                 ours.record_success(&(HEALTHY + n))
             },
             |n| {
@@ -254,7 +254,7 @@ fn purge() {
         let builder = BackoffTracker::builder(POLICY).clock(&watched);
         let tracker = builder.hasher(Fixed::new()).build();
         for key in 0..KEYS {
-            let _ = tracker.record_failure(&key);
+            tracker.record_failure(&key);
         }
         watched.readings.lock().unwrap().reserve(1 << 16);
         watched.now.store(u64::MAX / 8, Relaxed);

@@ -338,7 +338,10 @@ impl fmt::Display for Report {
         if let Some(error) = error.or(self.untold.as_ref()) {
             write!(f, ": {error}")?;
         }
-        if let Some(Recovery { failures, outage }) = self.recovery {
+        if let Some(Recovery {
+            failures, outage, ..
+        }) = self.recovery
+        {
             write!(f, "; failed {failures}× before, for {outage:.1?}")?;
         }
         if let Some(Decision::GiveUp(reason)) = self.decision {

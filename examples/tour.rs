@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use relent::store::SqliteStore;
 use relent::store::blocking::DurableTracker;
-use relent::{Backoff, BackoffTracker, GiveUpReason, Jitter, Readiness};
+use relent::{Backoff, BackoffTracker, GiveUpReason, Jitter, NotReady, Readiness};
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 
@@ -200,6 +200,7 @@ async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
     let mut requests = 0;
 
     while verdicts.len() < endpoints.len() {
+        let round = tracker.now();
         for endpoint in endpoints.iter().map(String::as_str) {
             if verdicts.contains_key(endpoint) {
                 continue;
@@ -207,11 +208,11 @@ async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
             // The token: whatever else happens to this endpoint meanwhile, one failure counts once.
             let attempt = match tracker.attempt(endpoint) {
                 Ok(attempt) => attempt,
-                Err(Readiness::GaveUp(reason)) => {
+                Err(NotReady::GaveUp(reason)) => {
                     verdicts.insert(endpoint, Verdict::GaveUp(reason));
                     continue;
                 }
-                Err(_not_yet) => continue,
+                Err(NotReady::Wait(_)) => continue,
             };
             requests += 1;
             match fetch(&client, format!("http://{server}{endpoint}")).await {
@@ -223,12 +224,12 @@ async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
                     verdicts.insert(endpoint, verdict);
                 }
                 Err(_) => {
-                    let _ = attempt.fail();
+                    attempt.fail();
                 }
             }
         }
-        // Nothing to do until the first of them is due.
-        if let Some(wait) = tracker.next_due() {
+        // Nothing to do until the next of them is due, which may have come while others were tried.
+        if let Some(wait) = tracker.next_due(round) {
             tokio::time::sleep(wait).await;
         }
     }

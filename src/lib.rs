@@ -61,8 +61,11 @@ pub use policy::{
 #[cfg(feature = "std")]
 pub use retry::{CancelToken, Failed, Outcome, RetryBudget, StopReason};
 #[cfg(feature = "std")]
-pub use state::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};
-pub use state::{BackoffState, Decision, Failure, Readiness, Recovery, Schedule};
+pub use state::{
+    Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Moment, Snapshot,
+    SnapshotKey, Streak,
+};
+pub use state::{BackoffState, Decision, Failure, NotReady, Readiness, Recovery, Schedule};
 
 #[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]

@@ -21,6 +21,7 @@ pub(crate) use product::product;
 pub(crate) use {
     interval::{from_nanos, nanos},
     plan::Plan,
+    preview::Brief,
 };
 
 #[cfg(feature = "serde")]

@@ -10,7 +10,10 @@ mod tracker;
 pub use backoff_state::BackoffState;
 pub(crate) use decision::Exact;
 pub use decision::{Decision, Failure};
-pub use readiness::{Readiness, Recovery};
+pub use readiness::{NotReady, Readiness, Recovery};
 pub use schedule::Schedule;
 #[cfg(feature = "std")]
-pub use tracker::{Attempt, BackoffTracker, BackoffTrackerBuilder, Snapshot, SnapshotKey, Streak};
+pub use tracker::{
+    Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Moment, Snapshot,
+    SnapshotKey, Streak,
+};

@@ -144,6 +144,13 @@ fn entropy_enters_in_one_place() {
     only_in(&["random"], &["rand::", "getrandom", "RandomState"]);
 }
 
+/// Its major versions are raised often, which shall be nobody's business.
+#[test]
+fn the_crate_of_the_tables_is_hidden_in_the_tracker() {
+    let hidden = ["state/tracker/hasher.rs", "state/tracker/shard.rs"];
+    only_in(&hidden, &["hashbrown"]);
+}
+
 #[test]
 fn only_loops_background_work_and_queues_sleep() {
     only_in(

@@ -8,7 +8,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::Backoff;
-use brief::Brief;
+pub(crate) use brief::Brief;
 use walk::{End, Walk};
 
 pub use warning::Warning;

@@ -1,9 +1,10 @@
 //! The step: the one place where a policy, a state and a failure become a decision.
 
+use core::fmt;
 use core::time::Duration;
 
 use super::BackoffState;
-use crate::policy::{Backoff, GiveUpReason, Plan, Rounding, from_nanos, nanos};
+use crate::policy::{Backoff, Brief, GiveUpReason, Plan, Rounding, from_nanos, nanos};
 
 /// One more failure, as the step needs to know it.
 ///
@@ -53,7 +54,6 @@ impl Failure {
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use = "a decision is there to be obeyed"]
 pub enum Decision {
     /// Try again.
     Retry {
@@ -71,6 +71,15 @@ impl Decision {
         match self {
             Decision::Retry { after } => Some(after),
             Decision::GiveUp(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Decision::Retry { after } => write!(f, "retry after {}", Brief(after)),
+            Decision::GiveUp(reason) => write!(f, "give up: {reason}"),
         }
     }
 }
@@ -115,6 +124,7 @@ impl Backoff {
     /// assert_eq!(state.failures, 3);
     /// # }
     /// ```
+    #[must_use = "a decision is there to be obeyed"]
     #[inline(always)]
     pub const fn next(&self, state: &mut BackoffState, failure: Failure) -> Decision {
         // Whole seconds are rare, and a good part of the work: where it is not known that there are

@@ -1,8 +1,9 @@
 //! What a tracker or a store says of a key.
 
+use core::fmt;
 use core::time::Duration;
 
-use crate::policy::GiveUpReason;
+use crate::policy::{Brief, GiveUpReason};
 
 /// Whether a key may be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,8 +26,48 @@ impl Readiness {
     }
 }
 
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Readiness::Ready => f.write_str("ready"),
+            Readiness::Wait(left) => NotReady::Wait(left).fmt(f),
+            Readiness::GaveUp(reason) => NotReady::GaveUp(reason).fmt(f),
+        }
+    }
+}
+
+/// Why a key may not be tried: a [`Readiness`] other than [`Ready`](Readiness::Ready), as an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotReady {
+    /// It may be after this long.
+    Wait(Duration),
+    /// Not any more: see [`Readiness::GaveUp`].
+    GaveUp(GiveUpReason),
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            NotReady::Wait(left) => write!(f, "not ready for another {}", Brief(left)),
+            NotReady::GaveUp(reason) => write!(f, "gave up: {reason}"),
+        }
+    }
+}
+
+impl core::error::Error for NotReady {}
+
+impl From<NotReady> for Readiness {
+    fn from(not_ready: NotReady) -> Readiness {
+        match not_ready {
+            NotReady::Wait(left) => Readiness::Wait(left),
+            NotReady::GaveUp(reason) => Readiness::GaveUp(reason),
+        }
+    }
+}
+
 /// The end of a streak of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Recovery {
     /// How many failures there were.
     pub failures: u32,

@@ -2,7 +2,9 @@
 
 mod attempt;
 mod builder;
+mod due;
 mod engine;
+mod hasher;
 mod kept;
 mod place;
 mod presence;
@@ -17,15 +19,15 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use hashbrown::DefaultHashBuilder;
-
-use super::{BackoffState, Decision, Readiness, Recovery};
+use super::{BackoffState, Decision, NotReady, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, Plan};
 
 pub use attempt::Attempt;
 pub use builder::BackoffTrackerBuilder;
+pub use hasher::DefaultHashBuilder;
 pub use snapshot::{Snapshot, SnapshotKey};
+pub use timeline::Moment;
 
 use place::SHARDS;
 use presence::Presence;
@@ -42,8 +44,26 @@ use timeline::Ahead;
 /// to its next success.
 ///
 /// All methods take `&self`: share the tracker by reference, in a `static` or in an `Arc`. A key
-/// that is not failing costs next to nothing: hardly ever a lock, no clock, no allocation. Keys are
-/// passed by reference (`&str` for `String`) and only cloned when they first fail.
+/// that is not failing costs next to nothing: hardly ever a lock, no clock, no allocation.
+///
+/// # Keys
+///
+/// Keys are passed by reference, and only cloned when they first fail: a key itself, or what makes one
+/// by [`ToOwned`], as `&str` makes a `String`. Not all that a key borrows as does: a `&'static str` or
+/// an `Arc<str>` can be checked by `&str`, but whoever counts its failure passes the key.
+///
+/// ```
+/// # use relent::{Backoff, BackoffTracker};
+/// # use std::sync::Arc;
+/// let regions: BackoffTracker<&'static str> = BackoffTracker::new(Backoff::DEFAULT);
+/// regions.record_failure(&"eu-1");
+/// assert!(!regions.check("eu-1").is_ready());
+///
+/// let tenants: BackoffTracker<Arc<str>> = BackoffTracker::new(Backoff::DEFAULT);
+/// let tenant: Arc<str> = "tenant-42".into();
+/// tenants.record_failure(&tenant);
+/// assert!(!tenants.check("tenant-42").is_ready());
+/// ```
 ///
 /// # What it forgets
 ///
@@ -58,6 +78,8 @@ use timeline::Ahead;
 /// Each operation locks the part of the keys in which its key is, and only that. While a lock is
 /// held, keys are hashed, compared and cloned; nothing else of yours runs, neither the clock nor a
 /// closure nor a key's `drop`. So `Hash`, `Eq` and `Clone` of `K` must not call the tracker.
+///
+/// Any of it may panic: the panic passes through, and every key is as it was or as it was to be.
 ///
 /// # Example
 ///
@@ -97,6 +119,7 @@ pub struct BackoffTracker<K, C = MonotonicClock, S = DefaultHashBuilder> {
 
 /// How a failing key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Streak {
     /// How many failures in a row, and the interval after the last.
     pub state: BackoffState,
@@ -128,6 +151,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     ///
     /// Once the key gave up it stays so until a success, or until it is
     /// [forgotten](Self#what-it-forgets): later failures count, and get the same answer.
+    ///
+    /// Keys that are a `&'static str` or an `Arc<str>` are passed [themselves](Self#keys):
+    /// `record_failure(&"eu-1")`.
     pub fn record_failure<Q>(&self, key: &Q) -> Decision
     where
         K: Borrow<Q>,
@@ -235,22 +261,22 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     ///
     /// # Errors
     ///
-    /// The [`Readiness`] of a key that is waiting or gave up; never [`Readiness::Ready`].
+    /// Why the key may not be tried now: it is waiting, or it gave up.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker};
     /// # let fetch = |_: &str| Err::<(), _>("timeout");
     /// let tracker: BackoffTracker<String> = BackoffTracker::new(Backoff::DEFAULT);
     /// match tracker.attempt("example.org") {
-    ///     Err(not_now) => println!("{not_now:?}"),
+    ///     Err(not_ready) => println!("example.org is {not_ready}"),
     ///     Ok(attempt) => match fetch("example.org") {
     ///         Ok(()) => { attempt.succeed(); }
-    ///         Err(_) => { let _ = attempt.fail(); }
+    ///         Err(_) => { attempt.fail(); }
     ///     },
     /// }
     /// ```
     #[inline]
-    pub fn attempt<'a, Q>(&'a self, key: &'a Q) -> Result<Attempt<'a, Q, K, C, S>, Readiness>
+    pub fn attempt<'a, Q>(&'a self, key: &'a Q) -> Result<Attempt<'a, Q, K, C, S>, NotReady>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -271,7 +297,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// # use std::time::Duration;
     /// const POLICY: Backoff = Backoff::fixed(Duration::from_secs(60)).give_up_after_failures(2);
     /// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
-    /// let _ = tracker.record_failure("example.org");
+    /// tracker.record_failure("example.org");
     ///
     /// // Somebody presses a button, thrice.
     /// for _ in 0..3 {

@@ -116,7 +116,7 @@ fn the_async_face_does_the_same() {
     ))
     .unwrap();
     for _ in 0..6 {
-        let _ = behind.tracker().record_failure("gone");
+        behind.tracker().record_failure("gone");
     }
     assert!(behind.tracker().record_failure("key").delay().is_some());
     assert_eq!(ready(behind.flush()), Ok(2));
@@ -176,7 +176,7 @@ fn a_flusher_flushes_by_itself_and_through_errors() {
         errors.send(error.to_string()).unwrap();
     });
     let flusher = flusher.unwrap();
-    let _ = behind.tracker().record_failure("key");
+    behind.tracker().record_failure("key");
     for _ in 0..3 {
         assert_eq!(told.recv_timeout(NEVER).unwrap(), "away");
     }
@@ -195,17 +195,17 @@ fn a_flusher_flushes_at_its_end() {
     let flusher = || behind.flush_every(NEVER, |_| ()).unwrap();
 
     let dropped = flusher();
-    let _ = behind.tracker().record_failure("a");
+    behind.tracker().record_failure("a");
     drop(dropped);
     assert_eq!(flaky.store.len(), 1);
 
     let closed = flusher();
-    let _ = behind.tracker().record_failure("b");
+    behind.tracker().record_failure("b");
     assert_eq!(closed.close().unwrap(), 1);
     assert_eq!(flaky.store.len(), 2);
 
     let closed = flusher();
-    let _ = behind.tracker().record_failure("c");
+    behind.tracker().record_failure("c");
     flaky.away.store(true, SeqCst);
     assert_eq!(closed.close().unwrap_err().to_string(), "away");
     flaky.away.store(false, SeqCst);
@@ -223,7 +223,7 @@ fn an_error_of_the_last_flush_is_told_once() {
         let on_error = move |error: &Away| errors.send(error.to_string()).unwrap();
         behind.flush_every(NEVER, on_error).unwrap()
     };
-    let _ = behind.tracker().record_failure("key");
+    behind.tracker().record_failure("key");
     flaky.away.store(true, SeqCst);
     drop(flusher());
     assert_eq!(told.try_iter().collect::<Vec<_>>(), ["away"]);
@@ -241,14 +241,14 @@ async fn the_async_flusher_does_the_same_until_it_is_dropped() {
     let on_error = move |error: &_| errors.send(format!("{error}")).unwrap();
     let flusher = tokio::spawn(behind.flush_every(SECOND, on_error));
 
-    let _ = behind.tracker().record_failure("a");
+    behind.tracker().record_failure("a");
     tokio::time::sleep(SECOND * 9 / 10).await;
     assert_eq!(flaky.store.len(), 0, "before its time");
     tokio::time::sleep(SECOND / 5).await;
     assert_eq!(flaky.store.len(), 1);
 
     flaky.away.store(true, SeqCst);
-    let _ = behind.tracker().record_failure("b");
+    behind.tracker().record_failure("b");
     tokio::time::sleep(SECOND * 600).await;
     let errors = told.try_iter().count();
     // Each wait is as likely short as long: half of at most 16 s, and some of the first are shorter.
@@ -258,7 +258,7 @@ async fn the_async_flusher_does_the_same_until_it_is_dropped() {
     assert_eq!(flaky.store.len(), 2);
 
     flusher.abort();
-    let _ = behind.tracker().record_failure("c");
+    behind.tracker().record_failure("c");
     tokio::time::sleep(SECOND * 600).await;
     assert_eq!(flaky.store.len(), 2, "dropped");
     assert_eq!(behind.flush().await.unwrap(), 1);

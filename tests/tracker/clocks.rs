@@ -1,6 +1,7 @@
 //! T5: a clock that jumps; T6: user code that calls back.
 
 use std::cell::Cell;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -9,44 +10,44 @@ use proptest::prelude::*;
 use relent::clock::{Clock, ManualClock};
 use relent::{Backoff, BackoffTracker, Decision, Readiness};
 
-use crate::{DOUBLING, builder, secs, tracker};
+use crate::{DOUBLING, builder, next_due, secs, tracker};
 
 #[test]
 fn t5_a_step_back_lengthens_no_wait() {
     let (clock, tracker) = tracker(DOUBLING);
     clock.set(secs(100_000));
     for _ in 0..4 {
-        let _ = tracker.record_failure("a");
+        tracker.record_failure("a");
     }
     clock.advance(secs(3));
-    let _ = tracker.record_failure("b");
+    tracker.record_failure("b");
     // An hour back. What was waiting goes on to wait as long as it would have.
     clock.set(secs(96_400));
     assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left <= secs(8)));
     clock.advance(secs(8));
     assert_eq!(tracker.check("a"), Readiness::Ready);
     assert_eq!(tracker.check("b"), Readiness::Ready);
-    assert_eq!(tracker.next_due(), None);
+    assert_eq!(next_due(&tracker), None);
 }
 
 #[test]
 fn t5_whoever_only_asks_for_the_next_due_is_not_held_up_either() {
     let (clock, tracker) = tracker(DOUBLING);
     clock.set(secs(100_000));
-    let _ = tracker.record_failure("a");
+    tracker.record_failure("a");
     clock.set(secs(0));
-    assert_eq!(tracker.next_due(), Some(secs(1)));
+    assert_eq!(next_due(&tracker), Some(secs(1)));
     clock.advance(secs(1));
-    assert_eq!((tracker.next_due(), tracker.waiting()), (None, 0));
+    assert_eq!((next_due(&tracker), tracker.waiting()), (None, 0));
 }
 
 #[test]
 fn t5_a_step_back_shortens_no_outage() {
     let (clock, tracker) = tracker(DOUBLING);
     clock.set(secs(5000));
-    let _ = tracker.record_failure("a");
+    tracker.record_failure("a");
     clock.advance(secs(50));
-    let _ = tracker.record_failure("a");
+    tracker.record_failure("a");
     clock.set(secs(1));
     assert_eq!(tracker.record_success("a").unwrap().outage, secs(50));
 }
@@ -61,7 +62,7 @@ fn t5_at_the_end_of_time_keys_still_wait() {
     );
     assert_eq!(tracker.check("a"), Readiness::Wait(secs(1)));
     let (_, tracker) = crate::tracker(Backoff::fixed(Duration::MAX));
-    let _ = tracker.record_failure("a");
+    tracker.record_failure("a");
     assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left > secs(1 << 32)));
 }
 
@@ -90,7 +91,7 @@ proptest! {
                 clock.advance(left);
                 prop_assert_eq!(tracker.check(&key), Readiness::Ready);
             }
-            prop_assert!(tracker.next_due().unwrap_or_default() <= max);
+            prop_assert!(next_due(&tracker).unwrap_or_default() <= max);
         }
     }
 }
@@ -152,19 +153,19 @@ fn t6_no_lock_is_held_while_user_code_runs() {
         // Locks every shard, one after the other.
         let touch: Calls = Arc::new(move || {
             if let Some(tracker) = weak.upgrade() {
-                let _ = (tracker.waiting(), tracker.next_due());
+                let _ = (tracker.waiting(), next_due(&tracker));
             }
         });
         clock.1.set(touch.clone()).ok().unwrap();
         *ON_DROP.lock().unwrap() = Some(touch.clone());
         for n in 0..1000 {
             let key = Loud(n);
-            let _ = tracker.record_failure(&key);
+            tracker.record_failure(&key);
             let _ = tracker.check(&key);
             let _ = tracker.get(&key);
             if n % 3 == 0 {
-                let _ = tracker.record_success(&key);
-                let _ = tracker.attempt(&key).unwrap().fail();
+                tracker.record_success(&key);
+                tracker.attempt(&key).unwrap().fail();
             }
             if n % 100 == 0 {
                 clock.0.advance(secs(20));
@@ -173,7 +174,7 @@ fn t6_no_lock_is_held_while_user_code_runs() {
         }
         tracker.retain(|key, _| {
             once(&*touch);
-            let _ = tracker.record_failure(key);
+            tracker.record_failure(key);
             key.0 % 2 == 0
         });
         let snapshot = tracker.snapshot();
@@ -196,7 +197,7 @@ fn a_snapshot_has_each_key_once_though_the_tables_grow_meanwhile() {
     let builder = BackoffTracker::builder(DOUBLING).clock(clock.clone());
     let tracker: Arc<BackoffTracker<u64, Nosy>> = Arc::new(builder.build());
     for key in 0..KEYS {
-        let _ = tracker.record_failure(&key);
+        tracker.record_failure(&key);
     }
     // At the second reading the snapshot is amid the first shard. Then all shards grow.
     let readings = Mutex::new(0);
@@ -206,7 +207,7 @@ fn a_snapshot_has_each_key_once_though_the_tables_grow_meanwhile() {
         if *readings.lock().unwrap() == 2 {
             let tracker = weak.upgrade().unwrap();
             for key in KEYS..2 * KEYS {
-                let _ = tracker.record_failure(&key);
+                tracker.record_failure(&key);
             }
         }
     });
@@ -221,4 +222,68 @@ fn a_snapshot_has_each_key_once_though_the_tables_grow_meanwhile() {
     assert_eq!(tracker.len() as u64, 2 * KEYS);
     assert!(keys.iter().take(KEYS as usize).copied().eq(0..KEYS));
     assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "none twice");
+}
+
+/// Puts all keys into four shards, and there into the first bucket that is free.
+#[derive(Default)]
+struct Queued(u64);
+
+impl Hasher for Queued {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = u64::from(bytes[0] % 4);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// At each of the first readings of the clock a third of the keys recover, and fail again in another
+/// order.
+#[test]
+fn who_looks_at_all_keys_sees_each_once_though_they_recover_and_fail_meanwhile() {
+    const KEYS: u64 = 3000;
+    type Shuffled = BackoffTracker<u64, Nosy, BuildHasherDefault<Queued>>;
+    let looks: [fn(&Shuffled) -> Vec<u64>; 3] = [
+        |tracker| {
+            let snapshot = tracker.snapshot();
+            snapshot.keys.iter().map(|kept| kept.key).collect()
+        },
+        |tracker| (0..tracker.waiting() as u64).collect(),
+        |tracker| {
+            let mut asked = vec![];
+            tracker.retain(|key, _| {
+                asked.push(*key);
+                true
+            });
+            asked
+        },
+    ];
+    for look in looks {
+        let clock = Nosy::default();
+        let builder = BackoffTracker::builder(DOUBLING).clock(clock.clone());
+        let tracker: Arc<Shuffled> = Arc::new(builder.hasher(BuildHasherDefault::new()).build());
+        for key in 0..KEYS {
+            tracker.record_failure(&key);
+        }
+        let readings = Mutex::new(0..5);
+        let weak = Arc::downgrade(&tracker);
+        let shuffle: Calls = Arc::new(move || {
+            if let Some(nth) = readings.lock().unwrap().next() {
+                let tracker = weak.upgrade().unwrap();
+                let some = (0..KEYS).filter(|key| key / 4 % 3 == nth % 3);
+                for key in some.clone() {
+                    tracker.record_success(&key);
+                }
+                for key in some.rev() {
+                    tracker.record_failure(&key);
+                }
+            }
+        });
+        clock.1.set(shuffle).ok().unwrap();
+        let mut seen = look(&tracker);
+        seen.sort_unstable();
+        assert_eq!(seen.len() as u64, KEYS);
+        assert!(seen.into_iter().eq(0..KEYS));
+    }
 }

@@ -69,10 +69,10 @@ fn each_operation_on_a_key_hashes_it_once() {
             t.get(key);
         }),
         ("record_failure", |t, key| {
-            let _ = t.record_failure(key);
+            t.record_failure(key);
         }),
         ("record a failure", |t, key| {
-            let _ = t.record(key, &Err::<(), _>(()));
+            t.record(key, &Err::<(), _>(()));
         }),
         ("attempt", |t, key| {
             let _ = t.attempt(key);
@@ -84,7 +84,7 @@ fn each_operation_on_a_key_hashes_it_once() {
             let _ = t.attempt(key).map(relent::Attempt::succeed);
         }),
         ("attempt_now, fail", |t, key| {
-            let _ = t.attempt_now(key).fail();
+            t.attempt_now(key).fail();
         }),
         ("attempt_now, succeed", |t, key| {
             t.attempt_now(key).succeed();
@@ -93,7 +93,7 @@ fn each_operation_on_a_key_hashes_it_once() {
             t.record_success(key);
         }),
         ("record a success", |t, key| {
-            let _ = t.record(key, &Ok::<_, ()>(()));
+            t.record(key, &Ok::<_, ()>(()));
         }),
         ("forget", |t, key| {
             t.forget(key);
@@ -103,7 +103,7 @@ fn each_operation_on_a_key_hashes_it_once() {
         for due in [true, false] {
             let (clock, hasher, tracker) = hashed();
             for key in 0..20 {
-                let _ = tracker.record_failure(&key);
+                tracker.record_failure(&key);
             }
             if due {
                 clock.advance(secs(1));
@@ -131,7 +131,7 @@ fn others_are_hashed_when_keys_come_and_go_and_then_seldom() {
     let (_, hasher, tracker) = hashed();
     let came = hasher.of(|| {
         for key in 0..KEYS {
-            let _ = tracker.record_failure(&key);
+            tracker.record_failure(&key);
         }
     });
     for key in 0..KEYS {
@@ -181,7 +181,7 @@ fn a_healthy_key_reads_no_clock_however_many_others_fail() {
         let tracker = BackoffTracker::builder(DOUBLING).clock(clock.clone());
         let tracker = tracker.hasher(Fixed::new()).build();
         for key in 0..failing {
-            let _ = tracker.record_failure(&key);
+            tracker.record_failure(&key);
         }
         clock.0.store(0, Relaxed);
         for key in 0..20_000 {
@@ -224,7 +224,7 @@ fn a_healthy_key_takes_no_lock() {
     const FAILING: Held = Held(7);
     let (_, builder) = builder(DOUBLING);
     let tracker = Arc::new(builder.hasher(Fixed::new()).build());
-    let _ = tracker.record_failure(&FAILING);
+    tracker.record_failure(&FAILING);
 
     let (inside, is_inside) = channel();
     let (go, may_go) = channel();

@@ -5,21 +5,26 @@
     reason = "a panic is how a test fails"
 )]
 
+mod answers;
 #[allow(dead_code, reason = "shared with the tests of the policy")]
 #[path = "../policy/any.rs"]
 mod any;
 mod clocks;
 mod costs;
+mod due;
 mod memory;
 mod model;
+mod panics;
 mod rules;
 mod snapshots;
 mod step;
 mod threads;
+mod types;
 
+use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use relent::clock::ManualClock;
+use relent::clock::{Clock, ManualClock};
 use relent::{Backoff, BackoffTracker, BackoffTrackerBuilder, Jitter};
 
 type Tracker<K> = BackoffTracker<K, ManualClock>;
@@ -35,6 +40,13 @@ fn builder<K>(backoff: Backoff) -> (ManualClock, BackoffTrackerBuilder<K, Manual
     let clock = ManualClock::new();
     let builder = BackoffTracker::builder(backoff).clock(clock.clone());
     (clock, builder)
+}
+
+/// How long until the next key is due that is not due now.
+fn next_due<K: Hash + Eq, C: Clock, S: BuildHasher>(
+    tracker: &BackoffTracker<K, C, S>,
+) -> Option<Duration> {
+    tracker.next_due(tracker.now())
 }
 
 fn tracker(backoff: Backoff) -> (ManualClock, Tracker<String>) {

@@ -27,7 +27,7 @@ fn t4_a_key_takes_at_most_48_bytes_beside_itself() {
         let (_, builder) = builder(DOUBLING);
         let tracker = builder.hasher(Fixed::new()).build();
         for key in 0..KEYS {
-            let _ = tracker.record_failure(&key);
+            tracker.record_failure(&key);
         }
         tracker
     });
@@ -50,7 +50,7 @@ fn t4_ten_million_distinct_keys_take_no_more_than_the_bound() {
         let (clock, builder) = builder(DOUBLING);
         let tracker = builder.hasher(Fixed::new()).max_keys(MOST as usize).build();
         for key in 0..DISTINCT {
-            let _ = tracker.record_failure(&key);
+            tracker.record_failure(&key);
             if key % 64 == 0 {
                 clock.advance(secs(1) / 100);
             }
@@ -71,7 +71,7 @@ fn t4_after_an_outage_the_memory_is_given_back() {
         let (_, builder) = builder(DOUBLING);
         let tracker = builder.hasher(Fixed::new()).build();
         for key in 0..100_000 {
-            let _ = tracker.record_failure(&key);
+            tracker.record_failure(&key);
         }
         for key in 0..100_000 {
             tracker.record_success(&key);
@@ -87,7 +87,7 @@ fn t4_after_an_outage_the_memory_is_given_back() {
 fn a_healthy_system_allocates_nothing() {
     let (_, builder) = builder(DOUBLING);
     let tracker = builder.build();
-    let _ = tracker.record_failure("failing");
+    tracker.record_failure("failing");
     let keys: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
     let info = measure(|| {
         for key in &keys {
@@ -95,7 +95,7 @@ fn a_healthy_system_allocates_nothing() {
             assert_eq!(tracker.attempt(key).unwrap().succeed(), None);
             assert_eq!(tracker.record_success(key), None);
         }
-        let _ = tracker.record_failure("failing");
+        tracker.record_failure("failing");
     });
     assert_eq!(info.count_total, 0);
 }

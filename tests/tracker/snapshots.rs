@@ -1,11 +1,13 @@
 //! What outlives the process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::clock::Clock;
 use relent::{Backoff, BackoffTracker, Decision, GiveUpReason, Readiness, Snapshot};
 
-use crate::{DOUBLING, Tracker, builder, secs, tracker};
+use crate::{DOUBLING, Tracker, builder, next_due, secs, tracker};
 
 /// A tracker at this time of day.
 fn at(time: SystemTime) -> Tracker<String> {
@@ -22,13 +24,13 @@ fn noon() -> SystemTime {
 fn busy() -> Snapshot<String> {
     let (clock, tracker) = tracker(DOUBLING);
     clock.set_wall(noon() - secs(60));
-    let _ = tracker.record_failure("waits");
-    let _ = tracker.record_failure("due");
+    tracker.record_failure("waits");
+    tracker.record_failure("due");
     clock.advance(secs(60));
     for _ in 0..3 {
-        let _ = tracker.record_failure("waits");
+        tracker.record_failure("waits");
     }
-    let _ = tracker.record_failure_with("gave up", &Backoff::never_retry(), None);
+    tracker.record_failure_with("gave up", &Backoff::never_retry(), None);
     tracker.snapshot()
 }
 
@@ -90,7 +92,7 @@ fn t4_what_is_past_its_retention_is_not_restored() {
 #[test]
 fn tracked_keys_stay_as_they_are() {
     let tracker = at(noon());
-    let _ = tracker.record_failure("waits");
+    tracker.record_failure("waits");
     tracker.restore(busy());
     assert_eq!(tracker.get("waits").unwrap().state.failures, 1);
     assert_eq!(tracker.get("due").unwrap().state.failures, 1);
@@ -101,7 +103,7 @@ fn t4_the_bound_holds() {
     let (_, all) = builder(DOUBLING);
     let all = all.build();
     for n in 0..1000_u64 {
-        let _ = all.record_failure(&n);
+        all.record_failure(&n);
     }
     let snapshot = all.snapshot();
     assert_eq!(snapshot.keys.len(), 1000);
@@ -116,7 +118,7 @@ fn a_large_snapshot_has_each_key_once() {
     let (_, tracker) = builder(DOUBLING);
     let tracker = tracker.build();
     for n in 0..30_000_u64 {
-        let _ = tracker.record_failure(&n);
+        tracker.record_failure(&n);
     }
     let mut keys: Vec<_> = tracker
         .snapshot()
@@ -149,7 +151,7 @@ fn absurd_times_do_no_harm() {
                 let _ = (
                     tracker.check("waits"),
                     tracker.get("due"),
-                    tracker.next_due(),
+                    next_due(&tracker),
                 );
                 let again = tracker.snapshot();
                 assert_eq!(again.keys.len(), tracker.len());
@@ -162,6 +164,126 @@ fn absurd_times_do_no_harm() {
             }
         }
     }
+}
+
+/// The longest of the waits of some keys, restored under a policy whose longest is a minute.
+fn longest(snapshot: Snapshot<u64>) -> Duration {
+    let (clock, builder) = builder(DOUBLING);
+    clock.set_wall(noon());
+    let tracker = builder.build();
+    tracker.restore(snapshot);
+    (0..100)
+        .filter_map(|key| match tracker.check(&key) {
+            Readiness::Wait(left) => Some(left),
+            _ => None,
+        })
+        .max()
+        .unwrap_or_default()
+}
+
+/// Keys that wait a minute by a clock whose readings go wrong in some way.
+fn taken_by<C: Clock + Clone>(clock: C) -> Snapshot<u64> {
+    let tracker = BackoffTracker::builder(Backoff::fixed(secs(60))).clock(clock);
+    let tracker = tracker.build();
+    for key in 0..100 {
+        tracker.record_failure(&key);
+    }
+    tracker.snapshot()
+}
+
+/// What a clock shows, at its readings one after the other.
+#[derive(Clone)]
+struct Scripted(Arc<AtomicU32>, fn(u32) -> (Duration, SystemTime));
+
+impl Scripted {
+    fn new(script: fn(u32) -> (Duration, SystemTime)) -> Scripted {
+        Scripted(Arc::default(), script)
+    }
+}
+
+impl Clock for Scripted {
+    fn now(&self) -> Duration {
+        (self.1)(self.0.fetch_add(1, Relaxed)).0
+    }
+
+    fn wall(&self) -> SystemTime {
+        (self.1)(self.0.fetch_add(1, Relaxed)).1
+    }
+}
+
+#[test]
+fn t5_clocks_that_step_while_a_snapshot_is_taken_lengthen_no_wait() {
+    let steps: [fn(u32) -> (Duration, SystemTime); 5] = [
+        |_| (secs(9), noon()),
+        // The time of day, an hour back; the failures take the first hundred readings.
+        |nth| (secs(9), noon() - secs(3600) * u32::from(nth > 150)),
+        // And forth.
+        |nth| (secs(9), noon() - secs(3600) * u32::from(nth < 150)),
+        // The other clock, back before the snapshot and amid it.
+        |nth| (secs(9999) - secs(3600) * u32::from(nth >= 100), noon()),
+        |nth| (secs(9999) - secs(3600) * u32::from(nth > 150), noon()),
+    ];
+    for (nth, step) in steps.into_iter().enumerate() {
+        let snapshot = taken_by(Scripted::new(step));
+        assert_eq!(snapshot.keys.len(), 100);
+        let until = snapshot.keys.iter().map(|kept| kept.until).max();
+        assert!(until.unwrap() <= snapshot.taken_at + secs(60), "step {nth}");
+        assert!(longest(snapshot) <= secs(60), "step {nth}");
+    }
+    // And who restores it by such a clock.
+    let steady = || taken_by(Scripted::new(|_| (secs(9), noon())));
+    assert_eq!(longest(steady()), secs(60));
+    let slow = Scripted::new(|nth| (secs(1) * nth, noon() + secs(1) * nth));
+    let tracker = BackoffTracker::builder(DOUBLING).clock(slow).build();
+    tracker.restore(steady());
+    let (first, after) = (tracker.check(&0), tracker.waiting());
+    assert!(
+        (first.is_ready(), after) == (true, 0),
+        "{first:?}, {after}: they waited for the restoring"
+    );
+    assert_eq!(tracker.len(), 100);
+}
+
+#[test]
+fn t5_no_record_keeps_a_key_for_longer_than_a_policy_might() {
+    let mut snapshot = taken_by(Scripted::new(|_| (secs(9), noon())));
+    for kept in &mut snapshot.keys {
+        kept.until = noon() + secs(2_000_000_000);
+    }
+    // The interval was a minute, and proportional jitter may have doubled it.
+    assert_eq!(longest(snapshot.clone()), secs(120));
+    for kept in &mut snapshot.keys {
+        kept.interval = secs(1);
+    }
+    assert_eq!(longest(snapshot.clone()), secs(60));
+    // Of a policy of greater max, passed with the failure.
+    for kept in &mut snapshot.keys {
+        kept.interval = secs(7200);
+        kept.until = noon() + secs(10_000);
+    }
+    assert_eq!(longest(snapshot.clone()), secs(10_000));
+    for kept in &mut snapshot.keys {
+        kept.interval = Duration::MAX;
+        kept.until = noon() + secs(1 << 40);
+    }
+    assert!(longest(snapshot) >= secs(1 << 32), "nothing overflows");
+}
+
+#[test]
+fn t4_no_record_of_a_key_that_gave_up_outlasts_the_retention() {
+    let mut snapshot = busy();
+    for kept in &mut snapshot.keys {
+        kept.until = noon() + secs(2_000_000_000);
+        kept.gave_up = Some(GiveUpReason::Failures);
+    }
+    let (clock, builder) = builder(DOUBLING);
+    clock.set_wall(noon());
+    let tracker = builder.retention(secs(100)).build();
+    tracker.restore(snapshot);
+    clock.advance(secs(99));
+    assert_eq!((tracker.purge(), tracker.len()), (0, 3));
+    clock.advance(secs(1));
+    assert_eq!((tracker.purge(), tracker.len()), (3, 0));
 }
 
 struct AbsurdWall(SystemTime);
@@ -182,7 +304,7 @@ fn an_absurd_time_of_day_does_no_harm() {
         let builder = BackoffTracker::builder(DOUBLING).clock(AbsurdWall(wall));
         let tracker: BackoffTracker<String, _> = builder.build();
         tracker.restore(busy());
-        let _ = tracker.record_failure("a");
+        tracker.record_failure("a");
         let snapshot = tracker.snapshot();
         assert!(snapshot.keys.iter().any(|kept| kept.key == "a"));
         #[cfg(feature = "serde")]

@@ -83,7 +83,7 @@ type FoldMap = Map<hashbrown::DefaultHashBuilder>;
 fn tracker(failing: u64) -> BackoffTracker<u64> {
     let tracker = BackoffTracker::new(POLICY);
     for key in 0..failing {
-        let _ = tracker.record_failure(&key);
+        tracker.record_failure(&key);
     }
     tracker
 }

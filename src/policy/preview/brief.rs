@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::policy::nanos;
 
 /// A duration in its largest unit: `1.5 s`. A width pads the number, and the unit to a column.
-pub(super) struct Brief(pub(super) Duration);
+pub(crate) struct Brief(pub(crate) Duration);
 
 impl Brief {
     fn parts(&self) -> (f64, &'static str) {

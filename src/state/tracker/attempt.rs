@@ -5,11 +5,9 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use hashbrown::DefaultHashBuilder;
-
 use super::kept::Progress;
 use super::place::Place;
-use super::{BackoffTracker, Readiness, Recovery};
+use super::{BackoffTracker, DefaultHashBuilder, NotReady, Recovery};
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, Plan};
 use crate::state::Decision;
@@ -35,6 +33,7 @@ pub struct Attempt<'a, Q: ?Sized, K, C = MonotonicClock, S = DefaultHashBuilder>
     was_ready: bool,
 }
 
+#[allow(clippy::must_use_candidate, reason = "most callers only report")]
 impl<'a, Q, K, C, S> Attempt<'a, Q, K, C, S>
 where
     K: Hash + Eq + Borrow<Q>,
@@ -46,15 +45,13 @@ where
     pub(super) fn begin(
         tracker: &'a BackoffTracker<K, C, S>,
         key: &'a Q,
-    ) -> Result<Self, Readiness> {
+    ) -> Result<Self, NotReady> {
         let place = tracker.place(key);
         let mut began = None;
         if tracker.presence.may_hold(place) {
             if let Some((kept, now)) = tracker.look(place, key) {
-                match kept.readiness(now) {
-                    Readiness::Ready => began = Some(kept.progress()),
-                    not_now => return Err(not_now),
-                }
+                kept.ready(now)?;
+                began = Some(kept.progress());
             }
         }
         Ok(Attempt {
@@ -78,14 +75,13 @@ where
         if tracker.presence.may_hold(place) {
             if let Some((kept, now)) = tracker.look(place, key) {
                 attempt.began = Some(kept.progress());
-                attempt.was_ready = kept.readiness(now).is_ready();
+                attempt.was_ready = kept.ready(now).is_ok();
             }
         }
         attempt
     }
 
     /// Ends the failures of the key, also those counted since the attempt began.
-    #[allow(clippy::must_use_candidate, reason = "most callers only report")]
     pub fn succeed(self) -> Option<Recovery> {
         self.tracker.succeed(self.place, self.key)
     }
@@ -170,7 +166,7 @@ mod tests {
     #[test]
     fn t2_an_attempt_out_of_turn_never_escalates() {
         let (clock, tracker) = tracker();
-        let _ = tracker.record_failure(&7);
+        tracker.record_failure(&7);
         clock.advance(SECOND / 4);
         let attempt = tracker.attempt_now(&7);
         assert_eq!(attempt.failures(), 1);
@@ -206,9 +202,9 @@ mod tests {
             let clock = ManualClock::new();
             let tracker = BackoffTracker::builder(POLICY).clock(clock.clone());
             let tracker = tracker.max_keys(1).retention(SECOND * 100).build();
-            let _ = tracker.record_failure(&7);
+            tracker.record_failure(&7);
             clock.advance(SECOND);
-            let _ = tracker.record_failure(&7);
+            tracker.record_failure(&7);
             let (out_of_turn, another) = (tracker.attempt_now(&7), tracker.attempt_now(&7));
             end(&clock, &tracker);
             assert_eq!(tracker.get(&7), None, "end {nth}");
@@ -234,7 +230,7 @@ mod tests {
     fn g3_an_attempt_out_of_turn_ends_giving_up_by_success_alone() {
         let (_, tracker) = tracker();
         for _ in 0..3 {
-            let _ = tracker.record_failure(&7);
+            tracker.record_failure(&7);
         }
         let gave_up = Decision::GiveUp(GiveUpReason::Failures);
         assert_eq!(tracker.attempt_now(&7).fail(), gave_up);

@@ -5,13 +5,11 @@ use std::marker::PhantomData;
 use std::time::Duration;
 use std::{array, fmt};
 
-use hashbrown::DefaultHashBuilder;
-
-use super::BackoffTracker;
 use super::presence::Presence;
 use super::room::Room;
 use super::shard::Shard;
 use super::timeline::Ahead;
+use super::{BackoffTracker, DefaultHashBuilder};
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, Plan, nanos};
 use crate::random;
@@ -43,13 +41,16 @@ pub struct BackoffTrackerBuilder<K, C = MonotonicClock, S = DefaultHashBuilder> 
     retention: Duration,
 }
 
-impl<K> BackoffTrackerBuilder<K> {
+/// What is so unless set, for keys of any type.
+impl BackoffTrackerBuilder<()> {
     /// Room for 2²⁰ keys: more than most programs have peers, and some 50 MB beside the keys.
     pub const MAX_KEYS: usize = 1 << 20;
 
     /// A day: longer than any wait that a person would set.
     pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
+}
 
+impl<K> BackoffTrackerBuilder<K> {
     pub(super) fn new(backoff: Backoff) -> Self {
         BackoffTrackerBuilder {
             keys: PhantomData,
@@ -57,8 +58,8 @@ impl<K> BackoffTrackerBuilder<K> {
             clock: MonotonicClock,
             hasher: DefaultHashBuilder::default(),
             seed: None,
-            max_keys: Self::MAX_KEYS,
-            retention: Self::RETENTION,
+            max_keys: BackoffTrackerBuilder::MAX_KEYS,
+            retention: BackoffTrackerBuilder::RETENTION,
         }
     }
 }

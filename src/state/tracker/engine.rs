@@ -71,9 +71,10 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let shard = place.shard();
-        let mut owned = key.to_owned();
-        // Dropped after the lock is released.
+        // Both dropped after the lock is released.
+        let mut newcomer = Some(key.to_owned());
         let mut gone = Vec::new();
+        // Each round finds room, or makes it, or else another thread did: somebody gets on.
         loop {
             let (mut open, now) = self.enter_at(shard, time);
             let mut first = Kept::begin(open.table.next_streak(), now);
@@ -86,13 +87,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
                 return kept.fail(cause, now);
             }
             let decision = first.fail(cause, now);
-            let entry = Entry {
-                key: owned,
-                kept: first,
-            };
-            match self.admit(&mut open, place, entry, now, &mut gone) {
-                Ok(()) => return decision,
-                Err(entry) => owned = entry.key,
+            if self.admit(&mut open, place, &mut newcomer, first, now, &mut gone) {
+                return decision;
             }
             drop(open);
             self.make_room(place);
@@ -100,21 +96,27 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         }
     }
 
-    /// Puts in a key that is not there, or gives it back because there is no room.
+    /// Puts in a key that is not there; false if there is no room.
     pub(super) fn admit(
         &self,
         open: &mut Open<'_, K, S>,
         place: Place,
-        entry: Entry<K>,
+        newcomer: &mut Option<K>,
+        kept: Kept,
         now: u64,
         gone: &mut Vec<Entry<K>>,
-    ) -> Result<(), Entry<K>> {
+    ) -> bool {
         open.sweep(gone, |kept| kept.is_stale(now, self.retention));
+        open.prepare();
+        let Some(key) = newcomer.take() else {
+            return true;
+        };
         if !self.room.take() {
-            return Err(entry);
+            *newcomer = Some(key);
+            return false;
         }
-        open.insert(place, entry);
-        Ok(())
+        open.insert(place, Entry { key, kept });
+        true
     }
 
     /// Takes out a key to make room for one that comes to `place`.
@@ -132,9 +134,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         candidates.sort_unstable_by_key(|candidate| candidate.worth);
         for candidate in candidates {
             let (mut open, now) = self.enter(candidate.shard);
-            let gone = open.remove_candidate(&candidate);
-            drop(open);
-            if let Some(Entry { kept, .. }) = gone {
+            if let Some(kept) = open.remove_candidate(&candidate) {
                 if !kept.is_stale(now, self.retention) {
                     self.room.count_eviction();
                 }
@@ -182,12 +182,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let (entry, seen) = {
+        let (kept, seen) = {
             let mut open = self.open(place.shard());
             (open.remove(place, key)?, open.table.seen)
         };
         let now = self.time().max(seen.get());
-        let kept = entry.kept;
         (!kept.is_stale(now, self.retention)).then(|| Recovery {
             failures: kept.failures,
             outage: from_nanos(now.saturating_sub(kept.first_failure)),
@@ -207,6 +206,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
             presence: &self.presence,
             room: &self.room,
             hasher: &self.hasher,
+            gone: None,
         }
     }
 
@@ -238,5 +238,12 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     #[inline]
     fn time(&self) -> u64 {
         self.ahead.read(&self.clock)
+    }
+
+    /// The time, no earlier than what any shard has seen.
+    pub(super) fn latest(&self) -> u64 {
+        let seen = self.shards.iter().map(|shard| shard.lock().seen.get());
+        let seen = seen.fold(0, u64::max);
+        self.ahead.read_after(&self.clock, seen)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Readiness, Streak};
+use super::{NotReady, Readiness, Streak};
 use crate::policy::{GiveUpReason, Plan, from_nanos};
 use crate::random;
 use crate::state::{BackoffState, Decision, Exact};
@@ -112,20 +112,33 @@ impl Kept {
         self.gave_up().is_none() && self.until > now
     }
 
+    /// Whether it failed, may be tried again, and is not forgotten.
+    pub(super) const fn is_due(&self, now: u64, retention: u64) -> bool {
+        self.gave_up().is_none() && self.until <= now && !self.is_stale(now, retention)
+    }
+
     /// Whether this has been of no use to anyone for so long that it is forgotten.
     pub(super) const fn is_stale(&self, now: u64, retention: u64) -> bool {
         self.until < now && now - self.until >= retention
     }
 
-    pub(super) const fn readiness(&self, now: u64) -> Readiness {
+    /// Whether the key may be tried, or why not.
+    pub(super) const fn ready(&self, now: u64) -> Result<(), NotReady> {
         match self.gave_up() {
-            Some(reason) => Readiness::GaveUp(reason),
-            None if self.until > now => Readiness::Wait(self.wait(now)),
-            None => Readiness::Ready,
+            Some(reason) => Err(NotReady::GaveUp(reason)),
+            None if self.until > now => Err(NotReady::Wait(self.wait(now))),
+            None => Ok(()),
         }
     }
 
-    pub(super) const fn streak(&self, now: u64) -> Streak {
+    pub(super) fn readiness(&self, now: u64) -> Readiness {
+        match self.ready(now) {
+            Ok(()) => Readiness::Ready,
+            Err(not_ready) => not_ready.into(),
+        }
+    }
+
+    pub(super) fn streak(&self, now: u64) -> Streak {
         Streak {
             state: self.state(),
             elapsed: from_nanos(now.saturating_sub(self.first_failure)),

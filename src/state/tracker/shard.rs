@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::ops::Range;
+use std::panic::RefUnwindSafe;
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
@@ -26,8 +27,10 @@ pub(super) struct Table<K> {
     usage: Usage,
     /// The number of the latest streak.
     streaks: u32,
-    /// How often entries may have moved to other buckets.
+    /// How often keys may have moved to other buckets.
     moves: u32,
+    /// Whether a key has left since: the next that comes may be the same, in another bucket.
+    left: bool,
     /// The bucket at which the next insertion goes on to look for keys to purge.
     swept: usize,
 }
@@ -51,9 +54,12 @@ pub(super) const CANDIDATES: usize = 16;
 pub(super) struct Candidate {
     pub(super) worth: (u8, u64),
     pub(super) shard: usize,
-    hash: u64,
+    bucket: usize,
     progress: Progress,
 }
+
+/// A panic, of a key's `Hash`, `Eq` or `Clone`, leaves it whole: see [`Open`].
+impl<K: RefUnwindSafe> RefUnwindSafe for Shard<K> {}
 
 impl<K> Shard<K> {
     pub(super) fn new() -> Shard<K> {
@@ -63,6 +69,7 @@ impl<K> Shard<K> {
             usage: Usage::at(0),
             streaks: 0,
             moves: 0,
+            left: false,
             swept: 0,
         }))
     }
@@ -108,7 +115,7 @@ impl<K> Table<K> {
         self.entries.num_buckets()
     }
 
-    /// Changes whenever entries may have moved to other buckets.
+    /// Changes whenever keys may have moved to other buckets, be it that they left and came back.
     pub(super) fn moves(&self) -> u32 {
         self.moves
     }
@@ -121,33 +128,49 @@ impl<K> Table<K> {
 
 /// A shard while its lock is held. Keys come and go only here, so that table, presence and room
 /// agree.
+///
+/// Whatever of a key's own code may panic, its hash above all, runs before anything changes, or after
+/// all has; and never within the table, which would lose keys.
 pub(super) struct Open<'a, K, S> {
     pub(super) table: MutexGuard<'a, Table<K>>,
     pub(super) shard: usize,
     pub(super) presence: &'a Presence,
     pub(super) room: &'a Room,
     pub(super) hasher: &'a S,
+    /// A key that was taken out. Dropped after the lock is released, as fields are in their order.
+    pub(super) gone: Option<Entry<K>>,
 }
 
 impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
-    /// Puts in a key that is not there yet, for which room was taken.
+    /// Makes the table and the presence fit for one key more.
+    pub(super) fn prepare(&mut self) {
+        let entries = &self.table.entries;
+        if entries.len() == entries.capacity() {
+            // Buckets that were left may count as taken, so that who looks for another key goes on
+            // there. If they are many, a new table of the same size will do.
+            let full = entries.num_buckets() * 7 / 8;
+            let grows = usize::from(entries.len() >= full / 2);
+            self.rebuild(full + grows);
+        }
+        self.follow(self.table.entries.len() + 1);
+    }
+
+    /// Puts in a key that is not there yet, for which room was taken and all is prepared.
     pub(super) fn insert(&mut self, place: Place, entry: Entry<K>) {
         let Table {
             entries,
             usage,
             moves,
+            left,
             ..
         } = &mut *self.table;
-        if entries.len() == entries.capacity() {
-            *moves = moves.wrapping_add(1);
-        }
+        *moves = moves.wrapping_add(u32::from(std::mem::take(left)));
         entries.insert_unique(place.hash, entry, |entry| self.hasher.hash_one(&entry.key));
         self.presence.add(place, usage);
-        self.refit();
     }
 
     /// Takes a key out, to be dropped once the lock is released.
-    pub(super) fn remove<Q>(&mut self, place: Place, key: &Q) -> Option<Entry<K>>
+    pub(super) fn remove<Q>(&mut self, place: Place, key: &Q) -> Option<Kept>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -157,8 +180,7 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
             .entries
             .find_entry(place.hash, |entry| entry.key.borrow() == key);
         let (entry, _) = found.ok()?.remove();
-        self.removed(place);
-        Some(entry)
+        Some(self.removed(place, entry))
     }
 
     /// Takes out, of the keys within some buckets, those that are to go. The others stay in their
@@ -169,20 +191,18 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
         gone: &mut Vec<Entry<K>>,
         mut goes: impl FnMut(&Kept) -> bool,
     ) {
-        let before = gone.len();
         for bucket in buckets.start..buckets.end.min(self.table.buckets()) {
             match self.table.entries.get_bucket_entry(bucket) {
                 Ok(found) if goes(&found.get().kept) => {
+                    let place = Place::new(self.hasher.hash_one(&found.get().key));
                     let (entry, _) = found.remove();
-                    let place = Place::new(self.hasher.hash_one(&entry.key));
+                    self.table.left = true;
                     self.presence.remove(place, &self.table.usage);
+                    self.room.give_back(1);
                     gone.push(entry);
                 }
                 _ => {}
             }
-        }
-        if gone.len() > before {
-            self.room.give_back(gone.len() - before);
         }
     }
 
@@ -200,57 +220,75 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
     pub(super) fn candidates(&self, place: Place, now: u64, found: &mut Vec<Candidate>) {
         let buckets = self.table.buckets();
         let from = place.hash as usize & buckets.saturating_sub(1);
-        let entries = self
-            .table
-            .within(from..buckets)
-            .chain(self.table.within(0..from));
+        let entries = (from..buckets)
+            .chain(0..from)
+            .filter_map(|bucket| Some((bucket, self.table.entries.get_bucket(bucket)?.kept)));
         found.extend(
             entries
                 .take(CANDIDATES - found.len())
-                .map(|entry| Candidate {
-                    worth: entry.kept.worth(now),
+                .map(|(bucket, kept)| Candidate {
+                    worth: kept.worth(now),
                     shard: self.shard,
-                    hash: self.hasher.hash_one(&entry.key),
-                    progress: entry.kept.progress(),
+                    bucket,
+                    progress: kept.progress(),
                 }),
         );
     }
 
-    /// Takes out a candidate of this shard, unless it has changed.
-    pub(super) fn remove_candidate(&mut self, candidate: &Candidate) -> Option<Entry<K>> {
-        let same = |entry: &Entry<K>| entry.kept.progress() == candidate.progress;
-        let (entry, _) = self
-            .table
-            .entries
-            .find_entry(candidate.hash, same)
-            .ok()?
-            .remove();
-        self.removed(Place::new(candidate.hash));
-        Some(entry)
+    /// Takes out a candidate of this shard, unless it has changed or moved.
+    pub(super) fn remove_candidate(&mut self, candidate: &Candidate) -> Option<Kept> {
+        let found = self.table.entries.get_bucket_entry(candidate.bucket).ok()?;
+        let Entry { key, kept } = found.get();
+        if kept.progress() != candidate.progress {
+            return None;
+        }
+        let place = Place::new(self.hasher.hash_one(key));
+        let (entry, _) = found.remove();
+        Some(self.removed(place, entry))
     }
 
-    fn removed(&mut self, place: Place) {
+    fn removed(&mut self, place: Place, entry: Entry<K>) -> Kept {
+        let kept = entry.kept;
+        self.gone = Some(entry);
+        self.table.left = true;
         self.presence.remove(place, &self.table.usage);
         self.room.give_back(1);
         self.refit();
+        kept
     }
 
-    /// Lets the presence and the table follow the number of keys, up and down.
+    /// Lets the table and the presence follow the number of keys, down.
     pub(super) fn refit(&mut self) {
-        let Table {
-            entries,
-            usage,
-            moves,
-            ..
-        } = &mut *self.table;
-        let hash = |entry: &Entry<K>| self.hasher.hash_one(&entry.key);
+        let entries = &self.table.entries;
         if entries.num_buckets() > 64 && entries.len() < entries.num_buckets() / 16 {
-            *moves = moves.wrapping_add(1);
-            entries.shrink_to(2 * entries.len(), hash);
+            self.rebuild(2 * entries.len());
         }
-        if let Some(level) = usage.wants(entries.len()) {
-            let places = entries.iter().map(|entry| Place::new(hash(entry)));
+        self.follow(self.table.entries.len());
+    }
+
+    /// Lets the presence follow the number of keys, up and down.
+    fn follow(&mut self, keys: usize) {
+        let Table { entries, usage, .. } = &mut *self.table;
+        if let Some(level) = usage.wants(keys) {
+            let places = entries
+                .iter()
+                .map(|entry| Place::new(self.hasher.hash_one(&entry.key)));
             self.presence.move_to(level, self.shard, usage, places);
         }
+    }
+
+    /// Moves the keys to a table with room for so many.
+    #[cold]
+    fn rebuild(&mut self, capacity: usize) {
+        let Table { entries, moves, .. } = &mut *self.table;
+        let hash = |entry: &Entry<K>| self.hasher.hash_one(&entry.key);
+        // All of them first, and then all the moves, which ask for none.
+        let hashes: Vec<u64> = entries.iter().map(hash).collect();
+        let mut moved = HashTable::with_capacity(capacity);
+        for (entry, hashed) in entries.drain().zip(hashes) {
+            moved.insert_unique(hashed, entry, hash);
+        }
+        *entries = moved;
+        *moves = moves.wrapping_add(1);
     }
 }

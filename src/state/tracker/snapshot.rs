@@ -32,6 +32,7 @@ pub struct Snapshot<K> {
 
 /// A failing key in a [`Snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
@@ -81,18 +82,20 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     where
         K: Clone,
     {
-        let mut taken_at = self.clock.wall();
+        // Once, for all keys: the time of day may be set meanwhile. And first: what passes before the
+        // other reading shortens the waits.
+        let taken_at = self.clock.wall();
+        let at = self.latest();
         let mut keys = Vec::with_capacity(self.len());
         for shard in 0..SHARDS {
-            taken_at = self.clock.wall();
             let copy = |copies: &mut Vec<_>, Entry { key, kept }: &Entry<K>, now| {
                 if !kept.is_stale(now, self.retention) {
                     copies.push(SnapshotKey {
                         key: key.clone(),
                         failures: kept.failures,
                         interval: from_nanos(kept.interval),
-                        first_failure: shifted(taken_at, now, kept.first_failure),
-                        until: shifted(taken_at, now, kept.until),
+                        first_failure: shifted(taken_at, at, kept.first_failure),
+                        until: shifted(taken_at, at, kept.until),
                         gave_up: kept.gave_up(),
                     });
                 }
@@ -118,8 +121,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// them.
     ///
     /// If the time of day is now before that of the snapshot, no time has passed: no clock makes a
-    /// wait longer.
+    /// wait longer. Nor does a record that is wrong: none waits for longer than the `max` of the
+    /// tracker's policy, or twice the interval of the record, whichever is longer.
     pub fn restore(&self, snapshot: Snapshot<K>) {
+        // Again what passes between the readings, and while all this goes on, shortens the waits.
+        let at = self.latest();
         let wall = self.clock.wall().max(snapshot.taken_at);
         let mut gone = Vec::new();
         for SnapshotKey {
@@ -132,34 +138,31 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         } in snapshot.keys
         {
             let place = self.place(&key);
-            let mut key = Some(key);
-            while let Some(unplaced) = key.take() {
+            let mut newcomer = Some(key);
+            while let Some(key) = &newcomer {
                 let (mut open, now) = self.enter(place.shard());
                 let mut kept = Kept::begin(open.table.next_streak(), now);
                 kept.failures = failures;
                 kept.interval = nanos(interval);
-                kept.first_failure = unshifted(wall, now, first_failure).min(now);
-                kept.until = unshifted(wall, now, until);
+                kept.first_failure = unshifted(wall, at, first_failure).min(now);
+                let mut longest = self.plan.max.max(kept.interval.saturating_mul(2));
                 if let Some(reason) = gave_up {
                     kept.give_up(reason);
+                    longest = 0;
                 }
+                kept.until = unshifted(wall, at, until).min(at.saturating_add(longest));
                 if failures == 0 || kept.is_stale(now, self.retention) {
-                    continue;
+                    break;
                 }
-                match open.table.find_mut::<K>(place, &unplaced) {
-                    Some(there) if there.is_stale(now, self.retention) => *there = kept,
-                    Some(_) => {}
-                    None => {
-                        let entry = Entry {
-                            key: unplaced,
-                            kept,
-                        };
-                        if let Err(entry) = self.admit(&mut open, place, entry, now, &mut gone) {
-                            key = Some(entry.key);
-                            drop(open);
-                            self.make_room(place);
-                        }
+                if let Some(there) = open.table.find_mut::<K>(place, key) {
+                    if there.is_stale(now, self.retention) {
+                        *there = kept;
                     }
+                    break;
+                }
+                if !self.admit(&mut open, place, &mut newcomer, kept, now, &mut gone) {
+                    drop(open);
+                    self.make_room(place);
                 }
             }
             gone.clear();

@@ -3,7 +3,6 @@
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
-use std::time::Duration;
 
 use super::kept::Kept;
 use super::place::SHARDS;
@@ -19,31 +18,8 @@ const STRETCH: usize = 512;
 const PATIENCE: u32 = 3;
 
 /// All keys. Each of these looks at all of them in turn, some hundred under one lock; keys that come
-/// or change meanwhile may be seen as they were or as they are.
+/// or change meanwhile may be seen as they were or as they are, and none is seen twice.
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
-    /// How many keys are waiting: neither due nor given up.
-    pub fn waiting(&self) -> usize {
-        let count = |waiting: &mut usize, entry: &Entry<K>, now| {
-            *waiting += usize::from(entry.kept.is_waiting(now));
-        };
-        (0..SHARDS).map(|shard| self.survey(shard, count)).sum()
-    }
-
-    /// How long until the next of the waiting keys is due; `None` if no key is waiting.
-    ///
-    /// Keys that are due already count no more: [`check`](Self::check) tells of each.
-    pub fn next_due(&self) -> Option<Duration> {
-        let soonest = |soonest: &mut Option<Duration>, entry: &Entry<K>, now| {
-            if entry.kept.is_waiting(now) {
-                let wait = entry.kept.wait(now);
-                *soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
-            }
-        };
-        (0..SHARDS)
-            .filter_map(|shard| self.survey(shard, soonest))
-            .min()
-    }
-
     /// Forgets all keys for which `keep` returns false, as if they had never failed.
     ///
     /// `keep` is asked without any lock held: it may call the tracker. A key that fails meanwhile is
@@ -52,8 +28,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// ```
     /// # use relent::{Backoff, BackoffTracker};
     /// # let tracker: BackoffTracker<String> = BackoffTracker::new(Backoff::DEFAULT);
-    /// # let _ = tracker.record_failure("eu-1");
-    /// # let _ = tracker.record_failure("us-1");
+    /// # tracker.record_failure("eu-1");
+    /// # tracker.record_failure("us-1");
     /// tracker.retain(|host, _| host.starts_with("eu-"));
     /// # assert_eq!(tracker.len(), 1);
     /// ```
@@ -74,14 +50,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
                 let place = self.place(&key);
                 let mut open = self.open(shard);
                 let found = open.table.find::<K>(place, key.borrow());
-                let gone = match found {
-                    Some(found) if found.progress() == kept.progress() => {
-                        open.remove::<K>(place, key.borrow())
-                    }
-                    _ => None,
-                };
-                drop(open);
-                drop(gone);
+                if found.is_some_and(|found| found.progress() == kept.progress()) {
+                    open.remove::<K>(place, key.borrow());
+                }
             }
         }
     }

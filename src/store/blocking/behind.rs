@@ -26,7 +26,7 @@ use crate::store::behind::{self, Behind};
 ///
 /// let store = Arc::new(MemoryStore::new());
 /// let behind = WriteBehind::open(Arc::clone(&store), BackoffTracker::new(Backoff::DEFAULT))?;
-/// let _ = behind.tracker().record_failure("mx.example.org");
+/// behind.tracker().record_failure("mx.example.org");
 /// assert_eq!(behind.flush()?, 1);
 ///
 /// // After a restart:

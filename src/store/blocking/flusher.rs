@@ -48,7 +48,7 @@ where
     /// let tracker = BackoffTracker::new(Backoff::DEFAULT);
     /// let behind = Arc::new(WriteBehind::open(MemoryStore::new(), tracker)?);
     /// let flusher = behind.flush_every(Duration::from_secs(1), |error| eprintln!("{error}"))?;
-    /// let _ = behind.tracker().record_failure("mx.example.org");
+    /// behind.tracker().record_failure("mx.example.org");
     /// assert_eq!(flusher.close()?, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let again: Snapshot<String> = serde_json::from_str(&saved).expect("reads what it wrote");
     clock.set(std::time::Duration::from_secs(100 * 365 * 86_400));
     tracker.restore(again);
-    let _ = tracker.record_failure("some key");
+    tracker.record_failure("some key");
     assert_ne!(tracker.check("some key"), Readiness::Ready);
-    let _ = (tracker.waiting(), tracker.next_due(), tracker.purge());
+    let _ = (tracker.waiting(), tracker.next_due(tracker.now()), tracker.due(3), tracker.purge());
 });

@@ -52,7 +52,7 @@ fn file(bytes: &[u8]) {
     let tracker = blocking::DurableTracker::new(store, POLICY);
     let before = tracker.get("").expect("read");
     before.iter().for_each(sane);
-    let _ = tracker.record_failure("", "broken").expect("recorded");
+    tracker.record_failure("", "broken").expect("recorded");
     let after = tracker.get("").expect("read").expect("recorded");
     drop(tracker);
     let store = FileStore::with_clock(&path, clock).expect("reads what it wrote");
@@ -76,7 +76,7 @@ fn in_redis(bytes: &[u8]) {
         return;
     };
     before.iter().for_each(sane);
-    let _ = ready(tracker.record_failure("", "broken")).expect("recorded");
+    ready(tracker.record_failure("", "broken")).expect("recorded");
     let after = ready(tracker.get("")).expect("read").expect("recorded");
     sane(&after);
     assert_eq!(after.state.failures, next(before));

@@ -1,0 +1,68 @@
+//! How keys are hashed unless told otherwise.
+
+use std::hash::{BuildHasher, Hasher};
+
+/// The usual hasher of a [`BackoffTracker`](super::BackoffTracker): fast, and seeded anew for each
+/// tracker, so that strangers who choose the keys do not know their hashes.
+///
+/// Which algorithm it is, is not promised. It is no cryptographic one: who fears strangers that measure
+/// how long the tracker takes has [`std::hash::RandomState`].
+#[derive(Clone, Debug, Default)]
+pub struct DefaultHashBuilder(hashbrown::DefaultHashBuilder);
+
+/// What [`DefaultHashBuilder`] builds.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "it is made of secrets")]
+pub struct KeyHasher(hashbrown::DefaultHasher);
+
+impl BuildHasher for DefaultHashBuilder {
+    type Hasher = KeyHasher;
+
+    #[inline(always)]
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher(self.0.build_hasher())
+    }
+}
+
+/// Integers whole. The signed ones come here as unsigned.
+impl Hasher for KeyHasher {
+    #[inline(always)]
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+
+    #[inline(always)]
+    fn write_u8(&mut self, n: u8) {
+        self.0.write_u8(n);
+    }
+
+    #[inline(always)]
+    fn write_u16(&mut self, n: u16) {
+        self.0.write_u16(n);
+    }
+
+    #[inline(always)]
+    fn write_u32(&mut self, n: u32) {
+        self.0.write_u32(n);
+    }
+
+    #[inline(always)]
+    fn write_u64(&mut self, n: u64) {
+        self.0.write_u64(n);
+    }
+
+    #[inline(always)]
+    fn write_u128(&mut self, n: u128) {
+        self.0.write_u128(n);
+    }
+
+    #[inline(always)]
+    fn write_usize(&mut self, n: usize) {
+        self.0.write_usize(n);
+    }
+
+    #[inline(always)]
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}

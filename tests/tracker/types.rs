@@ -1,0 +1,53 @@
+//! What the types promise to the compiler.
+
+use std::hash::BuildHasher;
+use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use relent::clock::{ManualClock, MonotonicClock};
+use relent::{Attempt, BackoffTracker, BackoffTrackerBuilder, DefaultHashBuilder, Readiness};
+
+use crate::{DOUBLING, secs, tracker};
+
+#[test]
+fn it_is_shared_among_threads_and_with_what_may_panic() {
+    fn promises<T: Send + Sync + UnwindSafe + RefUnwindSafe>() {}
+    promises::<BackoffTracker<String>>();
+    promises::<BackoffTracker<u64, Arc<ManualClock>>>();
+    promises::<BackoffTracker<Arc<str>, MonotonicClock, std::hash::RandomState>>();
+    promises::<Attempt<'static, str, String>>();
+
+    let (_, tracker) = tracker(DOUBLING);
+    let caught = catch_unwind(|| {
+        tracker.record_failure("a");
+        panic!("as a job may");
+    });
+    assert!(caught.is_err());
+    assert!(matches!(tracker.check("a"), Readiness::Wait(_)));
+}
+
+/// Whatever the keys are, of which nothing is said here.
+#[test]
+fn the_usual_settings_can_be_named() {
+    assert_eq!(BackoffTrackerBuilder::MAX_KEYS, 1 << 20);
+    assert_eq!(BackoffTrackerBuilder::RETENTION, secs(24 * 3600));
+}
+
+#[test]
+fn the_usual_hasher_can_be_named_and_is_seeded_anew() {
+    let mut all = vec![];
+    for _ in 0..10 {
+        let hasher = DefaultHashBuilder::default();
+        let same = hasher.clone();
+        for key in [(1_u8, -1_i64), (2, -1)] {
+            assert_eq!(hasher.hash_one(key), same.hash_one(key));
+            all.push(hasher.hash_one(key));
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 20);
+    let tracker: BackoffTracker<String, MonotonicClock, DefaultHashBuilder> =
+        BackoffTracker::new(DOUBLING);
+    assert!(tracker.is_empty());
+}
