@@ -3,18 +3,20 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::clock::ManualClock;
-use relent::store::blocking::DurableTracker;
+use relent::store::blocking::{DurableTracker, Transactional as _};
+use relent::store::contract::{self, End, HistoryBench, TransactionBench};
 use relent::store::{
-    Event, InvalidKey, LeaseLost, Problem, Refusal, SqliteError, SqliteStore, StartError, WorkError,
+    AsyncStore, Change, Entry, Event, InvalidKey, LeaseLost, Problem, Record, Refusal, SqliteError,
+    SqliteStore, StartError, WorkError,
 };
 use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tempfile::tempdir;
 
-use crate::faces;
+use crate::faces::{self, Face};
 
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff = Backoff::exponential(SECOND, Duration::from_secs(60)).jitter(Jitter::None);
@@ -31,21 +33,86 @@ async fn keeps_the_contract() {
     .await;
 }
 
+type Tables = SqliteStore<ManualClock>;
+
+/// One set of keys after the other, in one database, with a history.
+fn namespaces(path: &Path) -> impl Fn(ManualClock) -> Tables {
+    let store = SqliteStore::open(path).unwrap().with_history();
+    let made = Cell::new(0);
+    move |clock| {
+        made.set(made.get() + 1);
+        let name = format!("'{}'", made.get());
+        store.namespace(name).unwrap().with_clock(clock)
+    }
+}
+
+impl<A: AsyncStore + 'static> HistoryBench for Face<'_, Tables, A> {
+    async fn history(&self, store: &A, key: &str, limit: usize) -> Vec<Entry> {
+        (self.behind)(store).history(key, limit).unwrap()
+    }
+
+    async fn prune_history(&self, store: &A, time: SystemTime) -> usize {
+        (self.behind)(store).prune_history(time).unwrap()
+    }
+}
+
+impl<A: AsyncStore + 'static> TransactionBench for Face<'_, Tables, A> {
+    type Transaction = Connection;
+
+    async fn transaction(&self, _: &A, work: impl AsyncFnOnce(&mut Connection) -> End) {
+        let mut connection = Connection::open(&self.path).unwrap();
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let end = match work(&mut connection).await {
+            End::Commit => "COMMIT",
+            End::RollBack => "ROLLBACK",
+        };
+        connection.execute_batch(end).unwrap();
+    }
+
+    async fn update_in<R: Send + 'static>(
+        &self,
+        store: &A,
+        connection: &mut Connection,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, A::Error> {
+        Ok((self.behind)(store)
+            .update_in(connection, key, change)
+            .unwrap())
+    }
+
+    async fn put_data(&self, connection: &mut Connection, data: u32) {
+        connection
+            .pragma_update(None, "user_version", data)
+            .unwrap();
+    }
+
+    async fn data(&self, _: &A) -> u32 {
+        let connection = Connection::open(&self.path).unwrap();
+        let data = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        data.unwrap()
+    }
+}
+
 #[tokio::test]
 async fn keeps_the_contract_in_a_namespace_of_a_database_with_history() {
     let directory = tempdir().unwrap();
-    let store = SqliteStore::open(directory.path().join("store.db")).unwrap();
-    let made = Cell::new(0);
-    faces::contract(|clock| {
-        made.set(made.get() + 1);
-        let name = format!("'{}'", made.get());
-        store
-            .namespace(name)
-            .unwrap()
-            .with_history()
-            .with_clock(clock)
-    })
-    .await;
+    faces::contract(namespaces(&directory.path().join("store.db"))).await;
+}
+
+#[tokio::test]
+async fn keeps_the_contract_of_history_and_of_transactions() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let make = namespaces(&path);
+    let native = faces::native(&make).at(&path);
+    contract::all_of_history(&native).await;
+    contract::all_in_transactions(&native).await;
+    contract::p3_history_joins_the_callers_transaction(&native).await;
+    let unblocked = faces::unblocked(&make).at(&path);
+    contract::all_of_history(&unblocked).await;
+    contract::all_in_transactions(&unblocked).await;
+    contract::p3_history_joins_the_callers_transaction(&unblocked).await;
 }
 
 #[test]

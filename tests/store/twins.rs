@@ -1,26 +1,16 @@
 //! The two trackers do the same.
 
 use std::fmt::Debug;
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use relent::clock::ManualClock;
 use relent::store::{DurableTracker, MemoryStore, Options, blocking};
 use relent::{Backoff, random};
 
+use crate::faces::ready;
+
 const POLICY: Backoff =
     Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60)).give_up_after_failures(9);
-
-/// The output of a future that waits for nothing.
-#[track_caller]
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("it waits"),
-    }
-}
 
 #[track_caller]
 fn same<T: Debug>(one: T, two: T, context: &str) {
