@@ -1,5 +1,6 @@
 //! A store in a PostgreSQL database.
 
+mod again;
 mod batch;
 mod claim;
 mod columns;
@@ -27,6 +28,7 @@ use super::record::Record;
 use super::rounds::Contended;
 use super::step::Start;
 use super::unreadable::{Problem, Unreadable};
+use again::again;
 use row::Kept;
 
 /// Keeps records in a table of a PostgreSQL database, for any number of hosts.
@@ -203,8 +205,12 @@ impl AsyncStore for PostgresStore {
     }
 
     async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), PostgresError> {
-        let mut connection = self.pool.acquire().await?;
-        let (mut kept, now) = self.look(&mut connection, sql::READ, &[key]).await?;
+        let keys = [key];
+        let look = || async {
+            let mut connection = self.pool.acquire().await?;
+            self.look(&mut connection, sql::READ, &keys).await
+        };
+        let (mut kept, now) = again(look).await?;
         Ok((kept.pop().flatten().map(|kept| kept.record), now))
     }
 

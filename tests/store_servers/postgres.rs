@@ -2,6 +2,8 @@
 
 #[path = "postgres/many.rs"]
 mod many;
+#[path = "postgres/serializable.rs"]
+mod serializable;
 #[path = "postgres/tables.rs"]
 mod tables;
 #[path = "postgres/transactions.rs"]
