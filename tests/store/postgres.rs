@@ -10,19 +10,31 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{Transaction, query, query_scalar, raw_sql};
 use tokio::runtime::Handle;
 
-use crate::servers::postgres;
+use crate::servers::{cockroach, postgres};
 
-/// A database whose clock can be set, and a face of the stores in it.
+/// A database, and a face of the stores in it.
 struct Face<A> {
     pool: PgPool,
+    clock: Clock,
     has_history: bool,
     stores: AtomicU32,
     show: fn(PostgresStore) -> A,
     behind: fn(&A) -> &PostgresStore,
 }
 
+#[derive(Clone, Copy)]
+enum Clock {
+    /// It stands where it was set.
+    Ours,
+    /// It is the server's, and has to be waited for, in multiples of this.
+    Theirs(Duration),
+}
+
 /// The caller's own data.
-const OWN: &str = "CREATE TABLE own (data BIGINT NOT NULL); INSERT INTO own VALUES (0)";
+const OWN: [&str; 2] = [
+    "CREATE TABLE own (data BIGINT NOT NULL)",
+    "INSERT INTO own VALUES (0)",
+];
 
 /// A database whose transactions are isolated so, unless they say otherwise.
 async fn database(isolation: &str) -> Option<PgPool> {
@@ -32,11 +44,16 @@ async fn database(isolation: &str) -> Option<PgPool> {
     let isolation = isolation.replace(' ', "\\ ");
     let options = options.options([("default_transaction_isolation", isolation)]);
     let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
-    for statement in [postgres::CLOCK, OWN] {
+    raw_sql(postgres::CLOCK).execute(&pool).await.unwrap();
+    Some(tables(pool).await)
+}
+
+async fn tables(pool: PgPool) -> PgPool {
+    for statement in OWN {
         raw_sql(statement).execute(&pool).await.unwrap();
     }
     PostgresStore::new(pool.clone()).migrate().await.unwrap();
-    Some(pool)
+    pool
 }
 
 impl<A> Face<A> {
@@ -47,11 +64,18 @@ impl<A> Face<A> {
     ) -> Face<A> {
         Face {
             pool,
+            clock: Clock::Ours,
             has_history: true,
             stores: AtomicU32::new(0),
             show,
             behind,
         }
+    }
+
+    /// By the server's own clock.
+    fn in_real_time(self, unit: Duration) -> Face<A> {
+        let clock = Clock::Theirs(unit);
+        Face { clock, ..self }
     }
 
     fn without_history(self) -> Face<A> {
@@ -88,6 +112,9 @@ impl<A: AsyncStore + 'static> Bench for Face<A> {
     }
 
     async fn pass(&self, time: Duration) {
+        if let Clock::Theirs(_) = self.clock {
+            return tokio::time::sleep(time).await;
+        }
         query("UPDATE clock SET micros = micros + $1")
             .bind(i64::try_from(time.as_micros()).unwrap())
             .execute(&self.pool)
@@ -95,7 +122,17 @@ impl<A: AsyncStore + 'static> Bench for Face<A> {
             .unwrap();
     }
 
+    fn unit(&self) -> Duration {
+        match self.clock {
+            Clock::Ours => Duration::from_secs(60),
+            Clock::Theirs(unit) => unit,
+        }
+    }
+
     fn set_clock(&self, time: SystemTime) -> bool {
+        if let Clock::Theirs(_) = self.clock {
+            return false;
+        }
         let micros = time.duration_since(UNIX_EPOCH).unwrap().as_micros();
         let micros = i64::try_from(micros).unwrap();
         let set = query("UPDATE clock SET micros = $1").bind(micros);
@@ -196,4 +233,25 @@ async fn postgres_keeps_the_contract_where_all_is_serializable() {
     let face = native(pool);
     contract::all(&face).await;
     the_rest(&face).await;
+}
+
+/// A database on a CockroachDB server, if there is any.
+async fn cockroach() -> Option<Face<PostgresStore>> {
+    let pool = cockroach::shared().await?.database().await;
+    // A thousand keys at once take a while.
+    Some(native(tables(pool).await).in_real_time(Duration::from_secs(2)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cockroach_keeps_the_contract() {
+    if let Some(face) = cockroach().await {
+        contract::all(&face).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cockroach_keeps_the_contract_of_history_and_of_transactions() {
+    if let Some(face) = cockroach().await {
+        the_rest(&face).await;
+    }
 }

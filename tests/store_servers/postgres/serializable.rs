@@ -56,7 +56,7 @@ async fn p2_what_the_database_refuses_is_asked_for_again() {
                 assert!(tracker.due(3).await.unwrap().len() <= 3);
                 assert!(tracker.waiting(3).await.unwrap().len() <= 3);
                 assert!(tracker.gave_up(3).await.unwrap().is_empty());
-                assert_eq!(store.history(&key, 3).await.unwrap().len(), 3);
+                assert_eq!(store.history(&key, 2).await.unwrap().len(), 2);
                 let long_ago = std::time::UNIX_EPOCH;
                 assert_eq!(store.prune_history(long_ago).await.unwrap(), 0);
                 if let Some(work) = work {
