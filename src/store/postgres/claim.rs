@@ -55,6 +55,7 @@ const CLAIM: &str = concat!(
     ), noted AS (
         INSERT INTO relent_history (namespace, key, at, event)
         SELECT $1, key, now, 'started' FROM taken, clock WHERE $6
+        RETURNING key
     )
     SELECT ",
     columns!(),
