@@ -4,8 +4,8 @@
 //! panics if the store does not keep it; its name begins with the number of the rule in the
 //! architecture's list, if it has one.
 //!
-//! Not every store does everything. What it does beyond [`AsyncStore`] is told by what is implemented
-//! for the bench, and tried by another function:
+//! Not every store does everything. What it does beyond [`AsyncStore`] is told by what is
+//! implemented for the bench, and tried by another function:
 //!
 //! | a store that | has a bench that is a | and is tried by |
 //! |---|---|---|
@@ -114,8 +114,8 @@ pub trait Bench {
         false
     }
 
-    /// A while, of which the promises are tried in multiples. For a clock that has to be waited for,
-    /// say 200 ms: long enough for a few calls of the store.
+    /// A while, of which the promises are tried in multiples. For a clock that has to be waited
+    /// for, say 200 ms: long enough for a few calls of the store.
     fn unit(&self) -> Duration {
         Duration::from_secs(60)
     }

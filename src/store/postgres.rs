@@ -98,8 +98,8 @@ use row::Kept;
 /// Tables and statements are written so that it should take them as well: no functions in
 /// another language, no advisory locks, no table changed twice in a statement, no change of tables
 /// within a transaction. They were read by its grammar, that of version 25.2, which takes them all;
-/// and compared with its sources, its own tests and its manual. **They have never been run on it.** The
-/// tests of this crate hold a server to the store's contract where there is one: the program
+/// and compared with its sources, its own tests and its manual. **They have never been run on it.**
+/// The tests of this crate hold a server to the store's contract where there is one: the program
 /// `cockroach`, or the address that is in `RELENT_COCKROACH`.
 ///
 /// Known to differ there:
@@ -107,8 +107,8 @@ use row::Kept;
 /// - Its nodes' clocks may differ by half a second, and so may the times of a key's waits.
 /// - A key that has no row yet takes a round trip more to start, as a sequence is read there as of
 ///   when the statement began.
-/// - Of a lease that ran out and the start that found it so, the history may tell in either order: both
-///   are noted at once.
+/// - Of a lease that ran out and the start that found it so, the history may tell in either order:
+///   both are noted at once.
 /// - Lists, claims and batches may read all of a namespace: the planner does not see which keys are
 ///   asked for. Nothing was measured.
 ///

@@ -20,8 +20,8 @@ pub(crate) struct Server {
     ours: Option<(Process, PathBuf)>,
 }
 
-/// The one that the tests of this process share. `None` if there is none to be had: unlike for other
-/// servers, that is no failure in CI, whose packages have none.
+/// The one that the tests of this process share. `None` if there is none to be had: unlike for
+/// other servers, that is no failure in CI, whose packages have none.
 pub(crate) async fn shared() -> Option<&'static Server> {
     static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
     SERVER.get_or_init(Server::new).await.as_ref()

@@ -154,8 +154,8 @@ impl<S: Store> DurableTracker<S> {
             .map_err(Error::Store)
     }
 
-    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the streak
-    /// if there was one.
+    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the
+    /// streak if there was one.
     #[allow(clippy::missing_errors_doc)] // above
     pub fn record_success(&self, key: &str) -> Result<Option<Recovery>, Error<S::Error>> {
         self.update(key, step::success())

@@ -22,12 +22,13 @@ use crate::store::record::Record;
 use crate::store::session::Session;
 use crate::store::step::{self, Window};
 
-/// Backoff per key, and leases, over an [`AsyncStore`]: what survives crashes, and what processes share.
+/// Backoff per key, and leases, over an [`AsyncStore`]: what survives crashes, and what processes
+/// share.
 ///
 /// The same as [`blocking::DurableTracker`](crate::store::blocking::DurableTracker), async.
 ///
-/// A future of these may be dropped at any point: what it was about to do is then done wholly or not
-/// at all. Work that was being started may be left to run out.
+/// A future of these may be dropped at any point: what it was about to do is then done wholly or
+/// not at all. Work that was being started may be left to run out.
 ///
 /// Clones share the store and the session.
 ///
@@ -166,8 +167,8 @@ impl<S: AsyncStore> DurableTracker<S> {
             .map_err(Error::Store)
     }
 
-    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the streak
-    /// if there was one.
+    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the
+    /// streak if there was one.
     #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_success(&self, key: &str) -> Result<Option<Recovery>, Error<S::Error>> {
         self.update(key, step::success()).await

@@ -87,8 +87,8 @@ impl PostgresStore {
 
     /// As [`attempt`](Self::attempt), with the rows locked.
     ///
-    /// Whatever the isolation of other transactions: at a stricter one, whoever has waited for a row
-    /// is refused it because it has changed meanwhile, and nobody could make sure of a turn.
+    /// Whatever the isolation of other transactions: at a stricter one, whoever has waited for a
+    /// row is refused it because it has changed meanwhile, and nobody could make sure of a turn.
     async fn attempt_locked<R: Send>(
         &self,
         connection: &mut PgConnection,

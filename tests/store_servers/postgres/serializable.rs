@@ -1,5 +1,5 @@
-//! Where every transaction is serializable, so that the database refuses what it cannot put in order
-//! with what others do, and has it asked for again.
+//! Where every transaction is serializable, so that the database refuses what it cannot put in
+//! order with what others do, and has it asked for again.
 
 use relent::Backoff;
 use relent::store::{DurableTracker, PostgresStore, Refusal, StartError};

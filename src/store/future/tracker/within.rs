@@ -33,8 +33,8 @@ impl<S: AsyncTransactional> DurableTracker<S> {
         self.update_in(connection, key, step::failure(failed)).await
     }
 
-    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open on
-    /// `connection`.
+    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open
+    /// on `connection`.
     #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_failure_with_in(
         &self,
