@@ -108,9 +108,9 @@ impl<S> Clone for DurableTracker<S> {
 /// # Errors
 ///
 /// Each of these fails with [`Error::Key`] for what is no key, and with [`Error::Store`].
+#[expect(clippy::missing_errors_doc, reason = "told here, once for all of them")]
 impl<S: AsyncStore> DurableTracker<S> {
     /// Whether a key may be tried. Does not look at its lease: [`start`](Self::start) does.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn check(&self, key: &str) -> Result<Readiness, Error<S::Error>> {
         let (record, now) = self.load(key).await?;
         match record {
@@ -120,13 +120,11 @@ impl<S: AsyncStore> DurableTracker<S> {
     }
 
     /// What is kept of a key.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn get(&self, key: &str) -> Result<Option<Record>, Error<S::Error>> {
         Ok(self.load(key).await?.0)
     }
 
     /// Counts a failure, and says how long to wait.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_failure(
         &self,
         key: &str,
@@ -138,7 +136,6 @@ impl<S: AsyncStore> DurableTracker<S> {
 
     /// Counts a failure by another policy, and with a server's hint. Without a policy the last
     /// interval is taken again, at least a second.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_failure_with(
         &self,
         key: &str,
@@ -152,7 +149,6 @@ impl<S: AsyncStore> DurableTracker<S> {
 
     /// Counts a failure of each of several keys, in one commit where the store can: pairs of a key
     /// and a cause. For many keys much cheaper than one after the other.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_failures(
         &self,
         failures: &[(&str, &str)],
@@ -169,13 +165,11 @@ impl<S: AsyncStore> DurableTracker<S> {
 
     /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the
     /// streak if there was one.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_success(&self, key: &str) -> Result<Option<Recovery>, Error<S::Error>> {
         self.update(key, step::success()).await
     }
 
     /// Counts a success or a failure, and says how long to wait after a failure.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record<T, E: fmt::Display>(
         &self,
         key: &str,
@@ -208,32 +202,27 @@ impl<S: AsyncStore> DurableTracker<S> {
 
     /// Forgets a key's streak, so that it may be tried now, also after giving up. Returns whether
     /// there was any. A live lease stays.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn forget(&self, key: &str) -> Result<bool, Error<S::Error>> {
         self.update(key, step::forget()).await
     }
 
     /// The first `limit` keys that can be taken, those due first coming first.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn due(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Due, limit)).await
     }
 
     /// The first `limit` keys that wait or that somebody works on, those due first coming first.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn waiting(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Waiting, limit)).await
     }
 
     /// The first `limit` keys that gave up, in the order of their keys: those that somebody has to
     /// look at.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn gave_up(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::GaveUp, limit)).await
     }
 
     /// A page of keys: the one after another is `page.after(last)`.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn list(&self, page: &Page) -> Result<Vec<Listed>, Error<S::Error>> {
         self.desk.store.list(page).await.map_err(Error::Store)
     }
