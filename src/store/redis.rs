@@ -40,12 +40,11 @@ use super::unreadable::Unreadable;
 ///
 /// A change takes one round trip if the key is as this handle saw it last, or is not there if it
 /// never did: a first failure, the next ones, the start of work, its end, a heartbeat. So does a
-/// batch of up to [`BATCH`](Self::BATCH) keys, of which each goes its own way. What the change
-/// comes to is worked out here, from what the handle remembers, and sent to the server as a
-/// script's arguments: the server makes it if the key says what it was believed to say, filling in
-/// its own time. If not, it answers with what the key says and with the time, and the change is
-/// worked out from that, as of then: a second round trip, and a third only where others were
-/// quicker again.
+/// batch of up to [`BATCH`](Self::BATCH) keys, of which each goes its own way. What the change comes
+/// to is worked out here, from what the handle remembers, and sent to the server as a script's
+/// arguments: the server makes it if the key says what it was believed to say, filling in its own
+/// time. If not, it answers with what the key says and with the time, and the change is worked out
+/// from that, as of then: a second round trip, and a third only where others were quicker again.
 ///
 /// It takes a second round trip too where the moment decides: within the second in which a wait or
 /// a lease ends, say; and where the handle has not heard the server's time of late, as at its first
@@ -60,8 +59,8 @@ use super::unreadable::Unreadable;
 /// What was answered is in the server's memory, and as durable as that is: by default Redis writes
 /// snapshots only, and loses minutes. With `appendonly yes` it loses up to a second, and with
 /// `appendfsync always` nothing, at the price of waiting for the disk. A replica that takes over
-/// lacks what had not reached it. Tokens may then be given out a second time, and two workers hold
-/// a key: where that must not be, keep leases in a database.
+/// lacks what had not reached it. Tokens may then be given out a second time, and two workers hold a
+/// key: where that must not be, keep leases in a database.
 ///
 /// A server that evicts keys when its memory is full (`maxmemory-policy`) may not be used.
 ///

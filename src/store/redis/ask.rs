@@ -69,10 +69,10 @@ impl Ask {
 
     /// Asks for a change to a key of which this is believed.
     ///
-    /// If the server has just said so, the change is made as of then. Else nobody knows the moment
-    /// at which it is made, so it is decided at both ends of a span in which that moment should be.
-    /// If this comes to the same, but for times that go along, so it does in between, since a
-    /// transition decides by whether this or that moment has passed. If not, the server is asked.
+    /// If the server has just said so, the change is made as of then. Else nobody knows the moment at
+    /// which it is made, so it is decided at both ends of a span in which that moment should be. If
+    /// this comes to the same, but for times that go along, so it does in between, since a transition
+    /// decides by whether this or that moment has passed. If not, the server is asked.
     pub(super) fn of<R>(
         belief: &Belief,
         record: Option<Record>,

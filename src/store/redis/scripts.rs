@@ -31,11 +31,11 @@ fn script(code: &str) -> Script {
 /// All is read, and found to be what can be written to, before anything is written: an error leaves
 /// all as it was.
 ///
-/// `KEYS` due, written, gave up, token, then the records'. `ARGV` for each of these: the key; what
-/// it is believed to say (empty: nothing); from when, and before when; and what to do: `keep`,
-/// `delete`, or `put`, with the number of pieces of the text, these, when it is due, when it was
-/// written, and when it expires (empty: never). A piece is `=` and a text, `+` and how much later
-/// than now, or `#` for a token. All times are in microseconds.
+/// `KEYS` due, written, gave up, token, then the records'. `ARGV` for each of these: the key; what it
+/// is believed to say (empty: nothing); from when, and before when; and what to do: `keep`, `delete`,
+/// or `put`, with the number of pieces of the text, these, when it is due, when it was written, and
+/// when it expires (empty: never). A piece is `=` and a text, `+` and how much later than now, or `#`
+/// for a token. All times are in microseconds.
 pub(super) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
@@ -160,8 +160,8 @@ return answer
     )
 });
 
-/// Lists what is due or waits, with the time: at least the page, if there is as much. Keys that
-/// have expired meanwhile leave the lists by it.
+/// Lists what is due or waits, with the time: at least the page, if there is as much. Keys that have
+/// expired meanwhile leave the lists by it.
 ///
 /// `KEYS` due, written. `ARGV` what comes before a key in a record's name; `due` or `waiting`; how
 /// many; the place after which to begin, of which the first part is empty if that is the beginning.
@@ -238,8 +238,8 @@ return answer
 
 /// Lists what gave up, with the time. Keys that somebody deleted leave the list by it.
 ///
-/// `KEYS` gave up, written. `ARGV` what comes before a key in a record's name; how many; the place
-/// before the first, as a lexicographical range has it.
+/// `KEYS` gave up, written. `ARGV` what comes before a key in a record's name; how many; the place before the
+/// first, as a lexicographical range has it.
 pub(super) static GAVE_UP: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
