@@ -44,8 +44,7 @@
 //! # )
 //! ```
 
-// That is what they are for.
-#![allow(clippy::missing_panics_doc)]
+#![expect(clippy::missing_panics_doc, reason = "to panic is what these are for")]
 
 mod clock;
 mod history;

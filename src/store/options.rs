@@ -16,7 +16,8 @@ use crate::policy::Backoff;
 /// use relent::store::{DurableTracker, MemoryStore, Options};
 /// use std::time::Duration;
 ///
-/// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(60), Duration::from_secs(3600));
+/// const MINUTE: Duration = Duration::from_secs(60);
+/// const POLICY: Backoff = Backoff::exponential(MINUTE, Duration::from_secs(3600));
 ///
 /// let options = Options::new(POLICY).holder("worker-7").time_to_live(Duration::from_secs(10));
 /// let tracker = DurableTracker::new(MemoryStore::new(), options);

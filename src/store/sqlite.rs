@@ -70,14 +70,17 @@ use crate::clock::{Clock, MonotonicClock};
 /// tracker.record_failure("m2", "no answer")?;
 ///
 /// let machines = rusqlite::Connection::open(&path)?;
-/// machines.execute_batch("CREATE TABLE machine (id TEXT); INSERT INTO machine VALUES ('m1'), ('m2')")?;
+/// machines.execute_batch(
+///     "CREATE TABLE machine (id TEXT); INSERT INTO machine VALUES ('m1'), ('m2')",
+/// )?;
 /// let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos() as i64;
 /// let mut eligible = machines.prepare(
 ///     "SELECT machine.id FROM machine
 ///      LEFT JOIN relent ON relent.namespace = '' AND relent.key = machine.id AND relent.due > ?1
 ///      WHERE relent.key IS NULL",
 /// )?;
-/// let eligible = eligible.query_map([now], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+/// let eligible = eligible.query_map([now], |row| row.get(0))?;
+/// let eligible: Vec<String> = eligible.collect::<Result<_, _>>()?;
 /// assert_eq!(eligible, ["m1"]);
 /// let work = tracker.start_any(eligible)?;
 /// assert_eq!(work.map(|work| work.key().to_owned()).as_deref(), Some("m1"));

@@ -19,7 +19,7 @@ fn same<T: Debug>(one: T, two: T, context: &str) {
 
 /// Draws the same verbs, and the same jitter, for both; and compares every answer.
 #[test]
-#[allow(clippy::too_many_lines)] // a table of verbs
+#[expect(clippy::too_many_lines, reason = "a table of verbs")]
 fn the_blocking_and_the_async_tracker_give_the_same_answers() {
     let clock = ManualClock::new();
     let options = || {

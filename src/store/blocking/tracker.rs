@@ -33,7 +33,8 @@ use crate::store::step::{self, Window};
 /// use relent::store::{MemoryStore, StartError, Refusal, blocking::DurableTracker};
 /// use std::time::{Duration, SystemTime};
 ///
-/// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(60), Duration::from_secs(3600));
+/// const MINUTE: Duration = Duration::from_secs(60);
+/// const POLICY: Backoff = Backoff::exponential(MINUTE, Duration::from_secs(3600));
 ///
 /// let tracker = DurableTracker::new(MemoryStore::new(), POLICY);
 /// let work = tracker.start("machine-42")?;

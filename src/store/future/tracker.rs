@@ -37,7 +37,8 @@ use crate::store::step::{self, Window};
 /// use relent::store::{DurableTracker, MemoryStore, Refusal, StartError};
 /// use std::time::Duration;
 ///
-/// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(60), Duration::from_secs(3600));
+/// const MINUTE: Duration = Duration::from_secs(60);
+/// const POLICY: Backoff = Backoff::exponential(MINUTE, Duration::from_secs(3600));
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

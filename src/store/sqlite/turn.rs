@@ -21,7 +21,10 @@ thread_local! {
 }
 
 /// Has a connection wait for its turn.
-#[allow(clippy::unnecessary_mut_passed)] // rusqlite needs it from 0.41 on
+#[allow(
+    clippy::unnecessary_mut_passed,
+    reason = "rusqlite needs it from 0.41 on"
+)]
 pub(super) fn wait_for(connection: &mut Connection) -> rusqlite::Result<()> {
     Connection::busy_handler(connection, Some(wait as fn(i32) -> bool))
 }
