@@ -1,5 +1,7 @@
 //! A blocking store on the bench: in its native face, on tokio's threads, and from there back.
 
+#![allow(dead_code, reason = "each store needs other parts")]
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
