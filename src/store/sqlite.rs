@@ -31,15 +31,15 @@ use crate::clock::{Clock, MonotonicClock};
 ///
 /// The database may be one that the program has anyway: the tables are named `relent…`, and are
 /// there to be joined against. What was answered is on the disk (write-ahead log, `synchronous =
-/// FULL`); a killed process loses nothing of it. Several processes, and several of these within
-/// one, may work on the same file: whoever comes second waits for its turn, up to
+/// FULL`); a killed process loses nothing of it. Several processes, and several of these within one,
+/// may work on the same file: whoever comes second waits for its turn, up to
 /// [`BUSY`](Self::BUSY).
 ///
 /// The machine's clock is the store's. If it is set back, a process lists as due what is
 /// [from the future](Record::is_from_the_future) as soon as the clock shows less than this process
 /// has ever seen, when it opened the database or since. Until then, what another process wrote
-/// later than that may be in no list, for at most as long as the clock was set back by. To take
-/// such a key, or to ask about it, is right at once.
+/// later than that may be in no list, for at most as long as the clock was set back by. To take such
+/// a key, or to ask about it, is right at once.
 ///
 /// To open the database reads the whole table, for the latest time in it.
 ///
@@ -56,9 +56,9 @@ use crate::clock::{Clock, MonotonicClock};
 /// | `cause` | what went wrong last |
 /// | `token`, `holder`, `lease_since`, `lease_until` | the lease; `NULL` if there is none |
 ///
-/// Times and intervals are nanoseconds; times since 1970. An index on `(namespace, due, key)`
-/// serves lists, and joins such as this: every machine that nobody works on, that does not back
-/// off, and that has not given up.
+/// Times and intervals are nanoseconds; times since 1970. An index on `(namespace, due, key)` serves
+/// lists, and joins such as this: every machine that nobody works on, that does not back off, and
+/// that has not given up.
 ///
 /// ```
 /// use relent::{Backoff, store::{SqliteStore, blocking::DurableTracker}};
@@ -70,17 +70,14 @@ use crate::clock::{Clock, MonotonicClock};
 /// tracker.record_failure("m2", "no answer")?;
 ///
 /// let machines = rusqlite::Connection::open(&path)?;
-/// machines.execute_batch(
-///     "CREATE TABLE machine (id TEXT); INSERT INTO machine VALUES ('m1'), ('m2')",
-/// )?;
+/// machines.execute_batch("CREATE TABLE machine (id TEXT); INSERT INTO machine VALUES ('m1'), ('m2')")?;
 /// let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos() as i64;
 /// let mut eligible = machines.prepare(
 ///     "SELECT machine.id FROM machine
 ///      LEFT JOIN relent ON relent.namespace = '' AND relent.key = machine.id AND relent.due > ?1
 ///      WHERE relent.key IS NULL",
 /// )?;
-/// let eligible = eligible.query_map([now], |row| row.get(0))?;
-/// let eligible: Vec<String> = eligible.collect::<Result<_, _>>()?;
+/// let eligible = eligible.query_map([now], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
 /// assert_eq!(eligible, ["m1"]);
 /// let work = tracker.start_any(eligible)?;
 /// assert_eq!(work.map(|work| work.key().to_owned()).as_deref(), Some("m1"));
@@ -97,8 +94,8 @@ pub struct SqliteStore<C = MonotonicClock> {
 #[derive(Debug)]
 struct Shared {
     connection: Mutex<Connection>,
-    /// No record was written later than this, as far as this process knows. So only while the clock
-    /// shows less need lists look for records from the future, which no index finds.
+    /// No record was written later than this, as far as this process knows. So only while the clock shows less need lists look for
+    /// records from the future, which no index finds.
     latest: AtomicI64,
     place: String,
 }
@@ -112,8 +109,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`SqliteError::Unreadable`] if the file is no database, or has tables of these names that
-    /// are something else or of a newer version; [`SqliteError::Sqlite`].
+    /// [`SqliteError::Unreadable`] if the file is no database, or has tables of these names that are
+    /// something else or of a newer version; [`SqliteError::Sqlite`].
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         let mut connection = Connection::open(path)?;
         turn::wait_for(&mut connection)?;

@@ -119,21 +119,19 @@ impl Range {
         // The end of time is never due: a key that gave up has it, and a clock may show it.
         match self {
             Range::Due => {
-                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4)
-                 AND due <= ?2 AND gave_up IS NULL ORDER BY due, key LIMIT ?5"
+                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND due <= ?2 AND gave_up IS NULL
+                 ORDER BY due, key LIMIT ?5"
             }
             Range::Waiting => {
-                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4)
-                 AND due > ?2 AND gave_up IS NULL
+                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND due > ?2 AND gave_up IS NULL
                  AND since <= ?2 AND coalesce(lease_since <= ?2, 1) ORDER BY due, key LIMIT ?5"
             }
             Range::GaveUp => {
-                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4)
-                 AND gave_up IS NOT NULL ORDER BY due, key LIMIT ?5"
+                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND gave_up IS NOT NULL
+                 ORDER BY due, key LIMIT ?5"
             }
             Range::FromTheFuture => {
-                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4)
-                 AND due > ?2 AND gave_up IS NULL
+                "SELECT * FROM relent WHERE namespace = ?1 AND (due, key) > (?3, ?4) AND due > ?2 AND gave_up IS NULL
                  AND (since > ?2 OR lease_since > ?2) ORDER BY due, key LIMIT ?5"
             }
         }

@@ -73,8 +73,7 @@ fn version(connection: &Connection, place: &str) -> Result<u32, SqliteError> {
         SqliteError::Unreadable(Unreadable { place, problem })
     };
     let tables = "SELECT count(*) FILTER (WHERE name = 'relent_meta'), count(*) FROM sqlite_schema
-                  WHERE type IN ('table', 'view')
-                      AND name IN ('relent', 'relent_meta', 'relent_history')";
+                  WHERE type IN ('table', 'view') AND name IN ('relent', 'relent_meta', 'relent_history')";
     let (meta, all) = connection.query_row(tables, [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
     })?;

@@ -11,8 +11,7 @@ use crate::policy::Backoff;
 use crate::state::Schedule;
 
 /// Short and spread: a turn takes as long as the disk to sync. `SQLite`'s own way to wait sleeps up
-/// to a tenth of a second, all alike: of eight processes on 200 keys, it let pass a quarter as
-/// much.
+/// to a tenth of a second, all alike: of eight processes on 200 keys, it let pass a quarter as much.
 const TURN: Backoff = Backoff::exponential(Duration::from_micros(200), Duration::from_millis(4))
     .give_up_after(SqliteStore::BUSY);
 
@@ -21,10 +20,7 @@ thread_local! {
 }
 
 /// Has a connection wait for its turn.
-#[allow(
-    clippy::unnecessary_mut_passed,
-    reason = "rusqlite needs it from 0.41 on"
-)]
+#[allow(clippy::unnecessary_mut_passed)] // rusqlite needs it from 0.41 on
 pub(super) fn wait_for(connection: &mut Connection) -> rusqlite::Result<()> {
     Connection::busy_handler(connection, Some(wait as fn(i32) -> bool))
 }
@@ -40,8 +36,8 @@ fn wait(before: i32) -> bool {
     pause.map(thread::sleep).is_some()
 }
 
-/// Changes to a write-ahead log, for which `SQLite` itself does not wait where several do so at
-/// once: each of them reads already, so they would wait for each other.
+/// Changes to a write-ahead log, for which `SQLite` itself does not wait where several do so at once:
+/// each of them reads already, so they would wait for each other.
 pub(super) fn to_write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     let mut before = 0;
     loop {
