@@ -75,7 +75,8 @@ fn run(arguments: &Arguments) -> Result {
 }
 
 impl Arguments {
-    /// Flags are read as the configuration that they stand for: one set of rules, one set of errors.
+    /// Flags are read as the configuration that they stand for: one set of rules, one set of
+    /// errors.
     fn policy(&self) -> Result<Backoff> {
         let mut policy = match &self.policy {
             Some(file) => std::fs::read_to_string(file)

@@ -1,5 +1,5 @@
-//! Long reading: how to choose a policy, how to keep state, how to come from another crate, how this
-//! one is built.
+//! Long reading: how to choose a policy, how to keep state, how to come from another crate, how
+//! this one is built.
 
 #[doc = include_str!("docs/choosing.md")]
 ///

@@ -1,5 +1,5 @@
-//! The backup runner's own code: its logic on a clock that the tests move, and real runners over real
-//! services, killed at every point of the journal.
+//! The backup runner's own code: its logic on a clock that the tests move, and real runners over
+//! real services, killed at every point of the journal.
 
 #![cfg(unix)]
 

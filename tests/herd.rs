@@ -214,7 +214,8 @@ fn the_seed_is_all_the_chance_there_is() {
     assert_ne!(figures(7), figures(8));
 }
 
-/// For each policy of [`lineup::CONTENDING`], the mean time in ms and the mean writes of 100 clients.
+/// For each policy of [`lineup::CONTENDING`], the mean time in ms and the mean writes of 100
+/// clients.
 const CONTENDING: [(f64, f64); 9] = [
     (2028.0, 2424.0),
     (63_136.0, 1852.0),

@@ -14,7 +14,8 @@ use super::queue::{Nanos, Queue, SECOND};
 ///
 /// The model of a metastable failure: the cause is gone after ten seconds, and the load that the
 /// retries add can keep the service down for ever. After M. Brooker, "Fixing retries with token
-/// buckets and circuit breakers" (2022), and Huang et al., "Metastable Failures in the Wild" (2022).
+/// buckets and circuit breakers" (2022), and Huang et al., "Metastable Failures in the Wild"
+/// (2022).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Overload {
     /// New requests a second.

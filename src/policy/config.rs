@@ -85,8 +85,8 @@ impl Serialize for Backoff {
     }
 }
 
-/// Every field may be missing, and is then that of [`Backoff::DEFAULT`]; one that is not known is refused, and so is
-/// what [`Backoff::validate`] refuses.
+/// Every field may be missing, and is then that of [`Backoff::DEFAULT`]; one that is not known is
+/// refused, and so is what [`Backoff::validate`] refuses.
 impl<'de> Deserialize<'de> for Backoff {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Backoff, D::Error> {
         let backoff = if from.is_human_readable() {

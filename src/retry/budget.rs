@@ -9,10 +9,11 @@ use crate::policy::product;
 ///
 /// A limit per operation does not protect a service: when everything fails, three attempts each are
 /// three times the load, at the worst moment. A budget is shared by all that call the same service.
-/// Every retry withdraws a token, and every *success* deposits some part of one, so that in the long
-/// run retries are at most that share of the successes. While nothing succeeds, a full bucket's
-/// worth of retries is all there is, and then each operation fails at once with its own error, until
-/// the service answers again. (A deposit per *request* would go on feeding an overload.)
+/// Every retry withdraws a token, and every *success* deposits some part of one, so that in the
+/// long run retries are at most that share of the successes. While nothing succeeds, a full
+/// bucket's worth of retries is all there is, and then each operation fails at once with its own
+/// error, until the service answers again. (A deposit per *request* would go on feeding an
+/// overload.)
 ///
 /// A refused retry ends its loop with the last error and [`StopReason::Budget`]; it waits for
 /// nothing. A token withdrawn is spent, even if the loop is cancelled or dropped in the wait.

@@ -21,8 +21,10 @@ use crate::random;
 ///
 /// # #[cfg(feature = "std")]
 /// # {
-/// let policy = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(5)).jitter(Jitter::None);
-/// let waits: Vec<_> = policy.give_up_after_failures(5).schedule().map(|wait| wait.as_secs()).collect();
+/// let policy = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(5))
+///     .jitter(Jitter::None)
+///     .give_up_after_failures(5);
+/// let waits: Vec<_> = policy.schedule().map(|wait| wait.as_secs()).collect();
 /// assert_eq!(waits, [1, 2, 4, 5]);
 /// # }
 /// ```

@@ -29,8 +29,8 @@ use super::step::Start;
 
 /// Keeps a record per key, and lets one change at a time be made to it.
 ///
-/// A store knows how to load, to compare and swap, and to list; what a change comes to is decided in
-/// [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
+/// A store knows how to load, to compare and swap, and to list; what a change comes to is decided
+/// in [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
 ///
 /// The same as [`AsyncStore`](super::AsyncStore), for callers that may block. What is asked of a
 /// change, to be `Send + 'static`, is what that asks, so that either can stand in for the other.

@@ -2,7 +2,17 @@
 //!
 //! Implement [`Bench`] for it, and call [`all`] in a test. Each function here is one promise, and
 //! panics if the store does not keep it; its name begins with the number of the rule in the
-//! architecture's list.
+//! architecture's list, if it has one.
+//!
+//! Not every store does everything. What it does beyond [`AsyncStore`] is told by what is
+//! implemented for the bench, and tried by another function:
+//!
+//! | a store that | has a bench that is a | and is tried by |
+//! |---|---|---|
+//! | remembers | [`Bench`] | [`all`] |
+//! | makes changes within the caller's transactions | [`TransactionBench`] | [`all_in_transactions`] |
+//! | keeps a history | [`HistoryBench`] | [`all_of_history`] |
+//! | does both | both | [`p3_history_joins_the_callers_transaction`], too |
 //!
 //! ```
 //! use relent::clock::ManualClock;
@@ -34,18 +44,25 @@
 //! # )
 //! ```
 
-// That is what they are for.
-#![allow(clippy::missing_panics_doc)]
+#![expect(clippy::missing_panics_doc, reason = "to panic is what these are for")]
 
 mod clock;
+mod history;
 mod leases;
 mod listings;
 mod records;
 mod streaks;
+mod transactions;
 
 pub use clock::{
     p1_a_clock_set_back_lengthens_no_lease, p1_a_clock_set_back_lengthens_no_wait,
     p1_waits_by_the_stores_clock, p7_times_keep_their_fractions,
+};
+pub use history::{
+    HistoryBench, history_does_not_tell_of_what_changed_nothing, history_is_pruned_by_age,
+    history_is_told_by_key_and_limit, history_outlives_the_record,
+    history_tells_in_order_what_happened, history_tells_of_each_in_a_batch,
+    p3_history_joins_the_callers_transaction,
 };
 pub use leases::{
     p2_a_dead_worker_counts_as_one_failure, p2_a_stale_worker_is_refused,
@@ -62,10 +79,18 @@ pub use streaks::{
     p6_an_expired_record_seeds_the_next_interval, p8_without_a_policy_goes_on,
     success_and_forget_end_streaks,
 };
+pub use transactions::{
+    End, TransactionBench, p2_a_key_is_taken_within_a_transaction,
+    p2_a_stale_worker_is_refused_within_a_transaction,
+    p3_a_finish_that_was_rolled_back_leaves_the_work_in_hand,
+    p3_changes_of_one_transaction_go_together, p3_every_transition_joins_the_callers_transaction,
+    p3_finish_joins_the_callers_transaction,
+};
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
+use super::step::Failed;
 use super::{
     AsyncStore, DurableTracker, LeaseLost, Listed, Options, Refusal, StartError, Work, WorkError,
 };
@@ -88,14 +113,14 @@ pub trait Bench {
         false
     }
 
-    /// A while, of which the promises are tried in multiples. For a clock that has to be waited for,
-    /// say 200 ms: long enough for a few calls of the store.
+    /// A while, of which the promises are tried in multiples. For a clock that has to be waited
+    /// for, say 200 ms: long enough for a few calls of the store.
     fn unit(&self) -> Duration {
         Duration::from_secs(60)
     }
 }
 
-/// Tries every promise, one after the other.
+/// Tries every promise of a store, one after the other.
 pub async fn all<B: Bench>(bench: &B) {
     p1_waits_by_the_stores_clock(bench).await;
     p1_a_clock_set_back_lengthens_no_wait(bench).await;
@@ -121,6 +146,26 @@ pub async fn all<B: Bench>(bench: &B) {
     success_and_forget_end_streaks(bench).await;
 }
 
+/// Tries every promise of a store that makes changes within the caller's transactions.
+pub async fn all_in_transactions<B: TransactionBench>(bench: &B) {
+    p2_a_key_is_taken_within_a_transaction(bench).await;
+    p2_a_stale_worker_is_refused_within_a_transaction(bench).await;
+    p3_finish_joins_the_callers_transaction(bench).await;
+    p3_a_finish_that_was_rolled_back_leaves_the_work_in_hand(bench).await;
+    p3_every_transition_joins_the_callers_transaction(bench).await;
+    p3_changes_of_one_transaction_go_together(bench).await;
+}
+
+/// Tries every promise of a store that keeps a history.
+pub async fn all_of_history<B: HistoryBench>(bench: &B) {
+    history_tells_in_order_what_happened(bench).await;
+    history_is_told_by_key_and_limit(bench).await;
+    history_tells_of_each_in_a_batch(bench).await;
+    history_does_not_tell_of_what_changed_nothing(bench).await;
+    history_outlives_the_record(bench).await;
+    history_is_pruned_by_age(bench).await;
+}
+
 /// Doubles from one unit up to eight, without jitter.
 fn policy<B: Bench>(bench: &B) -> Backoff {
     let unit = bench.unit();
@@ -144,6 +189,16 @@ fn another<B: Bench>(
     holder: &str,
 ) -> DurableTracker<B::Store> {
     tracker.another(options(bench).holder(holder))
+}
+
+/// A failure by the policy.
+fn failed<B: Bench>(bench: &B, cause: &str) -> Failed {
+    Failed {
+        backoff: Some(policy(bench)),
+        retry_after: None,
+        cause: cause.to_owned(),
+        entropy: 0,
+    }
 }
 
 #[track_caller]

@@ -18,8 +18,8 @@ pub enum Which {
     GaveUp,
 }
 
-/// A page of keys to list: by [`Record::due`], then by the key. Keys are in the order of their bytes,
-/// or in one of the store's own, if it says so: the same for all pages.
+/// A page of keys to list: by [`Record::due`], then by the key. Keys are in the order of their
+/// bytes, or in one of the store's own, if it says so: the same for all pages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     /// Which keys.

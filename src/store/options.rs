@@ -16,7 +16,8 @@ use crate::policy::Backoff;
 /// use relent::store::{DurableTracker, MemoryStore, Options};
 /// use std::time::Duration;
 ///
-/// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(60), Duration::from_secs(3600));
+/// const MINUTE: Duration = Duration::from_secs(60);
+/// const POLICY: Backoff = Backoff::exponential(MINUTE, Duration::from_secs(3600));
 ///
 /// let options = Options::new(POLICY).holder("worker-7").time_to_live(Duration::from_secs(10));
 /// let tracker = DurableTracker::new(MemoryStore::new(), options);
@@ -56,7 +57,8 @@ impl Options {
     /// Takes leases that live this long without a heartbeat; at least a millisecond. Unless told,
     /// 30 seconds.
     ///
-    /// As long as a dead worker may block a key, and several times as long as the store may be away.
+    /// As long as a dead worker may block a key, and several times as long as the store may be
+    /// away.
     #[must_use]
     pub fn time_to_live(mut self, time_to_live: Duration) -> Options {
         self.time_to_live = time_to_live;

@@ -1,5 +1,5 @@
-//! J by statistics: fixed seeds, so that a test that passes once passes always. Each check is shown to see a spread
-//! that is not there.
+//! J by statistics: fixed seeds, so that a test that passes once passes always. Each check is shown
+//! to see a spread that is not there.
 
 use std::time::Duration;
 
@@ -97,7 +97,8 @@ fn j3_no_pile_up_at_max() {
             .count()
     };
     for jitter in SPREADS {
-        // The ranges are 5 s wide or more, of which the last ten-thousandth of 10 s is one in 5 000 or less.
+        // The ranges are 5 s wide or more, of which the last ten-thousandth of 10 s is one in 5 000
+        // or less.
         let expected = if matches!(jitter, Jitter::Full | Jitter::Decorrelated) {
             10_000
         } else {
@@ -159,7 +160,8 @@ fn j6_sequences_are_independent() {
             1 + 0x9e37_79b9_7f4a_7c15,
         ] {
             let other_sequence = sequence(jitter, other);
-            // Also a place apart: seeds that name the same sequence, shifted, are the classic mistake.
+            // Also a place apart: seeds that name the same sequence, shifted, are the classic
+            // mistake.
             for shift in 0..4 {
                 let r = correlation(&base[shift..], &other_sequence[..DRAWS - shift]);
                 assert!(

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test needs other parts
 
 #[cfg(feature = "postgres")]
+pub(crate) mod cockroach;
+#[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod process;
 #[cfg(feature = "postgres")]

@@ -76,9 +76,12 @@ pub(crate) fn or_skip<T>(found: Option<T>, what: &str) -> Option<T> {
             env::var_os("CI").is_none(),
             "{what} is missing, and this is CI"
         );
-        eprintln!(
-            "\n*** SKIPPED: {what} is not installed; nothing was tested of what needs it ***\n"
-        );
+        skipped(what);
     }
     found
+}
+
+/// The loud word.
+pub(super) fn skipped(what: &str) {
+    eprintln!("\n*** SKIPPED: {what} is not installed; nothing was tested of what needs it ***\n");
 }

@@ -1,5 +1,11 @@
 //! A blocking store on the bench: in its native face, on tokio's threads, and from there back.
 
+#![allow(dead_code, reason = "each store needs other parts")]
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use relent::clock::ManualClock;
@@ -9,19 +15,17 @@ use relent::store::{AsyncStore, Inline, Unblock};
 use tokio::runtime::Handle;
 
 /// A clock, a way to make an empty store that goes by it, and a face to show of that.
-struct Face<M, F> {
+pub(crate) struct Face<'m, S, A> {
     clock: ManualClock,
-    make: M,
-    show: F,
+    make: &'m dyn Fn(ManualClock) -> S,
+    show: fn(S) -> A,
+    /// The store behind the face.
+    pub(crate) behind: fn(&A) -> &S,
+    /// Where the stores are, if anywhere.
+    pub(crate) path: PathBuf,
 }
 
-impl<S, A, M, F> Bench for Face<M, F>
-where
-    S: Store,
-    A: AsyncStore + 'static,
-    M: Fn(ManualClock) -> S,
-    F: Fn(S) -> A,
-{
+impl<S: Store, A: AsyncStore + 'static> Bench for Face<'_, S, A> {
     type Store = A;
 
     async fn empty(&self) -> A {
@@ -38,11 +42,38 @@ where
     }
 }
 
-/// Begins far from 1970, so that there is somewhere to set the clock back to.
-fn clock() -> ManualClock {
-    let clock = ManualClock::new();
-    clock.set_wall(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_800_000_000_123_456_789));
-    clock
+impl<'m, S, A> Face<'m, S, A> {
+    pub(crate) fn new(
+        make: &'m dyn Fn(ManualClock) -> S,
+        show: fn(S) -> A,
+        behind: fn(&A) -> &S,
+    ) -> Face<'m, S, A> {
+        // Far from 1970, so that there is somewhere to set the clock back to.
+        let clock = ManualClock::new();
+        clock.set_wall(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_800_000_000_123_456_789));
+        Face {
+            clock,
+            make,
+            show,
+            behind,
+            path: PathBuf::new(),
+        }
+    }
+
+    pub(crate) fn at(self, path: &Path) -> Face<'m, S, A> {
+        let path = path.to_owned();
+        Face { path, ..self }
+    }
+}
+
+/// As it is.
+pub(crate) fn native<S>(make: &dyn Fn(ManualClock) -> S) -> Face<'_, S, Inline<S>> {
+    Face::new(make, Inline, |shown| &shown.0)
+}
+
+/// On tokio's threads.
+pub(crate) fn unblocked<S>(make: &dyn Fn(ManualClock) -> S) -> Face<'_, S, Unblock<S>> {
+    Face::new(make, Unblock::new, Unblock::get_ref)
 }
 
 /// Holds a blocking store to the contract, in every face.
@@ -50,23 +81,22 @@ pub(crate) async fn contract<S>(make: impl Fn(ManualClock) -> S)
 where
     S: Store + Send + Sync + 'static,
 {
-    let native = Face {
-        clock: clock(),
-        make: &make,
-        show: Inline,
-    };
-    contract::all(&native).await;
-    let unblocked = Face {
-        clock: clock(),
-        make: &make,
-        show: |store: S| Unblock::new(store),
-    };
-    contract::all(&unblocked).await;
+    contract::all(&native(&make)).await;
+    contract::all(&unblocked(&make)).await;
     // There and back, on a thread of the runtime itself.
-    let blocked = Face {
-        clock: clock(),
-        make: &make,
-        show: |store: S| Inline(Block::new(Unblock::new(store), Handle::current())),
-    };
+    let blocked = Face::new(
+        &make,
+        |store| Inline(Block::new(Unblock::new(store), Handle::current())),
+        |shown| shown.0.get_ref().get_ref(),
+    );
     contract::all(&blocked).await;
+}
+
+/// The output of a future that waits for nothing.
+#[track_caller]
+pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits"),
+    }
 }

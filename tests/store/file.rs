@@ -3,15 +3,20 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use relent::clock::ManualClock;
-use relent::store::blocking::{DurableTracker, Store};
-use relent::store::{Error, FileError, FileStore, Options, Problem, Refusal, StartError};
+use relent::store::blocking::{Block, DurableTracker, Store};
+use relent::store::contract::{self, End, TransactionBench};
+use relent::store::{
+    AsyncTransactional, Change, Error, FileError, FileStore, FileTransaction, Inline, Options,
+    Problem, Record, Refusal, StartError,
+};
 use relent::{Backoff, Decision, Jitter, Readiness};
 use tempfile::tempdir;
+use tokio::runtime::Handle;
 
-use crate::faces;
+use crate::faces::{self, Face, ready};
 
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff = Backoff::exponential(SECOND, Duration::from_secs(60)).jitter(Jitter::None);
@@ -19,13 +24,72 @@ const POLICY: Backoff = Backoff::exponential(SECOND, Duration::from_secs(60)).ji
 #[tokio::test]
 async fn keeps_the_contract() {
     let directory = tempdir().unwrap();
+    faces::contract(files(directory.path())).await;
+}
+
+/// Opens one file after the other.
+fn files(directory: &Path) -> impl Fn(ManualClock) -> Files {
     let made = Cell::new(0);
-    faces::contract(|clock| {
+    move |clock| {
         made.set(made.get() + 1);
-        let path = directory.path().join(format!("{}.json", made.get()));
+        let path = directory.join(format!("{}.json", made.get()));
         FileStore::with_clock(path, clock).unwrap()
-    })
-    .await;
+    }
+}
+
+type Files = FileStore<ManualClock>;
+
+impl<A> TransactionBench for Face<'_, Files, A>
+where
+    A: for<'a> AsyncTransactional<Connection<'a> = &'a mut FileTransaction> + 'static,
+{
+    type Transaction = FileTransaction;
+
+    async fn transaction(&self, store: &A, work: impl AsyncFnOnce(&mut FileTransaction) -> End) {
+        let rolled_back = "rolled back";
+        let done = (self.behind)(store).transaction(|transaction| match ready(work(transaction)) {
+            End::Commit => Ok(()),
+            End::RollBack => Err(FileError::Data {
+                why: rolled_back.to_owned(),
+            }),
+        });
+        match done {
+            Err(FileError::Data { why }) if why == rolled_back => {}
+            done => done.unwrap(),
+        }
+    }
+
+    async fn update_in<R: Send + 'static>(
+        &self,
+        store: &A,
+        transaction: &mut FileTransaction,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, A::Error> {
+        store.update_in(transaction, key, change).await
+    }
+
+    async fn put_data(&self, transaction: &mut FileTransaction, data: u32) {
+        transaction.put_data(&data).unwrap();
+    }
+
+    async fn data(&self, store: &A) -> u32 {
+        (self.behind)(store).data().unwrap().unwrap_or_default()
+    }
+}
+
+#[tokio::test]
+async fn keeps_the_contract_of_transactions() {
+    let directory = tempdir().unwrap();
+    let make = files(directory.path());
+    contract::all_in_transactions(&faces::native(&make)).await;
+    // Async, and back.
+    let blocked = Face::new(
+        &make,
+        |store| Inline(Block::new(Inline(store), Handle::current())),
+        |shown| &shown.0.get_ref().0,
+    );
+    contract::all_in_transactions(&blocked).await;
 }
 
 /// A file with a little of everything.

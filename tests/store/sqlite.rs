@@ -3,18 +3,19 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::clock::ManualClock;
-use relent::store::blocking::DurableTracker;
+use relent::store::blocking::{DurableTracker, Transactional as _};
+use relent::store::contract::{self, End, HistoryBench, TransactionBench};
 use relent::store::{
-    Event, InvalidKey, LeaseLost, Problem, Refusal, SqliteError, SqliteStore, StartError, WorkError,
+    AsyncStore, Change, Entry, InvalidKey, Problem, Record, SqliteError, SqliteStore, WorkError,
 };
 use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 use tempfile::tempdir;
 
-use crate::faces;
+use crate::faces::{self, Face};
 
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff = Backoff::exponential(SECOND, Duration::from_secs(60)).jitter(Jitter::None);
@@ -31,21 +32,86 @@ async fn keeps_the_contract() {
     .await;
 }
 
+type Tables = SqliteStore<ManualClock>;
+
+/// One set of keys after the other, in one database, with a history.
+fn namespaces(path: &Path) -> impl Fn(ManualClock) -> Tables {
+    let store = SqliteStore::open(path).unwrap().with_history();
+    let made = Cell::new(0);
+    move |clock| {
+        made.set(made.get() + 1);
+        let name = format!("'{}'", made.get());
+        store.namespace(name).unwrap().with_clock(clock)
+    }
+}
+
+impl<A: AsyncStore + 'static> HistoryBench for Face<'_, Tables, A> {
+    async fn history(&self, store: &A, key: &str, limit: usize) -> Vec<Entry> {
+        (self.behind)(store).history(key, limit).unwrap()
+    }
+
+    async fn prune_history(&self, store: &A, time: SystemTime) -> usize {
+        (self.behind)(store).prune_history(time).unwrap()
+    }
+}
+
+impl<A: AsyncStore + 'static> TransactionBench for Face<'_, Tables, A> {
+    type Transaction = Connection;
+
+    async fn transaction(&self, _: &A, work: impl AsyncFnOnce(&mut Connection) -> End) {
+        let mut connection = Connection::open(&self.path).unwrap();
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let end = match work(&mut connection).await {
+            End::Commit => "COMMIT",
+            End::RollBack => "ROLLBACK",
+        };
+        connection.execute_batch(end).unwrap();
+    }
+
+    async fn update_in<R: Send + 'static>(
+        &self,
+        store: &A,
+        connection: &mut Connection,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, A::Error> {
+        Ok((self.behind)(store)
+            .update_in(connection, key, change)
+            .unwrap())
+    }
+
+    async fn put_data(&self, connection: &mut Connection, data: u32) {
+        connection
+            .pragma_update(None, "user_version", data)
+            .unwrap();
+    }
+
+    async fn data(&self, _: &A) -> u32 {
+        let connection = Connection::open(&self.path).unwrap();
+        let data = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        data.unwrap()
+    }
+}
+
 #[tokio::test]
 async fn keeps_the_contract_in_a_namespace_of_a_database_with_history() {
     let directory = tempdir().unwrap();
-    let store = SqliteStore::open(directory.path().join("store.db")).unwrap();
-    let made = Cell::new(0);
-    faces::contract(|clock| {
-        made.set(made.get() + 1);
-        let name = format!("'{}'", made.get());
-        store
-            .namespace(name)
-            .unwrap()
-            .with_history()
-            .with_clock(clock)
-    })
-    .await;
+    faces::contract(namespaces(&directory.path().join("store.db"))).await;
+}
+
+#[tokio::test]
+async fn keeps_the_contract_of_history_and_of_transactions() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let make = namespaces(&path);
+    let native = faces::native(&make).at(&path);
+    contract::all_of_history(&native).await;
+    contract::all_in_transactions(&native).await;
+    contract::p3_history_joins_the_callers_transaction(&native).await;
+    let unblocked = faces::unblocked(&make).at(&path);
+    contract::all_of_history(&unblocked).await;
+    contract::all_in_transactions(&unblocked).await;
+    contract::p3_history_joins_the_callers_transaction(&unblocked).await;
 }
 
 #[test]
@@ -84,120 +150,16 @@ fn machines(path: &Path) -> (Connection, DurableTracker<SqliteStore>) {
 }
 
 #[test]
-fn p3_finish_and_the_callers_data_are_committed_together() {
+fn p3_a_connection_without_a_transaction_is_refused() {
     let directory = tempdir().unwrap();
-    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
+    let (machines, tracker) = machines(&directory.path().join("store.db"));
     let work = tracker.start("m1").unwrap();
-
-    for commit in [false, true] {
-        let transaction = machines
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .unwrap();
-        transaction
-            .execute("INSERT INTO machine VALUES ('m1', 'ready')", [])
-            .unwrap();
-        work.finish_in(&transaction).unwrap();
-        let twice = work.finish_in(&transaction);
-        assert!(matches!(twice, Err(WorkError::Lost(LeaseLost::Ended))));
-        if commit {
-            transaction.commit().unwrap();
-        } else {
-            transaction.rollback().unwrap();
-            assert!(!work.expired(), "still in hand");
-            assert!(tracker.get("m1").unwrap().is_some());
-        }
-    }
-    assert_eq!(tracker.get("m1").unwrap(), None);
-    assert!(matches!(
-        work.cancel(),
-        Err(WorkError::Lost(LeaseLost::Ended))
-    ));
-
-    let nothing_open = tracker.start("m2").unwrap().finish_in(&machines);
+    let nothing_open = work.finish_in(&machines);
     assert!(matches!(
         nothing_open,
         Err(WorkError::Store(SqliteError::NoTransaction))
     ));
-}
-
-#[test]
-fn p3_a_key_is_chosen_and_taken_in_one() {
-    let directory = tempdir().unwrap();
-    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
-    let begin = TransactionBehavior::Immediate;
-    let transaction = machines.transaction_with_behavior(begin).unwrap();
-    let granted = tracker.start_in(&transaction, "m1").unwrap();
-    assert_eq!(granted.key(), "m1");
-    transaction.rollback().unwrap();
-    assert_eq!(tracker.session().held(), 0);
-    assert_eq!(tracker.get("m1").unwrap(), None);
-
-    let transaction = machines.transaction_with_behavior(begin).unwrap();
-    let granted = tracker.start_in(&transaction, "m1").unwrap();
-    let twice = tracker.start_in(&transaction, "m1").map(drop);
-    assert!(matches!(
-        twice,
-        Err(StartError::Refused(Refusal::Held { .. }))
-    ));
-    transaction.commit().unwrap();
-    let work = tracker.committed(granted);
-    assert!(!work.expired());
-    assert_eq!(tracker.session().held(), 1);
-    work.finish().unwrap();
-    assert_eq!(tracker.get("m1").unwrap(), None);
-}
-
-#[test]
-fn p3_a_finish_that_failed_can_be_failed_or_canceled() {
-    let directory = tempdir().unwrap();
-    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
-    let [failed, canceled] = ["m1", "m2"].map(|key| tracker.start(key).unwrap());
-    for work in [&failed, &canceled] {
-        let transaction = machines
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .unwrap();
-        work.finish_in(&transaction).unwrap();
-        drop(transaction);
-    }
-    assert_eq!(
-        failed.fail("could not commit").unwrap(),
-        Decision::Retry { after: SECOND }
-    );
-    canceled.cancel().unwrap();
-    assert_eq!(
-        tracker.get("m1").unwrap().unwrap().cause,
-        "could not commit"
-    );
-    assert_eq!(tracker.get("m2").unwrap(), None);
-}
-
-#[test]
-fn p3_a_failure_and_the_callers_data_are_committed_together() {
-    let directory = tempdir().unwrap();
-    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
-    let work = tracker.start("m1").unwrap();
-    let transaction = machines
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .unwrap();
-    transaction
-        .execute("INSERT INTO machine VALUES ('m1', 'broken')", [])
-        .unwrap();
-    assert_eq!(
-        work.fail_in(&transaction, "no disk").unwrap(),
-        Decision::Retry { after: SECOND }
-    );
-    let both = tracker
-        .record_failure_in(&transaction, "m2", "no answer")
-        .unwrap();
-    assert_eq!(both, Decision::Retry { after: SECOND });
-    assert_eq!(
-        tracker.get("m1").unwrap().unwrap().state.failures,
-        0,
-        "not committed"
-    );
-    transaction.commit().unwrap();
-    assert_eq!(tracker.get("m1").unwrap().unwrap().cause, "no disk");
-    assert_eq!(tracker.get("m2").unwrap().unwrap().cause, "no answer");
+    assert!(work.finish().is_ok());
 }
 
 #[test]
@@ -250,58 +212,6 @@ fn the_anti_join_finds_what_can_be_taken() {
         eligible(),
         ["failed", "fresh", "over", "ran out", "ünïcode"]
     );
-}
-
-#[test]
-fn history_tells_in_order_and_is_pruned() {
-    let clock = ManualClock::new();
-    let store = SqliteStore::new(Connection::open_in_memory().unwrap()).unwrap();
-    let store = store.with_history().with_clock(clock.clone());
-    let tracker = DurableTracker::new(store, POLICY);
-
-    tracker.start("key").unwrap().cancel().unwrap();
-    assert!(tracker.start("key").unwrap().fail("no disk").is_ok());
-    clock.advance(SECOND);
-    drop(tracker.start("key").unwrap());
-    clock.advance(30 * SECOND);
-    assert!(matches!(tracker.start("key"), Err(StartError::Refused(_))));
-    clock.advance(2 * SECOND);
-    assert!(tracker.start("key").unwrap().finish().is_ok());
-    assert!(tracker.start("other").unwrap().finish().is_ok());
-    assert!(tracker.record_failure("key", "again").is_ok());
-    assert!(tracker.forget("key").unwrap());
-
-    let entries = tracker.store().history("key", 100).unwrap();
-    let told: Vec<_> = entries
-        .iter()
-        .rev()
-        .map(|entry| {
-            let at = entry.at.duration_since(UNIX_EPOCH).unwrap().as_secs();
-            (at, entry.event, entry.cause.as_deref())
-        })
-        .collect();
-    let expected = [
-        (0, Event::Started, None),
-        (0, Event::Canceled, None),
-        (0, Event::Started, None),
-        (0, Event::Failed, Some("no disk")),
-        (1, Event::Started, None),
-        (31, Event::Expired, Some("lease expired")),
-        (33, Event::Started, None),
-        (33, Event::Finished, None),
-        (33, Event::Failed, Some("again")),
-        (33, Event::Forgotten, None),
-    ];
-    assert_eq!(told, expected);
-    assert_eq!(tracker.store().history("key", 2).unwrap(), entries[..2]);
-    assert_eq!(
-        tracker
-            .store()
-            .prune_history(UNIX_EPOCH + 31 * SECOND)
-            .unwrap(),
-        5
-    );
-    assert_eq!(tracker.store().history("key", 100).unwrap(), entries[..5]);
 }
 
 /// The tables as version 1 made them, word for word.

@@ -1,26 +1,16 @@
 //! The two trackers do the same.
 
 use std::fmt::Debug;
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use relent::clock::ManualClock;
 use relent::store::{DurableTracker, MemoryStore, Options, blocking};
 use relent::{Backoff, random};
 
+use crate::faces::ready;
+
 const POLICY: Backoff =
     Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60)).give_up_after_failures(9);
-
-/// The output of a future that waits for nothing.
-#[track_caller]
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("it waits"),
-    }
-}
 
 #[track_caller]
 fn same<T: Debug>(one: T, two: T, context: &str) {
@@ -29,7 +19,7 @@ fn same<T: Debug>(one: T, two: T, context: &str) {
 
 /// Draws the same verbs, and the same jitter, for both; and compares every answer.
 #[test]
-#[allow(clippy::too_many_lines)] // a table of verbs
+#[expect(clippy::too_many_lines, reason = "a table of verbs")]
 fn the_blocking_and_the_async_tracker_give_the_same_answers() {
     let clock = ManualClock::new();
     let options = || {
@@ -180,5 +170,110 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
     assert!(
         taken > 500 && expired > 50,
         "{taken} leases, {expired} sessions expired"
+    );
+}
+
+/// Within transactions of the caller's too, whether they are committed or not; and what is rolled
+/// back never happened, to the trackers either.
+#[cfg(feature = "file")]
+#[test]
+fn they_do_so_within_the_callers_transactions() {
+    use relent::store::{FileError, FileStore, Inline, Work};
+
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new();
+    let store = |name: &str| FileStore::with_clock(directory.path().join(name), clock.clone());
+    let hour = Duration::from_secs(3600);
+    let options = || {
+        Options::new(POLICY)
+            .holder("worker")
+            .clock(clock.clone())
+            .time_to_live(hour)
+            .seed(5)
+    };
+    let one = blocking::DurableTracker::new(store("one").unwrap(), options());
+    let two = DurableTracker::new(Inline(store("two").unwrap()), options());
+    let mut works: Vec<(blocking::Work<_>, Work<_>)> = vec![];
+    let mut verbs_seen = [[0; 2]; 6];
+    for n in 0..1000 {
+        let mut draws = (0..).map(|m| random::draw(n, m));
+        let mut draw = |below: u64| draws.next().unwrap_or_default() % below;
+        let key = format!("key {}", draw(4));
+        let key = key.as_str();
+        let (verb, is_committed) = (draw(6) as usize, draw(2) == 0);
+        let hint = Some(Duration::from_secs(draw(30)));
+        let context = format!("step {n}, verb {verb}, committed: {is_committed}");
+        let held = match works.len() as u64 {
+            0 => None,
+            held => Some(draw(held) as usize),
+        };
+        let before = one.get(key).unwrap();
+        let (mut granted, mut is_over) = (None, false);
+        let ended = one.store().transaction(|a| {
+            two.store().0.transaction(|b| {
+                let work = held.and_then(|held| works.get(held));
+                match (verb, work) {
+                    (0, _) => same(
+                        one.record_failure_in(a, key, "broken"),
+                        ready(two.record_failure_in(b, key, "broken")),
+                        &context,
+                    ),
+                    (1, _) => same(
+                        one.record_failure_with_in(a, key, None, hint, "broken"),
+                        ready(two.record_failure_with_in(b, key, None, hint, "broken")),
+                        &context,
+                    ),
+                    (2, _) => same(
+                        one.record_success_in(a, key),
+                        ready(two.record_success_in(b, key)),
+                        &context,
+                    ),
+                    (3, _) => match (one.start_in(a, key), ready(two.start_in(b, key))) {
+                        (Ok(a), Ok(b)) => {
+                            same(&a, &b, &context);
+                            granted = Some((a, b));
+                        }
+                        (a, b) => same(a.err(), b.err(), &context),
+                    },
+                    (4, Some((one, two))) => {
+                        let (one, two) = (one.finish_in(a), ready(two.finish_in(b)));
+                        is_over = one.is_ok();
+                        same(one, two, &context);
+                    }
+                    (_, Some((one, two))) => {
+                        let (one, two) =
+                            (one.fail_in(a, "broken"), ready(two.fail_in(b, "broken")));
+                        is_over = one.is_ok();
+                        same(one, two, &context);
+                    }
+                    (_, None) => {}
+                }
+                let rolled_back = || FileError::Data { why: String::new() };
+                if is_committed {
+                    Ok(())
+                } else {
+                    Err(rolled_back())
+                }
+            })
+        });
+        assert_eq!(ended.is_ok(), is_committed, "{context}");
+        verbs_seen[verb][usize::from(is_committed)] += 1;
+        if !is_committed {
+            assert_eq!(one.get(key).unwrap(), before, "{context}");
+        } else if let Some((a, b)) = granted {
+            works.push((one.committed(a), two.committed(b)));
+        } else if is_over {
+            let (a, b) = works.swap_remove(held.unwrap_or_default());
+            same(a.cancel(), ready(b.cancel()), &context);
+        }
+        assert!(works.iter().all(|(a, b)| !a.expired() && !b.expired()));
+        assert_eq!(one.session().held(), works.len(), "{context}");
+        assert_eq!(two.session().held(), works.len(), "{context}");
+        same(one.get(key), ready(two.get(key)), &context);
+        clock.advance(Duration::from_millis(draw(2000)));
+    }
+    assert!(
+        verbs_seen.iter().flatten().all(|&seen| seen > 50),
+        "{verbs_seen:?}"
     );
 }

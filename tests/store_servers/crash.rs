@@ -2,8 +2,9 @@
 //!
 //! Real child processes work on a store and note in a log what they are about to do and what the
 //! store acknowledged. They are killed with SIGKILL before a statement reaches the server, when the
-//! server has done it and the answer is on its way, or at any instant. Then the store has to say what
-//! the log says; except that the one thing being done may be done or not, as far as it had come.
+//! server has done it and the answer is on its way, or at any instant. Then the store has to say
+//! what the log says; except that the one thing being done may be done or not, as far as it had
+//! come.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

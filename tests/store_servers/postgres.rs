@@ -2,14 +2,16 @@
 
 #[path = "postgres/many.rs"]
 mod many;
+#[path = "postgres/serializable.rs"]
+mod serializable;
 #[path = "postgres/tables.rs"]
 mod tables;
 #[path = "postgres/transactions.rs"]
 mod transactions;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use relent::store::{DurableTracker, Event, Options, PostgresStore, StartError};
+use relent::store::{DurableTracker, Options, PostgresStore};
 use relent::{Backoff, Jitter};
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar, raw_sql};
@@ -58,69 +60,6 @@ async fn the_anti_join_finds_what_can_be_taken() {
     .await
     .unwrap();
     assert_eq!(eligible, ["fresh", "over", "ünïcode"]);
-}
-
-#[tokio::test]
-async fn history_tells_in_order_and_is_pruned() {
-    let Some((_, tracker)) = machines().await else {
-        return;
-    };
-    let options = Options::new(POLICY).time_to_live(SECOND);
-    let tracker = DurableTracker::new(tracker.store().clone().with_history(), options);
-    tracker.start("key").await.unwrap().cancel().await.unwrap();
-    let brief = Backoff::fixed(Duration::from_millis(1));
-    let work = tracker.start("key").await.unwrap();
-    assert!(work.fail_with(Some(&brief), None, "no disk").await.is_ok());
-    tokio::time::sleep(SECOND / 100).await;
-    drop(tracker.claim_due(10).await.unwrap());
-    tokio::time::sleep(SECOND).await;
-    assert!(matches!(
-        tracker.start("key").await,
-        Err(StartError::Refused(_))
-    ));
-    assert!(tracker.forget("key").await.unwrap());
-    assert!(tracker.start("other").await.unwrap().finish().await.is_ok());
-    assert!(tracker.start("key").await.unwrap().finish().await.is_ok());
-
-    let entries = tracker.store().history("key", 100).await.unwrap();
-    let told: Vec<_> = entries
-        .iter()
-        .rev()
-        .map(|entry| (entry.event, entry.cause.as_deref()))
-        .collect();
-    let expected = [
-        (Event::Started, None),
-        (Event::Canceled, None),
-        (Event::Started, None),
-        (Event::Failed, Some("no disk")),
-        (Event::Started, None),
-        (Event::Expired, Some("lease expired")),
-        (Event::Forgotten, None),
-        (Event::Started, None),
-        (Event::Finished, None),
-    ];
-    assert_eq!(told, expected);
-    assert!(entries.iter().rev().is_sorted_by_key(|entry| entry.at));
-    assert_eq!(
-        tracker.store().history("key", 2).await.unwrap(),
-        entries[..2]
-    );
-    assert_eq!(
-        tracker.store().prune_history(entries[4].at).await.unwrap(),
-        4
-    );
-    assert_eq!(
-        tracker.store().history("key", 100).await.unwrap(),
-        entries[..5]
-    );
-    assert_eq!(
-        tracker
-            .store()
-            .prune_history(SystemTime::now() + SECOND)
-            .await
-            .unwrap(),
-        7
-    );
 }
 
 #[tokio::test]

@@ -94,7 +94,8 @@ async fn be_paused<S: AsyncStore + 'static>(store: S, said: &Path) {
     fs::write(said.join("said"), format!("{found:?}")).unwrap();
 }
 
-/// A worker that is held up between reading and writing, until its lease has run out, writes nothing.
+/// A worker that is held up between reading and writing, until its lease has run out, writes
+/// nothing.
 async fn one_is_held_up<S: AsyncStore + 'static>(store: S) {
     let store = Arc::new(store);
     for is_finish in [true, false] {

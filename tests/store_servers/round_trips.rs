@@ -26,7 +26,8 @@ fn failures(keys: &[String]) -> Vec<(&str, &str)> {
     keys.iter().map(|key| (key.as_str(), "broken")).collect()
 }
 
-/// Passes on what it is told to another socket, message by message, and counts those that are asked.
+/// Passes on what it is told to another socket, message by message, and counts those that are
+/// asked.
 fn listen(
     at: &Path,
     to: PathBuf,

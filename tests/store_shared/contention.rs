@@ -38,8 +38,8 @@ pub(crate) fn task() -> Option<String> {
 
 const TASK: &str = "RELENT_CONTENTION_TASK";
 
-/// Starts another process that does nothing but what one test does, under a task, and with this and that
-/// in its environment.
+/// Starts another process that does nothing but what one test does, under a task, and with this and
+/// that in its environment.
 pub(crate) fn spawn<'a>(
     test: &str,
     task: &str,

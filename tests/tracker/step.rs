@@ -31,8 +31,8 @@ impl Hasher for Itself {
 }
 
 proptest! {
-    /// A key draws from the tracker's seed and its hash, by the number of its streak and that of the
-    /// failures before.
+    /// A key draws from the tracker's seed and its hash, by the number of its streak and that of
+    /// the failures before.
     #[test]
     fn r1_tracker_and_step_agree_to_the_nanosecond(
         backoff in any::backoff(),

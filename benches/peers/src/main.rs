@@ -5,14 +5,14 @@
 //! taskset -c 1 cargo run --release -- --write
 //! ```
 //!
-//! prints the tables of `src/docs/comparison.md`, and puts them there. The names of parts (`crates`,
-//! `inputs`, `steps`, `loops`, `futures`, `keys`) print only those.
+//! prints the tables of `src/docs/comparison.md`, and puts them there. The names of parts
+//! (`crates`, `inputs`, `steps`, `loops`, `futures`, `keys`) print only those.
 //!
 //! The contestants of a contest take turns in one thread, in batches of at least 0.2 ms; in each of
-//! its 400 rounds their order is another. `best` and `median` are of a contestant's batches, `spread`
-//! is the distance of their quartiles, and `ratio` compares batches of the same round, so that a
-//! machine that is busy at times changes it little. What is around the work, a loop and a call, is
-//! the same for all and is not subtracted.
+//! its 400 rounds their order is another. `best` and `median` are of a contestant's batches,
+//! `spread` is the distance of their quartiles, and `ratio` compares batches of the same round, so
+//! that a machine that is busy at times changes it little. What is around the work, a loop and a
+//! call, is the same for all and is not subtracted.
 
 mod crates;
 mod inputs;

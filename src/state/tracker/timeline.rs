@@ -74,8 +74,8 @@ impl Seen {
 
     /// The time to go by, if `time` was read just now; `None` if it is older than what was seen.
     ///
-    /// Then either the clock stepped back, or it took this reading longer to arrive than a later one.
-    /// Only a reading begun now can tell: [`Ahead::read_after`].
+    /// Then either the clock stepped back, or it took this reading longer to arrive than a later
+    /// one. Only a reading begun now can tell: [`Ahead::read_after`].
     #[inline]
     pub(super) const fn at(&mut self, time: u64) -> Option<u64> {
         if time < self.0 {

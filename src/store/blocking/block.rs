@@ -30,8 +30,8 @@ use crate::store::step::Start;
 ///
 /// let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
 /// // Say, a store in PostgreSQL.
-/// let store = Inline(MemoryStore::new());
-/// let tracker = DurableTracker::new(Block::new(store, runtime.handle().clone()), Backoff::DEFAULT);
+/// let store = Block::new(Inline(MemoryStore::new()), runtime.handle().clone());
+/// let tracker = DurableTracker::new(store, Backoff::DEFAULT);
 /// tracker.record_failure("mx.example.org", "no answer")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -33,7 +33,8 @@ use crate::store::step::{self, Window};
 /// use relent::store::{MemoryStore, StartError, Refusal, blocking::DurableTracker};
 /// use std::time::{Duration, SystemTime};
 ///
-/// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(60), Duration::from_secs(3600));
+/// const MINUTE: Duration = Duration::from_secs(60);
+/// const POLICY: Backoff = Backoff::exponential(MINUTE, Duration::from_secs(3600));
 ///
 /// let tracker = DurableTracker::new(MemoryStore::new(), POLICY);
 /// let work = tracker.start("machine-42")?;
@@ -101,9 +102,9 @@ impl<S> Clone for DurableTracker<S> {
 /// # Errors
 ///
 /// Each of these fails with [`Error::Key`] for what is no key, and with [`Error::Store`].
+#[expect(clippy::missing_errors_doc, reason = "told here, once for all of them")]
 impl<S: Store> DurableTracker<S> {
     /// Whether a key may be tried. Does not look at its lease: [`start`](Self::start) does.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn check(&self, key: &str) -> Result<Readiness, Error<S::Error>> {
         let (record, now) = self.load(key)?;
         match record {
@@ -113,20 +114,17 @@ impl<S: Store> DurableTracker<S> {
     }
 
     /// What is kept of a key.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn get(&self, key: &str) -> Result<Option<Record>, Error<S::Error>> {
         Ok(self.load(key)?.0)
     }
 
     /// Counts a failure, and says how long to wait.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn record_failure(&self, key: &str, cause: &str) -> Result<Decision, Error<S::Error>> {
         self.update(key, step::failure(self.desk.failed(cause)))
     }
 
     /// Counts a failure by another policy, and with a server's hint. Without a policy the last
     /// interval is taken again, at least a second.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn record_failure_with(
         &self,
         key: &str,
@@ -140,7 +138,6 @@ impl<S: Store> DurableTracker<S> {
 
     /// Counts a failure of each of several keys, in one commit where the store can: pairs of a key
     /// and a cause. For many keys much cheaper than one after the other.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn record_failures(
         &self,
         failures: &[(&str, &str)],
@@ -154,15 +151,13 @@ impl<S: Store> DurableTracker<S> {
             .map_err(Error::Store)
     }
 
-    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the streak
-    /// if there was one.
-    #[allow(clippy::missing_errors_doc)] // above
+    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the
+    /// streak if there was one.
     pub fn record_success(&self, key: &str) -> Result<Option<Recovery>, Error<S::Error>> {
         self.update(key, step::success())
     }
 
     /// Counts a success or a failure, and says how long to wait after a failure.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn record<T, E: fmt::Display>(
         &self,
         key: &str,
@@ -195,32 +190,27 @@ impl<S: Store> DurableTracker<S> {
 
     /// Forgets a key's streak, so that it may be tried now, also after giving up. Returns whether
     /// there was any. A live lease stays.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn forget(&self, key: &str) -> Result<bool, Error<S::Error>> {
         self.update(key, step::forget())
     }
 
     /// The first `limit` keys that can be taken, those due first coming first.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn due(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Due, limit))
     }
 
     /// The first `limit` keys that wait or that somebody works on, those due first coming first.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn waiting(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Waiting, limit))
     }
 
     /// The first `limit` keys that gave up, in the order of their keys: those that somebody has to
     /// look at.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn gave_up(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::GaveUp, limit))
     }
 
     /// A page of keys: the one after another is `page.after(last)`.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn list(&self, page: &Page) -> Result<Vec<Listed>, Error<S::Error>> {
         self.desk.store.list(page).map_err(Error::Store)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, another, done, good, lost, policy, refused, tracker};
+use super::{Bench, another, done, failed, good, lost, policy, refused, tracker};
 use crate::policy::{Backoff, GiveUpReason};
 use crate::state::Decision;
 use crate::store::{AsyncStore, LeaseLost, Refusal, Work, step};
@@ -66,19 +66,17 @@ pub async fn p2_a_stale_worker_is_refused<B: Bench>(bench: &B) {
     let taken = LeaseLost::Taken {
         by: "two".to_owned(),
     };
-    let failed = step::Failed {
-        backoff: None,
-        retry_after: None,
-        cause: "stale".to_owned(),
-        entropy: 0,
-    };
     let key = "key";
     assert_eq!(
         good(store.update(key, step::finish(stale)).await),
         Err(taken.clone())
     );
     assert_eq!(
-        good(store.update(key, step::fail(stale, failed)).await),
+        good(
+            store
+                .update(key, step::fail(stale, failed(bench, "stale")))
+                .await
+        ),
         Err(taken.clone())
     );
     assert_eq!(

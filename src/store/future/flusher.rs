@@ -13,14 +13,15 @@ where
     S: AsyncStore + 'static,
     C: Clock + Send + Sync + 'static,
 {
-    /// [Flushes](Self::flush) at this interval, at least a millisecond, for ever: to be spawned. What
-    /// a crash can lose is what came within the interval, and while a flush takes.
+    /// [Flushes](Self::flush) at this interval, at least a millisecond, for ever: to be spawned.
+    /// What a crash can lose is what came within the interval, and while a flush takes.
     ///
-    /// An error of the store is told to `on_error`, and the flush is tried again: soon at first, then
-    /// ever more slowly, at most 16 times the interval later. Nothing is lost meanwhile but by a
-    /// crash.
+    /// An error of the store is told to `on_error`, and the flush is tried again: soon at first,
+    /// then ever more slowly, at most 16 times the interval later. Nothing is lost meanwhile but by
+    /// a crash.
     ///
-    /// Dropping it stops that, also midway through a flush. Flush once more before the program ends.
+    /// Dropping it stops that, also midway through a flush. Flush once more before the program
+    /// ends.
     #[cfg(feature = "tokio")]
     pub fn flush_every(
         self: &Arc<Self>,

@@ -22,12 +22,13 @@ use crate::store::record::Record;
 use crate::store::session::Session;
 use crate::store::step::{self, Window};
 
-/// Backoff per key, and leases, over an [`AsyncStore`]: what survives crashes, and what processes share.
+/// Backoff per key, and leases, over an [`AsyncStore`]: what survives crashes, and what processes
+/// share.
 ///
 /// The same as [`blocking::DurableTracker`](crate::store::blocking::DurableTracker), async.
 ///
-/// A future of these may be dropped at any point: what it was about to do is then done wholly or not
-/// at all. Work that was being started may be left to run out.
+/// A future of these may be dropped at any point: what it was about to do is then done wholly or
+/// not at all. Work that was being started may be left to run out.
 ///
 /// Clones share the store and the session.
 ///
@@ -36,7 +37,8 @@ use crate::store::step::{self, Window};
 /// use relent::store::{DurableTracker, MemoryStore, Refusal, StartError};
 /// use std::time::Duration;
 ///
-/// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(60), Duration::from_secs(3600));
+/// const MINUTE: Duration = Duration::from_secs(60);
+/// const POLICY: Backoff = Backoff::exponential(MINUTE, Duration::from_secs(3600));
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -107,9 +109,9 @@ impl<S> Clone for DurableTracker<S> {
 /// # Errors
 ///
 /// Each of these fails with [`Error::Key`] for what is no key, and with [`Error::Store`].
+#[expect(clippy::missing_errors_doc, reason = "told here, once for all of them")]
 impl<S: AsyncStore> DurableTracker<S> {
     /// Whether a key may be tried. Does not look at its lease: [`start`](Self::start) does.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn check(&self, key: &str) -> Result<Readiness, Error<S::Error>> {
         let (record, now) = self.load(key).await?;
         match record {
@@ -119,13 +121,11 @@ impl<S: AsyncStore> DurableTracker<S> {
     }
 
     /// What is kept of a key.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn get(&self, key: &str) -> Result<Option<Record>, Error<S::Error>> {
         Ok(self.load(key).await?.0)
     }
 
     /// Counts a failure, and says how long to wait.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_failure(
         &self,
         key: &str,
@@ -137,7 +137,6 @@ impl<S: AsyncStore> DurableTracker<S> {
 
     /// Counts a failure by another policy, and with a server's hint. Without a policy the last
     /// interval is taken again, at least a second.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_failure_with(
         &self,
         key: &str,
@@ -151,7 +150,6 @@ impl<S: AsyncStore> DurableTracker<S> {
 
     /// Counts a failure of each of several keys, in one commit where the store can: pairs of a key
     /// and a cause. For many keys much cheaper than one after the other.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_failures(
         &self,
         failures: &[(&str, &str)],
@@ -166,15 +164,13 @@ impl<S: AsyncStore> DurableTracker<S> {
             .map_err(Error::Store)
     }
 
-    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the streak
-    /// if there was one.
-    #[allow(clippy::missing_errors_doc)] // above
+    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the
+    /// streak if there was one.
     pub async fn record_success(&self, key: &str) -> Result<Option<Recovery>, Error<S::Error>> {
         self.update(key, step::success()).await
     }
 
     /// Counts a success or a failure, and says how long to wait after a failure.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn record<T, E: fmt::Display>(
         &self,
         key: &str,
@@ -207,32 +203,27 @@ impl<S: AsyncStore> DurableTracker<S> {
 
     /// Forgets a key's streak, so that it may be tried now, also after giving up. Returns whether
     /// there was any. A live lease stays.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn forget(&self, key: &str) -> Result<bool, Error<S::Error>> {
         self.update(key, step::forget()).await
     }
 
     /// The first `limit` keys that can be taken, those due first coming first.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn due(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Due, limit)).await
     }
 
     /// The first `limit` keys that wait or that somebody works on, those due first coming first.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn waiting(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Waiting, limit)).await
     }
 
     /// The first `limit` keys that gave up, in the order of their keys: those that somebody has to
     /// look at.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn gave_up(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::GaveUp, limit)).await
     }
 
     /// A page of keys: the one after another is `page.after(last)`.
-    #[allow(clippy::missing_errors_doc)] // above
     pub async fn list(&self, page: &Page) -> Result<Vec<Listed>, Error<S::Error>> {
         self.desk.store.list(page).await.map_err(Error::Store)
     }

@@ -15,9 +15,9 @@ use crate::store::step::{self, Failed};
 /// One that is dropped without any of these is not extended any more. Its lease runs out, and
 /// counts as a failure then: as if the worker had died.
 ///
-/// Every end is checked by the store against the lease's token: twice, or too late, is an error, and
-/// writes nothing. After an error of the store itself the work can still be ended, in the same or in
-/// another way.
+/// Every end is checked by the store against the lease's token: twice, or too late, is an error,
+/// and writes nothing. After an error of the store itself the work can still be ended, in the same
+/// or in another way.
 #[derive(Debug)]
 #[must_use = "work that is dropped counts as a failure once its lease has run out"]
 pub struct Work<S> {

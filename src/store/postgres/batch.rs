@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
-use sqlx::{Postgres, Row, query, query_scalar};
+use sqlx::{Connection as _, Postgres, Row, query, query_scalar};
 
 use super::columns::Columns;
+use super::error::is_conflict;
 use super::keys::Keys;
 use super::moment::Moment;
 use super::row::Kept;
@@ -115,6 +116,30 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Gives a lease another token, if it still has this one, and answers which.
+///
+/// Where the row is committed already, that is done again until the database does not refuse it:
+/// nobody else knows of the lease.
+async fn regrant(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: Option<&&str>,
+    token: Option<i64>,
+) -> Result<Option<i64>, sqlx::Error> {
+    loop {
+        let regranted = query_scalar(sql::REGRANT)
+            .bind(namespace)
+            .bind(key)
+            .bind(token)
+            .fetch_optional(&mut *connection)
+            .await;
+        match regranted {
+            Err(error) if is_conflict(&error) && !connection.is_in_transaction() => {}
+            regranted => return regranted,
+        }
+    }
+}
+
 /// Where the revisions of a new row begin, so that they are never those of an earlier row.
 fn random_start() -> i64 {
     // Two bits fewer than there are: room to count up, and no sign.
@@ -188,12 +213,7 @@ impl Puts<'_> {
             let mut token: Option<i64> = row.try_get(1)?;
             if is_new_lease.get(at) == Some(&true) && token != last_token {
                 // Another lease of the key may have come and gone between the token and the row.
-                token = query_scalar(sql::REGRANT)
-                    .bind(namespace)
-                    .bind(self.keys.names.get(at))
-                    .bind(token)
-                    .fetch_optional(&mut *connection)
-                    .await?;
+                token = regrant(connection, namespace, self.keys.names.get(at), token).await?;
                 if token.is_none() {
                     continue;
                 }

@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use sqlx::{Row, query};
 
+use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row::{self, Kept};
@@ -54,6 +55,7 @@ const CLAIM: &str = concat!(
     ), noted AS (
         INSERT INTO relent_history (namespace, key, at, event)
         SELECT $1, key, now, 'started' FROM taken, clock WHERE $6
+        RETURNING key
     )
     SELECT ",
     columns!(),
@@ -73,18 +75,19 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Vec<Listed>, PostgresError> {
         let micros = start.time_to_live.min(LONGEST).as_micros();
-        let rows = query(CLAIM)
-            .bind(&self.namespace)
-            .bind(count(limit))
-            .bind(&start.holder)
-            .bind(i64::try_from(micros).unwrap_or(i64::MAX))
-            .bind(Moment::NEVER)
-            .bind(self.history)
-            .fetch_all(&self.pool)
-            .await;
-        let rows = match rows.map_err(PostgresError::from) {
+        let take = || {
+            query(CLAIM)
+                .bind(&self.namespace)
+                .bind(count(limit))
+                .bind(&start.holder)
+                .bind(i64::try_from(micros).unwrap_or(i64::MAX))
+                .bind(Moment::NEVER)
+                .bind(self.history)
+                .fetch_all(&self.pool)
+        };
+        let rows = match again(take).await {
             // Others were quicker.
-            Err(error) if error.is_conflict() => Vec::new(),
+            Err(PostgresError::Contended) => Vec::new(),
             rows => rows?,
         };
         let (mut taken, mut others) = (Vec::with_capacity(rows.len()), Vec::new());

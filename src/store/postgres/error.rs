@@ -28,11 +28,16 @@ impl PostgresError {
     pub(super) fn is_conflict(&self) -> bool {
         match self {
             PostgresError::Contended => true,
-            // serialization_failure, deadlock_detected
-            PostgresError::Postgres(error) => is(error, &["40001", "40P01"]),
+            PostgresError::Postgres(error) => is_conflict(error),
             _ => false,
         }
     }
+}
+
+/// The same of an error of the database.
+pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
+    // serialization_failure, deadlock_detected
+    is(error, &["40001", "40P01"])
 }
 
 /// Whether the database's error has one of these codes.

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use sqlx::query;
 
+use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::{PostgresStore, count, row};
@@ -32,12 +33,14 @@ impl PostgresStore {
     ///
     /// The database's.
     pub async fn history(&self, key: &str, limit: usize) -> Result<Vec<Entry>, PostgresError> {
-        let rows = query(HISTORY)
-            .bind(&self.namespace)
-            .bind(key)
-            .bind(count(limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let read = || {
+            query(HISTORY)
+                .bind(&self.namespace)
+                .bind(key)
+                .bind(count(limit))
+                .fetch_all(&self.pool)
+        };
+        let rows = again(read).await?;
         let entries = rows.iter().map(row::entry);
         entries
             .map(|entry| entry.map_err(|problem| self.unreadable("relent_history", key, problem)))
@@ -50,11 +53,13 @@ impl PostgresStore {
     ///
     /// The database's.
     pub async fn prune_history(&self, time: SystemTime) -> Result<u64, PostgresError> {
-        let pruned = query(PRUNE)
-            .bind(&self.namespace)
-            .bind(Moment::of(time))
-            .execute(&self.pool)
-            .await?;
+        let prune = || {
+            query(PRUNE)
+                .bind(&self.namespace)
+                .bind(Moment::of(time))
+                .execute(&self.pool)
+        };
+        let pruned = again(prune).await?;
         Ok(pruned.rows_affected())
     }
 }

@@ -2,6 +2,7 @@
 
 use sqlx::query;
 
+use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row::{self, Kept};
@@ -81,13 +82,15 @@ impl PostgresStore {
             None => (Some(Moment::BEGINNING), ""),
             Some(after) => (Some(Moment::of(after.due)), after.key.as_str()),
         };
-        let rows = query(statement)
-            .bind(&self.namespace)
-            .bind(due)
-            .bind(key)
-            .bind(count(page.limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let read = || {
+            query(statement)
+                .bind(&self.namespace)
+                .bind(due)
+                .bind(key)
+                .bind(count(page.limit))
+                .fetch_all(&self.pool)
+        };
+        let rows = again(read).await?;
         let mut listed = Vec::with_capacity(rows.len());
         for row in &rows {
             if let Some(key) = row::key(row)? {

@@ -1,8 +1,9 @@
 //! The statements that read and write rows by their keys. Each is one round trip, and commits by
 //! itself where no transaction is open.
 //!
-//! They stay within what CockroachDB takes too: one change per table and statement, no functions in
-//! another language, no locks but those of rows.
+//! They stay within what CockroachDB takes too: one change per table and statement, all of them at
+//! its top and answering with something, also where nobody asks; no functions in another language,
+//! no locks but those of rows.
 //!
 //! Parameters that the planner would look into are hidden from it in subqueries. So a plan is made
 //! once for all values of them, and for all namespaces: for one of which it knows no rows, the
@@ -143,6 +144,7 @@ macro_rules! noting {
             $causes,
             "::TEXT[]) WITH ORDINALITY AS event (key, event, cause, n)
         WHERE (key IN (SELECT key FROM written)) IS TRUE ORDER BY n
+        RETURNING key
     )
     SELECT * FROM written"
         )

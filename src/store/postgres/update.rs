@@ -86,13 +86,17 @@ impl PostgresStore {
     }
 
     /// As [`attempt`](Self::attempt), with the rows locked.
+    ///
+    /// Whatever the isolation of other transactions: at a stricter one, whoever has waited for a
+    /// row is refused it because it has changed meanwhile, and nobody could make sure of a turn.
     async fn attempt_locked<R: Send>(
         &self,
         connection: &mut PgConnection,
         keys: &[Place<'_>],
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<R>>, PostgresError> {
-        let mut transaction = Connection::begin(connection).await?;
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+        let mut transaction = Connection::begin_with(connection, begin).await?;
         let answers = self
             .attempt(&mut transaction, sql::LOCK, keys, change)
             .await?;

@@ -1,14 +1,13 @@
 //! Transactions of the caller's own.
 
+use relent::Backoff;
 use relent::store::{
     AsyncStore, Change, DurableTracker, Error, Options, PostgresError, Record, WorkError,
 };
-use relent::{Backoff, Decision};
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar, raw_sql};
 
 use super::{INSTALLED, POLICY, SECOND, machines};
-use crate::servers::postgres as server;
 
 async fn states(pool: &PgPool) -> Vec<String> {
     let states = query_scalar("SELECT state FROM machine ORDER BY id");
@@ -16,73 +15,10 @@ async fn states(pool: &PgPool) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn p3_finish_is_committed_with_the_callers_data_or_not_at_all() {
+async fn p3_a_connection_without_a_transaction_is_refused() {
     let Some((pool, tracker)) = machines().await else {
         return;
     };
-    let work = tracker.start("m1").await.unwrap();
-    for is_committed in [false, true] {
-        let mut transaction = pool.begin().await.unwrap();
-        query(INSTALLED)
-            .bind("m1")
-            .execute(&mut *transaction)
-            .await
-            .unwrap();
-        assert_eq!(work.finish_in(&mut transaction).await.unwrap(), None);
-        if is_committed {
-            transaction.commit().await.unwrap();
-        } else {
-            transaction.rollback().await.unwrap();
-            assert_eq!(states(&pool).await, [""; 0]);
-            assert!(tracker.get("m1").await.unwrap().is_some());
-        }
-    }
-    assert_eq!(states(&pool).await, ["installed"]);
-    assert_eq!(tracker.get("m1").await.unwrap(), None);
-    assert!(matches!(work.finish().await, Err(WorkError::Lost(_))));
-}
-
-#[tokio::test]
-async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
-    let Some((pool, tracker)) = machines().await else {
-        return;
-    };
-    for (n, level) in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
-        .iter()
-        .enumerate()
-    {
-        let failures = u32::try_from(n).unwrap() + 1;
-        assert!(tracker.record_failure("ended", "broken").await.is_ok());
-        let work = tracker.start(&format!("m{n}")).await.unwrap();
-        let mut transaction = pool.begin().await.unwrap();
-        let level = server::made(format!("SET TRANSACTION ISOLATION LEVEL {level}"));
-        query(level).execute(&mut *transaction).await.unwrap();
-        assert!(work.fail_in(&mut transaction, "no disk").await.is_ok());
-        let failed = tracker
-            .record_failure_in(&mut transaction, "m", "no answer")
-            .await;
-        assert!(failed.is_ok());
-        let never = Backoff::never_retry();
-        let gave_up = tracker
-            .record_failure_with_in(&mut transaction, work.key(), Some(&never), None, "no use")
-            .await;
-        assert!(matches!(gave_up, Ok(Decision::GiveUp(_))));
-        let ended = tracker
-            .record_success_in(&mut transaction, "ended")
-            .await
-            .unwrap();
-        assert_eq!(ended.map(|ended| ended.failures), Some(1));
-        assert!(
-            tracker.get("ended").await.unwrap().is_some(),
-            "not committed"
-        );
-        transaction.commit().await.unwrap();
-        assert_eq!(tracker.get("ended").await.unwrap(), None);
-        let record = tracker.get(work.key()).await.unwrap().unwrap();
-        assert_eq!((&*record.cause, record.lease), ("no use", None));
-        let record = tracker.get("m").await.unwrap().unwrap();
-        assert_eq!(record.state.failures, failures);
-    }
     let mut connection = pool.acquire().await.unwrap();
     let outside = tracker
         .record_failure_in(&mut connection, "m", "no transaction")
@@ -91,6 +27,7 @@ async fn p3_failures_and_successes_join_a_transaction_at_any_isolation() {
         outside,
         Err(Error::Store(PostgresError::NoTransaction))
     ));
+    assert_eq!(tracker.get("m").await.unwrap(), None);
 }
 
 /// What cannot be deleted leaves nothing written of the rest.

@@ -1,4 +1,5 @@
-//! Exponential policies of all kinds, and whether the delays that each crate makes of them are right.
+//! Exponential policies of all kinds, and whether the delays that each crate makes of them are
+//! right.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -19,10 +19,10 @@ use crate::store::step;
 /// # Errors
 ///
 /// Each of these fails as its namesake. Roll back then.
+#[expect(clippy::missing_errors_doc, reason = "told here, once for all of them")]
 impl<S: Transactional> DurableTracker<S> {
     /// As [`record_failure`](Self::record_failure), within the transaction that is open on
     /// `connection`.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn record_failure_in(
         &self,
         connection: S::Connection<'_>,
@@ -33,9 +33,8 @@ impl<S: Transactional> DurableTracker<S> {
         self.update_in(connection, key, step::failure(failed))
     }
 
-    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open on
-    /// `connection`.
-    #[allow(clippy::missing_errors_doc)] // above
+    /// As [`record_failure_with`](Self::record_failure_with), within the transaction that is open
+    /// on `connection`.
     pub fn record_failure_with_in(
         &self,
         connection: S::Connection<'_>,
@@ -50,7 +49,6 @@ impl<S: Transactional> DurableTracker<S> {
 
     /// As [`record_success`](Self::record_success), within the transaction that is open on
     /// `connection`.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn record_success_in(
         &self,
         connection: S::Connection<'_>,
@@ -63,7 +61,6 @@ impl<S: Transactional> DurableTracker<S> {
     /// the key and take it in one, so that nobody finishes it in between.
     ///
     /// The lease holds once that is committed. Tell of it by [`committed`](Self::committed) then.
-    #[allow(clippy::missing_errors_doc)] // above
     pub fn start_in(
         &self,
         connection: S::Connection<'_>,

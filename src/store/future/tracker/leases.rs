@@ -87,8 +87,8 @@ impl<S: AsyncStore> DurableTracker<S> {
             .collect())
     }
 
-    /// Extends all leases of the session once, as [`heartbeat_with`](Self::heartbeat_with) does time and
-    /// again.
+    /// Extends all leases of the session once, as [`heartbeat_with`](Self::heartbeat_with) does
+    /// time and again.
     ///
     /// # Errors
     ///
