@@ -203,9 +203,7 @@ impl AsyncStore for PostgresStore {
     }
 
     async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), PostgresError> {
-        let mut connection = self.pool.acquire().await?;
-        let (mut kept, now) = self.look(&mut connection, sql::READ, &[key]).await?;
-        Ok((kept.pop().flatten().map(|kept| kept.record), now))
+        self.look(key).await
     }
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, PostgresError> {

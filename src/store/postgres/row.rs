@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Column, Row};
 
 use super::moment::Moment;
+use crate::random;
 use crate::state::BackoffState;
 use crate::store::columns;
 use crate::store::history::Entry;
@@ -28,6 +29,37 @@ pub(super) struct Kept {
     /// the key.
     pub(super) revision: i64,
     pub(super) record: Record,
+}
+
+/// What was found of a key.
+pub(super) enum Found {
+    Nothing,
+    /// A row with this revision, put there by the transaction that asks, to keep others out.
+    Place(i64),
+    Kept(Kept),
+}
+
+impl Found {
+    pub(super) fn record(&self) -> Option<&Record> {
+        match self {
+            Found::Kept(kept) => Some(&kept.record),
+            Found::Nothing | Found::Place(_) => None,
+        }
+    }
+
+    pub(super) fn revision(&self) -> Option<i64> {
+        match self {
+            Found::Nothing => None,
+            Found::Place(revision) => Some(*revision),
+            Found::Kept(kept) => Some(kept.revision),
+        }
+    }
+}
+
+/// Where the revisions of a new row begin, so that they are never those of an earlier row.
+pub(super) fn first_revision() -> i64 {
+    // Two bits fewer than there are: room to count up, and no sign.
+    i64::try_from(random::seed() >> 2).unwrap_or_default()
 }
 
 /// The key that a row has; `None` if it is that of a join that found nothing.

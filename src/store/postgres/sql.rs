@@ -29,11 +29,11 @@ impl Statement {
     }
 }
 
-/// A statement that writes; the same with events to note in the history; and, if there is one,
-/// without the columns of a lease.
+/// A statement that writes; the same with events to note in the history; and, if there is one, of
+/// [nothing but failures](super::batch), that binds and answers less.
 #[derive(Clone, Copy)]
 pub(super) struct Writing {
-    free: Option<Statement>,
+    failures: Option<Statement>,
     plain: Statement,
     noting: Statement,
 }
@@ -43,8 +43,8 @@ impl Writing {
         if is_noting { self.noting } else { self.plain }
     }
 
-    pub(super) fn free(self) -> Option<Statement> {
-        self.free
+    pub(super) fn failures(self) -> Option<Statement> {
+        self.failures
     }
 }
 
@@ -82,7 +82,7 @@ macro_rules! read {
             "
     SELECT ",
             columns!(),
-            ", clock_timestamp() AS now
+            ", (SELECT clock_timestamp()) AS now
     FROM (SELECT 1) AS one
     LEFT JOIN relent ON relent.namespace = (SELECT $1::TEXT) AND relent.key",
             $is_key
@@ -98,28 +98,40 @@ pub(super) const READ: Statement = Statement {
     many: read!(is_any!("$2")),
 };
 
-macro_rules! lock {
-    ($is_key:expr) => {
-        concat!(
-            "
+/// As [`READ`], and keeps the rows as they are until the end of the transaction, in the order of their
+/// keys, so that of two who want several of them, one waits for the other.
+///
+/// Several it keeps also if they are not there, by putting a row there that has the revision that is
+/// given for it, and nothing to say: to be written over or deleted before the end.
+///
+/// `$1` namespace, `$2` keys; of several, `$3` revisions.
+pub(super) const LOCK: Statement = Statement {
+    one: concat!(
+        "
     SELECT ",
-            columns!(),
-            ", clock_timestamp() AS now
+        columns!(),
+        ", clock_timestamp() AS now
     FROM (SELECT 1) AS one
     LEFT JOIN (
-        SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key",
-            $is_key,
-            " ORDER BY key FOR UPDATE
+        SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key = $2 FOR UPDATE
     ) AS locked ON TRUE"
-        )
-    };
-}
-
-/// As [`READ`], and keeps the rows as they are until the end of the transaction. In the order of
-/// their keys, so that of two who want several of them, one waits for the other.
-pub(super) const LOCK: Statement = Statement {
-    one: lock!(" = $2"),
-    many: lock!(is_any!("$2")),
+    ),
+    many: concat!(
+        "
+    INSERT INTO relent (
+        namespace, key, revision, failures, first_failure, since, until, due, cause
+    )
+    SELECT $1, key, revision, 0, time, time, time, time, ''
+    FROM (
+        SELECT UNNEST($2::TEXT[]) AS key, UNNEST($3::BIGINT[]) AS revision,
+            TIMESTAMPTZ '1970-01-01 00:00:00+00' AS time
+        ORDER BY key
+    ) AS change
+    ON CONFLICT (namespace, key) DO UPDATE SET revision = relent.revision
+    RETURNING ",
+        columns!(),
+        ", clock_timestamp() AS now"
+    ),
 };
 
 /// With events to note of the keys that were written; each has to answer with its `key`.
@@ -196,7 +208,7 @@ macro_rules! delete_many {
 ///
 /// `$1` namespace, `$2` the time of reading, `$3` keys, `$4` their revisions; what to note.
 pub(super) const DELETE: Writing = Writing {
-    free: None,
+    failures: None,
     plain: Statement {
         one: delete_one!(),
         many: delete_many!(),
