@@ -172,6 +172,10 @@ impl PostgresStore {
         })
     }
 
+    fn check(&self, rows: &[PgRow]) -> Result<(), PostgresError> {
+        row::check(rows).map_err(|problem| self.unreadable("relent", "", problem))
+    }
+
     fn read(&self, row: &PgRow, key: &str) -> Result<Kept, PostgresError> {
         row::read(row).map_err(|problem| self.unreadable("relent", key, problem))
     }

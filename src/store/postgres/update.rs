@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Row, query};
+use sqlx::{Connection, query};
 
 use super::PostgresStore;
 use super::batch::Batch;
@@ -64,12 +64,13 @@ impl PostgresStore {
             }
         };
         let rows = read.fetch_all(connection).await?;
+        self.check(&rows)?;
         let mut all: Vec<_> = keys.iter().map(|_| Found::Nothing).collect();
         let mut finder = Finder::default();
         let mut now = Moment::BEGINNING;
         for row in &rows {
             // The last: no row may be from the future.
-            now = now.max(row.try_get(row::NOW)?);
+            now = now.max(row::now(row)?);
             let Some(key) = row::key(row)? else {
                 continue;
             };
