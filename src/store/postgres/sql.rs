@@ -16,18 +16,54 @@ mod put;
 
 pub(super) use put::{PUT, PUT_NEW, PUT_OVER, REGRANT};
 
-/// A statement about one key, and the same about several.
+/// A statement about one key, and the same about a few and about many.
 #[derive(Clone, Copy)]
 pub(super) struct Statement {
     one: &'static str,
+    few: &'static str,
     many: &'static str,
 }
 
 impl Statement {
+    /// Of rows that are written over, a few are locked in order first, which takes a third longer.
+    /// Many are written in the order in which the database comes by them. Two who do that to the same
+    /// rows may wait for each other, until it notices and has one of them do it again, in order.
+    const FEW: usize = 32;
+
     pub(super) fn about(self, keys: usize) -> &'static str {
-        if keys == 1 { self.one } else { self.many }
+        match keys {
+            1 => self.one,
+            2..=Self::FEW => self.few,
+            _ => self.many,
+        }
     }
 }
+
+/// Changes to several rows, in the order in which everybody gets them who waits for several: so nobody
+/// waits for one who waits for it.
+macro_rules! in_order {
+    ($changes:expr) => {
+        concat!($changes, " ORDER BY key")
+    };
+}
+use in_order;
+
+/// Those of rows that are there, each of which is locked before the next is looked at.
+macro_rules! locked {
+    ($changes:expr) => {
+        concat!(
+            "
+        SELECT change.* FROM (",
+            in_order!($changes),
+            ") AS change
+        CROSS JOIN LATERAL (
+            SELECT key FROM relent AS held
+            WHERE held.namespace = (SELECT $1::TEXT) AND held.key = change.key FOR UPDATE
+        ) AS held OFFSET 0"
+        )
+    };
+}
+use locked;
 
 /// A statement that writes; the same with events to note in the history; and, if there is one, of
 /// [nothing but failures](super::batch), that binds and answers less.
@@ -95,6 +131,7 @@ macro_rules! read {
 /// `$1` namespace, `$2` keys.
 pub(super) const READ: Statement = Statement {
     one: read!(" = $2"),
+    few: read!(is_any!("$2")),
     many: read!(is_any!("$2")),
 };
 
@@ -116,23 +153,26 @@ pub(super) const LOCK: Statement = Statement {
         SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key = $2 FOR UPDATE
     ) AS locked ON TRUE"
     ),
-    many: concat!(
-        "
-    INSERT INTO relent (
-        namespace, key, revision, failures, first_failure, since, until, due, cause
-    )
-    SELECT $1, key, revision, 0, time, time, time, time, ''
-    FROM (
-        SELECT UNNEST($2::TEXT[]) AS key, UNNEST($3::BIGINT[]) AS revision,
-            TIMESTAMPTZ '1970-01-01 00:00:00+00' AS time
-        ORDER BY key
-    ) AS change
-    ON CONFLICT (namespace, key) DO UPDATE SET revision = relent.revision
-    RETURNING ",
-        columns!(),
-        ", clock_timestamp() AS now"
-    ),
+    few: PLACE,
+    many: PLACE,
 };
+
+const PLACE: &str = concat!(
+    "
+INSERT INTO relent (
+    namespace, key, revision, failures, first_failure, since, until, due, cause
+)
+SELECT $1, key, revision, 0, time, time, time, time, ''
+FROM (
+    SELECT UNNEST($2::TEXT[]) AS key, UNNEST($3::BIGINT[]) AS revision,
+        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS time
+    ORDER BY key
+) AS change
+ON CONFLICT (namespace, key) DO UPDATE SET revision = relent.revision
+RETURNING ",
+    columns!(),
+    ", clock_timestamp() AS now"
+);
 
 /// With events to note of the keys that were written; each has to answer with its `key`.
 ///
@@ -198,7 +238,7 @@ macro_rules! delete_one {
 macro_rules! delete_many {
     () => {
         delete!(
-            "SELECT UNNEST($3::TEXT[]) AS key, UNNEST($4::BIGINT[]) AS revision",
+            locked!("SELECT UNNEST($3::TEXT[]) AS key, UNNEST($4::BIGINT[]) AS revision"),
             is_any!("$3")
         )
     };
@@ -211,10 +251,12 @@ pub(super) const DELETE: Writing = Writing {
     failures: None,
     plain: Statement {
         one: delete_one!(),
+        few: delete_many!(),
         many: delete_many!(),
     },
     noting: Statement {
         one: noting!(delete_one!(), "$5", "$6", "$7"),
+        few: noting!(delete_many!(), "$5", "$6", "$7"),
         many: noting!(delete_many!(), "$5", "$6", "$7"),
     },
 };

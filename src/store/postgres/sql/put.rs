@@ -1,6 +1,6 @@
 //! The statements that write rows.
 
-use super::{Statement, Writing, is_any, lease_is_as_read, noting};
+use super::{Statement, Writing, in_order, is_any, lease_is_as_read, locked, noting};
 
 /// One row, as [`batch`](super::super::batch) tells it.
 macro_rules! one {
@@ -42,14 +42,6 @@ macro_rules! many {
             UNNEST($17::TIMESTAMPTZ[]) AS lease_since, UNNEST($18::TIMESTAMPTZ[]) AS lease_until,
             UNNEST($19::BOOLEAN[]) AS is_new"
         )
-    };
-}
-
-/// In the order in which everybody who waits for several rows gets them: so that none waits for one
-/// who waits for it.
-macro_rules! in_order {
-    ($many:expr) => {
-        concat!($many, " ORDER BY key")
     };
 }
 
@@ -135,14 +127,22 @@ macro_rules! over {
 pub(in crate::store::postgres) const PUT_OVER: Writing = Writing {
     failures: Some(Statement {
         one: over!(failures, one!(failures), " = $4"),
+        few: all_or_some!(over!(failures, locked!(many!(failures)), is_any!("$4"))),
         many: all_or_some!(over!(failures, many!(failures), is_any!("$4"))),
     }),
     plain: Statement {
         one: over!(whole, one!(whole), " = $4"),
+        few: over!(whole, locked!(many!(whole)), is_any!("$4")),
         many: over!(whole, many!(whole), is_any!("$4")),
     },
     noting: Statement {
         one: noting!(over!(whole, one!(whole), " = $4"), "$20", "$21", "$22"),
+        few: noting!(
+            over!(whole, locked!(many!(whole)), is_any!("$4")),
+            "$20",
+            "$21",
+            "$22"
+        ),
         many: noting!(
             over!(whole, many!(whole), is_any!("$4")),
             "$20",
@@ -202,14 +202,22 @@ macro_rules! insert {
 pub(in crate::store::postgres) const PUT_NEW: Writing = Writing {
     failures: Some(Statement {
         one: insert!(failures, one!(failures)),
+        few: all_or_some!(insert!(failures, in_order!(many!(failures)))),
         many: all_or_some!(insert!(failures, in_order!(many!(failures)))),
     }),
     plain: Statement {
         one: insert!(whole, one!(whole), "NOTHING"),
+        few: insert!(whole, in_order!(many!(whole)), "NOTHING"),
         many: insert!(whole, in_order!(many!(whole)), "NOTHING"),
     },
     noting: Statement {
         one: noting!(insert!(whole, one!(whole), "NOTHING"), "$20", "$21", "$22"),
+        few: noting!(
+            insert!(whole, in_order!(many!(whole)), "NOTHING"),
+            "$20",
+            "$21",
+            "$22"
+        ),
         many: noting!(
             insert!(whole, in_order!(many!(whole)), "NOTHING"),
             "$20",
@@ -257,10 +265,12 @@ pub(in crate::store::postgres) const PUT: Writing = Writing {
     failures: None,
     plain: Statement {
         one: both!(),
+        few: both!(),
         many: both!(),
     },
     noting: Statement {
         one: noting!(both!(), "$20", "$21", "$22"),
+        few: noting!(both!(), "$20", "$21", "$22"),
         many: noting!(both!(), "$20", "$21", "$22"),
     },
 };
