@@ -30,6 +30,14 @@ impl Statement {
     /// rows may wait for each other, until it notices and has one of them do it again, in order.
     const FEW: usize = 32;
 
+    const fn new(one: &'static str, many: &'static str) -> Statement {
+        Statement {
+            one,
+            few: many,
+            many,
+        }
+    }
+
     pub(super) fn about(self, keys: usize) -> &'static str {
         match keys {
             1 => self.one,
@@ -129,11 +137,7 @@ macro_rules! read {
 /// Reads rows by their keys, and the time: at least one row, of nothing but the time.
 ///
 /// `$1` namespace, `$2` keys.
-pub(super) const READ: Statement = Statement {
-    one: read!(" = $2"),
-    few: read!(is_any!("$2")),
-    many: read!(is_any!("$2")),
-};
+pub(super) const READ: Statement = Statement::new(read!(" = $2"), read!(is_any!("$2")));
 
 /// As [`READ`], and keeps the rows as they are until the end of the transaction, in the order of their
 /// keys, so that of two who want several of them, one waits for the other.
@@ -142,8 +146,8 @@ pub(super) const READ: Statement = Statement {
 /// given for it, and nothing to say: to be written over or deleted before the end.
 ///
 /// `$1` namespace, `$2` keys; of several, `$3` revisions.
-pub(super) const LOCK: Statement = Statement {
-    one: concat!(
+pub(super) const LOCK: Statement = Statement::new(
+    concat!(
         "
     SELECT ",
         columns!(),
@@ -153,9 +157,8 @@ pub(super) const LOCK: Statement = Statement {
         SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key = $2 FOR UPDATE
     ) AS locked ON TRUE"
     ),
-    few: PLACE,
-    many: PLACE,
-};
+    PLACE,
+);
 
 const PLACE: &str = concat!(
     "
@@ -249,14 +252,9 @@ macro_rules! delete_many {
 /// `$1` namespace, `$2` the time of reading, `$3` keys, `$4` their revisions; what to note.
 pub(super) const DELETE: Writing = Writing {
     failures: None,
-    plain: Statement {
-        one: delete_one!(),
-        few: delete_many!(),
-        many: delete_many!(),
-    },
-    noting: Statement {
-        one: noting!(delete_one!(), "$5", "$6", "$7"),
-        few: noting!(delete_many!(), "$5", "$6", "$7"),
-        many: noting!(delete_many!(), "$5", "$6", "$7"),
-    },
+    plain: Statement::new(delete_one!(), delete_many!()),
+    noting: Statement::new(
+        noting!(delete_one!(), "$5", "$6", "$7"),
+        noting!(delete_many!(), "$5", "$6", "$7"),
+    ),
 };

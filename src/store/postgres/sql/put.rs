@@ -45,6 +45,12 @@ macro_rules! many {
     };
 }
 
+macro_rules! noted {
+    ($write:expr) => {
+        noting!($write, "$20", "$21", "$22")
+    };
+}
+
 /// Raises the latest time at which any row was written, once, and is true. Two who do so at once may
 /// leave it at the time of the one who read the clock first, until the next who writes.
 macro_rules! latest_is_raised {
@@ -136,19 +142,9 @@ pub(in crate::store::postgres) const PUT_OVER: Writing = Writing {
         many: over!(whole, many!(whole), is_any!("$4")),
     },
     noting: Statement {
-        one: noting!(over!(whole, one!(whole), " = $4"), "$20", "$21", "$22"),
-        few: noting!(
-            over!(whole, locked!(many!(whole)), is_any!("$4")),
-            "$20",
-            "$21",
-            "$22"
-        ),
-        many: noting!(
-            over!(whole, many!(whole), is_any!("$4")),
-            "$20",
-            "$21",
-            "$22"
-        ),
+        one: noted!(over!(whole, one!(whole), " = $4")),
+        few: noted!(over!(whole, locked!(many!(whole)), is_any!("$4"))),
+        many: noted!(over!(whole, many!(whole), is_any!("$4"))),
     },
 };
 
@@ -200,31 +196,18 @@ macro_rules! insert {
 /// The token of a new row is drawn before the row is in its place: so the last token is told as of
 /// after that, and [`REGRANT`] is for when they differ. Parameters as for [`PUT_OVER`].
 pub(in crate::store::postgres) const PUT_NEW: Writing = Writing {
-    failures: Some(Statement {
-        one: insert!(failures, one!(failures)),
-        few: all_or_some!(insert!(failures, in_order!(many!(failures)))),
-        many: all_or_some!(insert!(failures, in_order!(many!(failures)))),
-    }),
-    plain: Statement {
-        one: insert!(whole, one!(whole), "NOTHING"),
-        few: insert!(whole, in_order!(many!(whole)), "NOTHING"),
-        many: insert!(whole, in_order!(many!(whole)), "NOTHING"),
-    },
-    noting: Statement {
-        one: noting!(insert!(whole, one!(whole), "NOTHING"), "$20", "$21", "$22"),
-        few: noting!(
-            insert!(whole, in_order!(many!(whole)), "NOTHING"),
-            "$20",
-            "$21",
-            "$22"
-        ),
-        many: noting!(
-            insert!(whole, in_order!(many!(whole)), "NOTHING"),
-            "$20",
-            "$21",
-            "$22"
-        ),
-    },
+    failures: Some(Statement::new(
+        insert!(failures, one!(failures)),
+        all_or_some!(insert!(failures, in_order!(many!(failures)))),
+    )),
+    plain: Statement::new(
+        insert!(whole, one!(whole), "NOTHING"),
+        insert!(whole, in_order!(many!(whole)), "NOTHING"),
+    ),
+    noting: Statement::new(
+        noted!(insert!(whole, one!(whole), "NOTHING")),
+        noted!(insert!(whole, in_order!(many!(whole)), "NOTHING")),
+    ),
 };
 
 macro_rules! both {
@@ -263,16 +246,8 @@ macro_rules! both {
 /// changes of one table in one statement would be faster, and are not for every database.
 pub(in crate::store::postgres) const PUT: Writing = Writing {
     failures: None,
-    plain: Statement {
-        one: both!(),
-        few: both!(),
-        many: both!(),
-    },
-    noting: Statement {
-        one: noting!(both!(), "$20", "$21", "$22"),
-        few: noting!(both!(), "$20", "$21", "$22"),
-        many: noting!(both!(), "$20", "$21", "$22"),
-    },
+    plain: Statement::new(both!(), both!()),
+    noting: Statement::new(noted!(both!()), noted!(both!())),
 };
 
 /// Gives a lease in a row that is in its place another token. What else was written there meanwhile
