@@ -44,6 +44,11 @@ use row::Kept;
 /// committed before those are done again. One that writes some keys and deletes others is done in a
 /// transaction, with the rows locked, and takes six round trips.
 ///
+/// Rows are locked in the order of their keys, those too that are not there yet, so that batches do
+/// not wait for each other in a circle. One exception is for the sake of speed: a batch that writes over
+/// more than 32 rows takes them as the database comes by them. Should it meet another such batch in a
+/// circle, the database notices (`deadlock_timeout`), and one of them is done again, in order.
+///
 /// # The clock
 ///
 /// The server's clock is the store's, read as the row is read: not when the transaction began.
@@ -172,8 +177,11 @@ impl PostgresStore {
         })
     }
 
-    fn check(&self, rows: &[PgRow]) -> Result<(), PostgresError> {
-        row::check(rows).map_err(|problem| self.unreadable("relent", "", problem))
+    fn check(rows: &[PgRow]) -> Result<(), PostgresError> {
+        row::check(rows).map_err(|problem| {
+            let place = "the table relent".to_owned();
+            PostgresError::Unreadable(Unreadable { place, problem })
+        })
     }
 
     fn read(&self, row: &PgRow, key: &str) -> Result<Kept, PostgresError> {

@@ -97,7 +97,7 @@ impl PostgresStore {
             Err(error) if error.is_conflict() => Vec::new(),
             rows => rows?,
         };
-        self.check(&rows)?;
+        Self::check(&rows)?;
         let (mut taken, mut others) = (Vec::with_capacity(rows.len()), Vec::new());
         let mut set_back_to = None;
         for row in &rows {

@@ -88,7 +88,7 @@ impl PostgresStore {
             .bind(count(page.limit))
             .fetch_all(&self.pool)
             .await?;
-        self.check(&rows)?;
+        Self::check(&rows)?;
         let mut listed = Vec::with_capacity(rows.len());
         for row in &rows {
             if let Some(key) = row::key(row)? {

@@ -10,7 +10,8 @@
 //!
 //! The time is the machine's own, `clock_timestamp()`, not that at which the transaction began: a
 //! lease may run out in the middle of a transaction, and a row may have been written by another
-//! since it began. It is read after the row, so that what the row says is never from the future.
+//! since it began. It is read after the row, so that what the row says is never from the future; or
+//! where rows are not locked, after the moment as of which the statement sees all of them.
 
 mod put;
 

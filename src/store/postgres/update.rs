@@ -64,7 +64,7 @@ impl PostgresStore {
             }
         };
         let rows = read.fetch_all(connection).await?;
-        self.check(&rows)?;
+        Self::check(&rows)?;
         let mut all: Vec<_> = keys.iter().map(|_| Found::Nothing).collect();
         let mut finder = Finder::default();
         let mut now = Moment::BEGINNING;

@@ -135,6 +135,28 @@ async fn p5_tables_that_are_not_ours_are_refused_and_left() {
 }
 
 #[tokio::test]
+async fn p5_a_column_of_another_type_is_named() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    for key in ["a", "b"] {
+        assert!(tracker.record_failure(key, "broken").await.is_ok());
+    }
+    let change = "ALTER TABLE relent ALTER failures TYPE TEXT USING 'eightish'";
+    raw_sql(change).execute(&pool).await.unwrap();
+    // Otherwise a connection would complain that its statement now answers otherwise.
+    let fresh = PgPool::connect_with(pool.connect_options().as_ref().clone());
+    let store = PostgresStore::new(fresh.await.unwrap());
+    let tracker = DurableTracker::new(store, POLICY);
+    let error = tracker.get("a").await.unwrap_err().to_string();
+    assert!(
+        error.contains("relent") && error.contains("failures"),
+        "{error}"
+    );
+    assert!(tracker.waiting(10).await.is_err());
+}
+
+#[tokio::test]
 async fn p5_a_row_that_cannot_be_read_is_named_and_left() {
     let Some((pool, tracker)) = machines().await else {
         return;
