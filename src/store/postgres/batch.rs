@@ -238,6 +238,7 @@ impl<'a> Deletes<'a> {
         self.keys.add(place, key);
         self.revisions.push(revision);
     }
+
     async fn write(
         mut self,
         connection: &mut PgConnection,

@@ -66,6 +66,7 @@ macro_rules! claim {
 
 const CLAIM: &str = claim!("");
 
+/// The same, noted in the history.
 const CLAIM_NOTING: &str = claim!(
     ", noted AS (
         INSERT INTO relent_history (namespace, key, at, event)

@@ -29,6 +29,7 @@ enum Reading {
 }
 
 impl PostgresStore {
+    /// Reads what is kept of a key, and the time.
     pub(super) async fn look(
         &self,
         key: &str,
