@@ -6,6 +6,12 @@
 //!
 //! Both sides of a pair take turns in short rounds, so that whatever else the machine does hits both
 //! alike; told is the median round.
+//!
+//! What is written by hand makes the same promise in the least work: an index of what is due; no write
+//! over what somebody else has written since it was read; a lease that no failure cuts short, with a
+//! fencing token, drawn once for all that are claimed. It knows one application, one policy that
+//! never gives up, and a clock that is never set back: so no namespace, and neither of the columns
+//! that those need.
 
 #![cfg(unix)]
 
@@ -101,9 +107,10 @@ const BARE: &str = "
     CREATE TABLE bare (
         key TEXT PRIMARY KEY, failures BIGINT NOT NULL, interval_ns BIGINT NOT NULL,
         first_failure TIMESTAMPTZ NOT NULL, until TIMESTAMPTZ NOT NULL, cause TEXT NOT NULL,
-        holder TEXT, lease_until TIMESTAMPTZ
+        token BIGINT, holder TEXT, lease_until TIMESTAMPTZ
     );
     CREATE INDEX bare_until ON bare (until);
+    CREATE SEQUENCE bare_tokens;
 ";
 
 /// What somebody would call by hand, in as few words as there can be: two statements, of which the
@@ -127,7 +134,8 @@ async fn bare(pool: &PgPool, keys: &[String]) {
          FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::TEXT[])
             AS new (key, failures, interval_ns, wait, cause)
          ON CONFLICT (key) DO UPDATE SET failures = excluded.failures,
-            interval_ns = excluded.interval_ns, until = excluded.until, cause = excluded.cause
+            interval_ns = excluded.interval_ns, cause = excluded.cause,
+            until = GREATEST(excluded.until, bare.lease_until)
          WHERE bare.failures = excluded.failures - 1
          RETURNING key",
     );
@@ -147,7 +155,8 @@ async fn bare_one(pool: &PgPool, key: &str) {
     let put = query(
         "INSERT INTO bare VALUES ($1, $2, $3, now(), now() + $4 * INTERVAL '1 microsecond', $5)
          ON CONFLICT (key) DO UPDATE SET failures = excluded.failures,
-            interval_ns = excluded.interval_ns, until = excluded.until, cause = excluded.cause
+            interval_ns = excluded.interval_ns, cause = excluded.cause,
+            until = GREATEST(excluded.until, bare.lease_until)
          WHERE bare.failures = excluded.failures - 1",
     );
     let put = put.bind(key).bind(failures).bind(interval).bind(wait);
@@ -237,8 +246,8 @@ async fn claims(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: 
         async |_| assert_eq!(tracker.claim_due(100).await.expect("claimed").len(), 100),
         async |_| {
             let claim = query(
-                "UPDATE bare SET holder = 'me', lease_until = now() + INTERVAL '30 s',
-                    until = now() + INTERVAL '30 s'
+                "UPDATE bare SET token = (SELECT nextval('bare_tokens')), holder = 'me',
+                    lease_until = now() + INTERVAL '30 s', until = now() + INTERVAL '30 s'
                  WHERE key IN (
                     SELECT key FROM bare WHERE until <= now() ORDER BY until LIMIT 100
                     FOR UPDATE SKIP LOCKED

@@ -50,6 +50,11 @@ use row::Kept;
 /// in order with what others did, is asked for again. Only [within a transaction of the
 /// caller's](#impl-AsyncTransactional-for-PostgresStore) that is the caller's to do.
 ///
+/// Rows are locked in the order of their keys, those too that are not there yet, so that batches do
+/// not wait for each other in a circle. One exception is for the sake of speed: a batch that writes over
+/// more than 32 rows takes them as the database comes by them. Should it meet another such batch in a
+/// circle, the database notices (`deadlock_timeout`), and one of them is done again, in order.
+///
 /// # The clock
 ///
 /// The server's clock is the store's, read as the row is read: not when the transaction began.
@@ -190,6 +195,13 @@ impl PostgresStore {
         })
     }
 
+    fn check(rows: &[PgRow]) -> Result<(), PostgresError> {
+        row::check(rows).map_err(|problem| {
+            let place = "the table relent".to_owned();
+            PostgresError::Unreadable(Unreadable { place, problem })
+        })
+    }
+
     fn read(&self, row: &PgRow, key: &str) -> Result<Kept, PostgresError> {
         row::read(row).map_err(|problem| self.unreadable("relent", key, problem))
     }
@@ -221,13 +233,7 @@ impl AsyncStore for PostgresStore {
     }
 
     async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), PostgresError> {
-        let keys = [key];
-        let look = || async {
-            let mut connection = self.pool.acquire().await?;
-            self.look(&mut connection, sql::READ, &keys).await
-        };
-        let (mut kept, now) = again(look).await?;
-        Ok((kept.pop().flatten().map(|kept| kept.record), now))
+        again(|| self.look(key)).await
     }
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, PostgresError> {

@@ -1,7 +1,5 @@
 //! Changing several keys where others may come in the way: optimistically, round after round.
 
-use std::collections::HashSet;
-
 /// The changes still to be made, and the answers of those that were.
 pub(super) struct Rounds<'a, R> {
     left: Vec<Place<'a>>,
@@ -35,11 +33,17 @@ impl<'a, R> Rounds<'a, R> {
         if self.conflicts > Self::MOST {
             return Err(Contended);
         }
-        let mut seen = HashSet::new();
-        let places = std::mem::take(&mut self.left).into_iter();
-        let (mut now, later): (Vec<_>, _) =
-            places.partition(|&(_, key)| seen.len() < most && seen.insert(key));
-        now.sort_unstable_by_key(|&(_, key)| key);
+        let mut now = std::mem::take(&mut self.left);
+        let mut later = now.split_off(most.min(now.len()));
+        now.sort_unstable_by_key(|&(n, key)| (key, n));
+        let mut last = None;
+        now.retain(|&place| {
+            let is_first = last.replace(place.1) != Some(place.1);
+            if !is_first {
+                later.push(place);
+            }
+            is_first
+        });
         self.left = later;
         Ok(now)
     }

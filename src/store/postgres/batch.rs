@@ -10,9 +10,8 @@ use super::columns::Columns;
 use super::error::is_conflict;
 use super::keys::Keys;
 use super::moment::Moment;
-use super::row::Kept;
+use super::row::{self, Found};
 use super::sql::{self, Writing};
-use crate::random;
 use crate::store::change::{Change, Event, Write};
 use crate::store::columns;
 use crate::store::record::Record;
@@ -63,31 +62,36 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds what a change says.
-    pub(super) fn add<R>(&mut self, key: &'a str, kept: Option<&Kept>, change: &'a Change<R>) {
+    pub(super) fn add<R>(&mut self, key: &'a str, found: &Found, change: &'a Change<R>) {
         let place = self.made.len();
         let events = change.events().into_iter().flatten();
         let events = events.filter(|_| self.is_noting);
-        match (change.write(), kept) {
-            (Write::Keep, _) | (Write::Delete, None) => {
-                self.made.push(Some(0));
-                return;
-            }
+        let made = match (change.write(), found) {
             (Write::Put(record), _) => {
+                let revision = found.revision();
                 self.puts.keys.add(place, key);
-                self.puts.is_new.push(kept.is_none());
-                let revision = kept.map_or_else(random_start, |kept| kept.revision.wrapping_add(1));
+                self.puts.is_new.push(revision.is_none());
+                let revision = revision.map_or_else(row::first_revision, |it| it.wrapping_add(1));
                 self.puts.revisions.push(revision);
                 self.puts.is_granted.push(change.is_grant());
                 self.puts.records.push(record);
                 self.puts.notes.add(key, events, Some(&record.cause));
+                None
             }
-            (Write::Delete, Some(kept)) => {
-                self.deletes.keys.add(place, key);
-                self.deletes.revisions.push(kept.revision);
+            (Write::Delete, Found::Kept(kept)) => {
+                self.deletes.add(place, key, kept.revision);
                 self.deletes.notes.add(key, events, None);
+                None
             }
-        }
-        self.made.push(None);
+            (Write::Keep | Write::Delete, Found::Place(revision)) => {
+                self.deletes.add(place, key, *revision);
+                None
+            }
+            (Write::Keep, Found::Kept(_)) | (Write::Keep | Write::Delete, Found::Nothing) => {
+                Some(0)
+            }
+        };
+        self.made.push(made);
     }
 
     /// Whether some rows are to be written and others deleted: one commit only within a transaction.
@@ -140,25 +144,13 @@ async fn regrant(
     }
 }
 
-/// Where the revisions of a new row begin, so that they are never those of an earlier row.
-fn random_start() -> i64 {
-    // Two bits fewer than there are: room to count up, and no sign.
-    i64::try_from(random::seed() >> 2).unwrap_or_default()
-}
-
 impl Puts<'_> {
-    /// The one that does no more than it must; and whether it is without the columns of a lease.
-    fn statement(&self) -> (&'static str, bool) {
-        let writing: Writing = match (self.is_new.contains(&true), self.is_new.contains(&false)) {
-            (true, false) => sql::PUT_NEW,
-            (false, _) => sql::PUT_OVER,
-            (true, true) => sql::PUT,
-        };
-        let is_noting = self.notes.are_any();
-        let is_free = !is_noting && self.records.iter().all(|record| record.lease.is_none());
-        let free = writing.free().filter(|_| is_free);
-        let statement = free.unwrap_or(writing.noting(is_noting));
-        (statement.about(self.records.len()), free.is_some())
+    /// Whether these are failures of keys that go on waiting, and nothing else: nobody has a lease or
+    /// gives up, and all was recorded `now`. Most that is ever written is of this kind.
+    fn are_failures(&self, now: Moment) -> bool {
+        self.records.iter().all(|record| {
+            record.lease.is_none() && record.gave_up.is_none() && Moment::of(record.since) == now
+        })
     }
 
     async fn write(
@@ -168,33 +160,42 @@ impl Puts<'_> {
         now: Moment,
         made: &mut Made,
     ) -> Result<(), sqlx::Error> {
-        let (statement, is_free) = self.statement();
-        let put = query(statement).bind(namespace).bind(now);
+        let writing: Writing = match (self.is_new.contains(&true), self.is_new.contains(&false)) {
+            (true, false) => sql::PUT_NEW,
+            (false, _) => sql::PUT_OVER,
+            (true, true) => sql::PUT,
+        };
+        let is_noting = self.notes.are_any();
+        let brief = writing.failures();
+        let brief = brief.filter(|_| !is_noting && self.are_failures(now));
+        let statement = brief.unwrap_or_else(|| writing.noting(is_noting));
+        let put = query(statement.about(self.records.len()));
         let columns = Columns {
-            query: put.bind(now.micros()),
+            query: put.bind(namespace).bind(now).bind(now.micros()),
             records: &self.records,
             is_one: self.records.len() == 1,
         };
-        let mut columns = columns
+        let columns = columns
             .given(self.keys.names.clone())
             .given(self.revisions)
             .of(|record| i64::from(record.state.failures))
             .of(|record| columns::duration(record.state.interval))
             .of(|record| Moment::of(record.first_failure))
-            .of(|record| Moment::of(record.since))
             .of(|record| Moment::of(record.until))
-            .of(|record| record.due().map_or(Moment::NEVER, Moment::of))
-            .of(|record| record.cause.as_str())
-            .if_any(|record| record.gave_up.map(columns::reason));
-        if !is_free {
-            columns = columns
-                .flags(&self.is_granted)
-                .of_lease(|lease| columns::token(lease.token))
-                .of_lease(|lease| lease.holder.as_str())
-                .of_lease(|lease| Moment::of(lease.since))
-                .of_lease(|lease| Moment::of(lease.until))
-                .flags(&self.is_new);
+            .of(|record| record.cause.as_str());
+        if brief.is_some() {
+            return write_failures(columns, &mut self.keys, connection, made).await;
         }
+        let columns = columns
+            .of(|record| Moment::of(record.since))
+            .of(|record| record.due().map_or(Moment::NEVER, Moment::of))
+            .if_any(|record| record.gave_up.map(columns::reason))
+            .flags(&self.is_granted)
+            .of_lease(|lease| columns::token(lease.token))
+            .of_lease(|lease| lease.holder.as_str())
+            .of_lease(|lease| Moment::of(lease.since))
+            .of_lease(|lease| Moment::of(lease.until))
+            .flags(&self.is_new);
         let put = self.notes.given(columns.query);
         let rows = put.fetch_all(&mut *connection).await?;
         let granted = self.is_granted.iter().zip(&self.is_new);
@@ -225,7 +226,39 @@ impl Puts<'_> {
     }
 }
 
-impl Deletes<'_> {
+/// Carries out a statement of [failures](Puts::are_failures), and notes what it tells of them.
+async fn write_failures(
+    columns: Columns<'_>,
+    keys: &mut Keys<'_>,
+    connection: &mut PgConnection,
+    made: &mut Made,
+) -> Result<(), sqlx::Error> {
+    if columns.is_one {
+        if columns.query.execute(connection).await?.rows_affected() > 0 {
+            keys.make(0, 0, made);
+        }
+        return Ok(());
+    }
+    let told = columns.query.fetch_one(connection).await?;
+    match told.try_get::<Option<Vec<String>>, _>(0)? {
+        None => keys.make_all(made),
+        Some(some) => {
+            for key in &some {
+                if let Some(at) = keys.find(key) {
+                    keys.make(at, 0, made);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Deletes<'a> {
+    fn add(&mut self, place: usize, key: &'a str, revision: i64) {
+        self.keys.add(place, key);
+        self.revisions.push(revision);
+    }
+
     async fn write(
         mut self,
         connection: &mut PgConnection,

@@ -22,13 +22,24 @@ impl<'a> Keys<'a> {
     /// Which of them a row is of.
     pub(super) fn at(&mut self, row: &PgRow) -> Result<Option<usize>, sqlx::Error> {
         let key = row::key(row)?;
-        Ok(key.and_then(|key| self.finder.find(&self.names, key)))
+        Ok(key.and_then(|key| self.find(key)))
+    }
+
+    pub(super) fn find(&mut self, key: &str) -> Option<usize> {
+        self.finder.find(&self.names, key)
     }
 
     pub(super) fn make(&self, at: usize, token: u64, made: &mut Made) {
         let made = self.places.get(at).and_then(|&place| made.get_mut(place));
         if let Some(made) = made {
             *made = Some(token);
+        }
+    }
+
+    /// Without tokens.
+    pub(super) fn make_all(&self, made: &mut Made) {
+        for at in 0..self.places.len() {
+            self.make(at, 0, made);
         }
     }
 }

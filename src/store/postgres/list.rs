@@ -91,6 +91,7 @@ impl PostgresStore {
                 .fetch_all(&self.pool)
         };
         let rows = again(read).await?;
+        Self::check(&rows)?;
         let mut listed = Vec::with_capacity(rows.len());
         for row in &rows {
             if let Some(key) = row::key(row)? {

@@ -67,7 +67,9 @@ impl Encode<'_, Postgres> for Moment {
 
 impl Decode<'_, Postgres> for Moment {
     fn decode(value: PgValueRef<'_>) -> Result<Moment, BoxDynError> {
-        let since_2000: i64 = Decode::<Postgres>::decode(value)?;
-        Ok(Moment(since_2000.saturating_add(IN_2000)))
+        let since_2000 = value.as_bytes()?.try_into()?;
+        Ok(Moment(
+            i64::from_be_bytes(since_2000).saturating_add(IN_2000),
+        ))
     }
 }

@@ -11,30 +11,75 @@
 //!
 //! The time is the machine's own, `clock_timestamp()`, not that at which the transaction began: a
 //! lease may run out in the middle of a transaction, and a row may have been written by another
-//! since it began. It is read after the row, so that what the row says is never from the future.
+//! since it began. It is read after the row, so that what the row says is never from the future; or
+//! where rows are not locked, after the moment as of which the statement sees all of them.
 
 mod put;
 
 pub(super) use put::{PUT, PUT_NEW, PUT_OVER, REGRANT};
 
-/// A statement about one key, and the same about several.
+/// A statement about one key, and the same about a few and about many.
 #[derive(Clone, Copy)]
 pub(super) struct Statement {
     one: &'static str,
+    few: &'static str,
     many: &'static str,
 }
 
 impl Statement {
+    /// Of rows that are written over, a few are locked in order first, which takes a third longer.
+    /// Many are written in the order in which the database comes by them. Two who do that to the same
+    /// rows may wait for each other, until it notices and has one of them do it again, in order.
+    const FEW: usize = 32;
+
+    const fn new(one: &'static str, many: &'static str) -> Statement {
+        Statement {
+            one,
+            few: many,
+            many,
+        }
+    }
+
     pub(super) fn about(self, keys: usize) -> &'static str {
-        if keys == 1 { self.one } else { self.many }
+        match keys {
+            1 => self.one,
+            2..=Self::FEW => self.few,
+            _ => self.many,
+        }
     }
 }
 
-/// A statement that writes; the same with events to note in the history; and, if there is one,
-/// without the columns of a lease.
+/// Changes to several rows, in the order in which everybody gets them who waits for several: so nobody
+/// waits for one who waits for it.
+macro_rules! in_order {
+    ($changes:expr) => {
+        concat!($changes, " ORDER BY key")
+    };
+}
+use in_order;
+
+/// Those of rows that are there, each of which is locked before the next is looked at.
+macro_rules! locked {
+    ($changes:expr) => {
+        concat!(
+            "
+        SELECT change.* FROM (",
+            in_order!($changes),
+            ") AS change
+        CROSS JOIN LATERAL (
+            SELECT key FROM relent AS held
+            WHERE held.namespace = (SELECT $1::TEXT) AND held.key = change.key FOR UPDATE
+        ) AS held OFFSET 0"
+        )
+    };
+}
+use locked;
+
+/// A statement that writes; the same with events to note in the history; and, if there is one, of
+/// [nothing but failures](super::batch), that binds and answers less.
 #[derive(Clone, Copy)]
 pub(super) struct Writing {
-    free: Option<Statement>,
+    failures: Option<Statement>,
     plain: Statement,
     noting: Statement,
 }
@@ -44,8 +89,8 @@ impl Writing {
         if is_noting { self.noting } else { self.plain }
     }
 
-    pub(super) fn free(self) -> Option<Statement> {
-        self.free
+    pub(super) fn failures(self) -> Option<Statement> {
+        self.failures
     }
 }
 
@@ -83,7 +128,7 @@ macro_rules! read {
             "
     SELECT ",
             columns!(),
-            ", clock_timestamp() AS now
+            ", (SELECT clock_timestamp()) AS now
     FROM (SELECT 1) AS one
     LEFT JOIN relent ON relent.namespace = (SELECT $1::TEXT) AND relent.key",
             $is_key
@@ -94,34 +139,45 @@ macro_rules! read {
 /// Reads rows by their keys, and the time: at least one row, of nothing but the time.
 ///
 /// `$1` namespace, `$2` keys.
-pub(super) const READ: Statement = Statement {
-    one: read!(" = $2"),
-    many: read!(is_any!("$2")),
-};
+pub(super) const READ: Statement = Statement::new(read!(" = $2"), read!(is_any!("$2")));
 
-macro_rules! lock {
-    ($is_key:expr) => {
-        concat!(
-            "
+/// As [`READ`], and keeps the rows as they are until the end of the transaction, in the order of their
+/// keys, so that of two who want several of them, one waits for the other.
+///
+/// Several it keeps also if they are not there, by putting a row there that has the revision that is
+/// given for it, and nothing to say: to be written over or deleted before the end.
+///
+/// `$1` namespace, `$2` keys; of several, `$3` revisions.
+pub(super) const LOCK: Statement = Statement::new(
+    concat!(
+        "
     SELECT ",
-            columns!(),
-            ", clock_timestamp() AS now
+        columns!(),
+        ", clock_timestamp() AS now
     FROM (SELECT 1) AS one
     LEFT JOIN (
-        SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key",
-            $is_key,
-            " ORDER BY key FOR UPDATE
+        SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key = $2 FOR UPDATE
     ) AS locked ON TRUE"
-        )
-    };
-}
+    ),
+    PLACE,
+);
 
-/// As [`READ`], and keeps the rows as they are until the end of the transaction. In the order of
-/// their keys, so that of two who want several of them, one waits for the other.
-pub(super) const LOCK: Statement = Statement {
-    one: lock!(" = $2"),
-    many: lock!(is_any!("$2")),
-};
+const PLACE: &str = concat!(
+    "
+INSERT INTO relent (
+    namespace, key, revision, failures, first_failure, since, until, due, cause
+)
+SELECT $1, key, revision, 0, time, time, time, time, ''
+FROM (
+    SELECT UNNEST($2::TEXT[]) AS key, UNNEST($3::BIGINT[]) AS revision,
+        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS time
+    ORDER BY key
+) AS change
+ON CONFLICT (namespace, key) DO UPDATE SET revision = relent.revision
+RETURNING ",
+    columns!(),
+    ", clock_timestamp() AS now"
+);
 
 /// With events to note of the keys that were written; each has to answer with its `key`.
 ///
@@ -188,7 +244,7 @@ macro_rules! delete_one {
 macro_rules! delete_many {
     () => {
         delete!(
-            "SELECT UNNEST($3::TEXT[]) AS key, UNNEST($4::BIGINT[]) AS revision",
+            locked!("SELECT UNNEST($3::TEXT[]) AS key, UNNEST($4::BIGINT[]) AS revision"),
             is_any!("$3")
         )
     };
@@ -198,13 +254,10 @@ macro_rules! delete_many {
 ///
 /// `$1` namespace, `$2` the time of reading, `$3` keys, `$4` their revisions; what to note.
 pub(super) const DELETE: Writing = Writing {
-    free: None,
-    plain: Statement {
-        one: delete_one!(),
-        many: delete_many!(),
-    },
-    noting: Statement {
-        one: noting!(delete_one!(), "$5", "$6", "$7"),
-        many: noting!(delete_many!(), "$5", "$6", "$7"),
-    },
+    failures: None,
+    plain: Statement::new(delete_one!(), delete_many!()),
+    noting: Statement::new(
+        noting!(delete_one!(), "$5", "$6", "$7"),
+        noting!(delete_many!(), "$5", "$6", "$7"),
+    ),
 };

@@ -5,50 +5,88 @@ use std::convert::Infallible;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Row, query};
+use sqlx::{Connection, query};
 
 use super::PostgresStore;
 use super::batch::Batch;
 use super::error::PostgresError;
 use super::keys::Finder;
 use super::moment::Moment;
-use super::row::{self, Kept};
-use super::sql::{self, Statement};
+use super::row::{self, Found};
+use super::sql;
 use crate::store::change::Change;
 use crate::store::future::AsyncTransactional;
 use crate::store::record::Record;
 use crate::store::rounds::{Contended, Place, Rounds};
 
+/// How rows are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// As they are: others may change them.
+    Open,
+    /// Until the end of the transaction nobody else changes them.
+    Locked,
+}
+
 impl PostgresStore {
-    /// Reads the rows of several keys, which are sorted, by the statement [`sql::READ`] or
-    /// [`sql::LOCK`], and the time.
+    /// Reads what is kept of a key, and the time.
     pub(super) async fn look(
         &self,
+        key: &str,
+    ) -> Result<(Option<Record>, SystemTime), PostgresError> {
+        let mut connection = self.pool.acquire().await?;
+        let (mut found, now) = self.find(&mut connection, Reading::Open, &[key]).await?;
+        let record = match found.pop() {
+            Some(Found::Kept(kept)) => Some(kept.record),
+            _ => None,
+        };
+        Ok((record, now))
+    }
+
+    /// Reads the rows of several keys, which are sorted, and the time.
+    async fn find(
+        &self,
         connection: &mut PgConnection,
-        statement: Statement,
+        reading: Reading,
         keys: &[&str],
-    ) -> Result<(Vec<Option<Kept>>, SystemTime), PostgresError> {
+    ) -> Result<(Vec<Found>, SystemTime), PostgresError> {
+        let statement = match reading {
+            Reading::Open => sql::READ,
+            Reading::Locked => sql::LOCK,
+        };
         let read = query(statement.about(keys.len())).bind(&self.namespace);
-        let read = match keys {
-            [key] => read.bind(*key),
-            _ => read.bind(keys),
+        let mut places = Vec::new();
+        let read = match (keys, reading) {
+            ([key], _) => read.bind(*key),
+            (_, Reading::Open) => read.bind(keys),
+            (_, Reading::Locked) => {
+                places.extend(keys.iter().map(|_| row::first_revision()));
+                read.bind(keys).bind(places.clone())
+            }
         };
         let rows = read.fetch_all(connection).await?;
-        let mut kept: Vec<_> = keys.iter().map(|_| None).collect();
+        Self::check(&rows)?;
+        let mut all: Vec<_> = keys.iter().map(|_| Found::Nothing).collect();
         let mut finder = Finder::default();
         let mut now = Moment::BEGINNING;
         for row in &rows {
             // The last: no row may be from the future.
-            now = now.max(row.try_get(row::NOW)?);
+            now = now.max(row::now(row)?);
             let Some(key) = row::key(row)? else {
                 continue;
             };
-            let found = self.read(row, key)?;
-            if let Some(kept) = finder.find(keys, key).and_then(|at| kept.get_mut(at)) {
-                *kept = Some(found);
+            let kept = self.read(row, key)?;
+            let Some(at) = finder.find(keys, key) else {
+                continue;
+            };
+            if let Some(found) = all.get_mut(at) {
+                *found = match places.get(at) {
+                    Some(&place) if kept.revision == place => Found::Place(place),
+                    _ => Found::Kept(kept),
+                };
             }
         }
-        Ok((kept, now.time().unwrap_or(UNIX_EPOCH)))
+        Ok((all, now.time().unwrap_or(UNIX_EPOCH)))
     }
 
     /// Makes changes to several keys, sorted and none of them twice, as far as nobody comes in the
@@ -56,21 +94,18 @@ impl PostgresStore {
     async fn attempt<R: Send>(
         &self,
         connection: &mut PgConnection,
-        statement: Statement,
+        reading: Reading,
         keys: &[Place<'_>],
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<R>>, PostgresError> {
         let names: Vec<_> = keys.iter().map(|&(_, key)| key).collect();
-        let (kept, now) = self.look(connection, statement, &names).await?;
-        let each = keys.iter().zip(&kept);
-        let changes = each.map(|(&(n, _), kept)| {
-            let record = kept.as_ref().map(|kept| &kept.record);
-            change(n, record, now)
-        });
+        let (all, now) = self.find(connection, reading, &names).await?;
+        let each = keys.iter().zip(&all);
+        let changes = each.map(|(&(n, _), found)| change(n, found.record(), now));
         let changes: Vec<_> = changes.collect();
         let mut batch = Batch::new(self.history);
-        for ((key, kept), change) in names.iter().zip(&kept).zip(&changes) {
-            batch.add(key, kept.as_ref(), change);
+        for ((key, found), change) in names.iter().zip(&all).zip(&changes) {
+            batch.add(key, found, change);
         }
         if batch.is_two_statements() && !connection.is_in_transaction() {
             // None of it is made: it would be two commits. The next round locks.
@@ -98,7 +133,7 @@ impl PostgresStore {
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
         let mut transaction = Connection::begin_with(connection, begin).await?;
         let answers = self
-            .attempt(&mut transaction, sql::LOCK, keys, change)
+            .attempt(&mut transaction, Reading::Locked, keys, change)
             .await?;
         transaction.commit().await?;
         Ok(answers)
@@ -121,7 +156,7 @@ impl PostgresStore {
                 self.attempt_locked(&mut connection, &keys, &mut change)
                     .await
             } else {
-                self.attempt(&mut connection, sql::READ, &keys, &mut change)
+                self.attempt(&mut connection, Reading::Open, &keys, &mut change)
                     .await
             };
             match made {
@@ -151,7 +186,7 @@ impl AsyncTransactional for PostgresStore {
         let mut change = move |_: usize, record: Option<&Record>, now| change(record, now);
         for _ in 0..Rounds::<R>::MOST {
             let keys = [(0, key)];
-            let made = self.attempt(connection, sql::LOCK, &keys, &mut change);
+            let made = self.attempt(connection, Reading::Locked, &keys, &mut change);
             if let Some(answer) = made.await?.pop().flatten() {
                 return Ok(answer);
             }

@@ -135,6 +135,55 @@ async fn batches_that_write_and_delete_at_once_count_everything_once() {
     assert_eq!(written, deleted + left);
 }
 
+/// Whoever writes several rows gets them in one order, those too that are not there yet: so nobody
+/// waits for one who waits for it, and the database never has to choose whose work to throw away.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_over_the_same_new_keys_never_wait_in_a_circle() {
+    const KEYS: usize = 8;
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    assert!(tracker.record_failure("model", "broken").await.is_ok());
+    let model = tracker.get("model").await.unwrap().unwrap();
+    let workers = (0..8).map(|worker| {
+        let (tracker, model) = (tracker.clone(), model.clone());
+        tokio::spawn(async move {
+            for round in 0..60 {
+                let keys = (0..KEYS).map(|n| ((n * 3 + worker + round) % KEYS).to_string());
+                let keys: Vec<_> = keys.collect();
+                let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+                let model = model.clone();
+                // All fail; all succeed; some do, or are left as they are.
+                let turn = move |n: usize, _: Option<&Record>, _| match (worker + round) % 4 {
+                    0 | 1 => Change::put(model.clone(), ()),
+                    2 => Change::delete(()),
+                    _ => match n % 3 {
+                        0 => Change::delete(()),
+                        1 => Change::put(model.clone(), ()),
+                        _ => Change::keep(()),
+                    },
+                };
+                tracker.store().update_all(&keys, turn).await.unwrap();
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    let places = "SELECT count(*) FROM relent WHERE cause = ''";
+    let places: i64 = query_scalar(places).fetch_one(&pool).await.unwrap();
+    assert_eq!(places, 0, "rows that only held a place");
+    let options = pool.connect_options();
+    pool.close().await;
+    tokio::time::sleep(SECOND / 2).await;
+    let circles = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let circles: i64 = query_scalar(circles)
+        .fetch_one(&mut options.connect().await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(circles, 0);
+}
+
 /// What is due is found without going through what waits, whoever writes meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_and_lists_at_once_do_not_read_what_waits() {

@@ -1,23 +1,22 @@
 //! The statements that write rows.
 
-use super::{Statement, Writing, is_any, lease_is_as_read, noting};
+use super::{Statement, Writing, in_order, is_any, lease_is_as_read, locked, noting};
 
 /// One row, as [`batch`](super::super::batch) tells it.
 macro_rules! one {
-    ($lease:expr) => {
-        concat!(
-            "
+    (failures) => {
+        "
         SELECT $4::TEXT AS key, $5::BIGINT AS revision, $6::BIGINT AS failures,
-            $7::BIGINT AS interval_ns, $8::TIMESTAMPTZ AS first_failure, $9::TIMESTAMPTZ AS since,
-            $10::TIMESTAMPTZ AS until, $11::TIMESTAMPTZ AS due, $12::TEXT AS cause,
-            $13::TEXT AS gave_up, ",
-            $lease
-        )
+            $7::BIGINT AS interval_ns, $8::TIMESTAMPTZ AS first_failure, $9::TIMESTAMPTZ AS until,
+            $10::TEXT AS cause"
     };
-    () => {
-        one!(
-            "$14::BOOLEAN AS is_granted, $15::BIGINT AS token,
-            $16::TEXT AS holder, $17::TIMESTAMPTZ AS lease_since, $18::TIMESTAMPTZ AS lease_until,
+    (whole) => {
+        concat!(
+            one!(failures),
+            ",
+            $11::TIMESTAMPTZ AS since, $12::TIMESTAMPTZ AS due, $13::TEXT AS gave_up,
+            $14::BOOLEAN AS is_granted, $15::BIGINT AS token, $16::TEXT AS holder,
+            $17::TIMESTAMPTZ AS lease_since, $18::TIMESTAMPTZ AS lease_until,
             $19::BOOLEAN AS is_new"
         )
     };
@@ -26,31 +25,29 @@ macro_rules! one {
 /// Several. Arrays that end early are filled up with NULL. Not as a table, `FROM UNNEST`: that would
 /// write down each array before it reads the first row.
 macro_rules! many {
-    ($lease:expr) => {
-        concat!(
-            "
+    (failures) => {
+        "
         SELECT UNNEST($4::TEXT[]) AS key, UNNEST($5::BIGINT[]) AS revision,
             UNNEST($6::BIGINT[]) AS failures, UNNEST($7::BIGINT[]) AS interval_ns,
-            UNNEST($8::TIMESTAMPTZ[]) AS first_failure, UNNEST($9::TIMESTAMPTZ[]) AS since,
-            UNNEST($10::TIMESTAMPTZ[]) AS until, UNNEST($11::TIMESTAMPTZ[]) AS due,
-            UNNEST($12::TEXT[]) AS cause, UNNEST($13::TEXT[]) AS gave_up, ",
-            $lease
-        )
+            UNNEST($8::TIMESTAMPTZ[]) AS first_failure, UNNEST($9::TIMESTAMPTZ[]) AS until,
+            UNNEST($10::TEXT[]) AS cause"
     };
-    () => {
-        many!(
-            "UNNEST($14::BOOLEAN[]) AS is_granted, UNNEST($15::BIGINT[]) AS token,
-            UNNEST($16::TEXT[]) AS holder, UNNEST($17::TIMESTAMPTZ[]) AS lease_since,
-            UNNEST($18::TIMESTAMPTZ[]) AS lease_until, UNNEST($19::BOOLEAN[]) AS is_new"
+    (whole) => {
+        concat!(
+            many!(failures),
+            ",
+            UNNEST($11::TIMESTAMPTZ[]) AS since, UNNEST($12::TIMESTAMPTZ[]) AS due,
+            UNNEST($13::TEXT[]) AS gave_up, UNNEST($14::BOOLEAN[]) AS is_granted,
+            UNNEST($15::BIGINT[]) AS token, UNNEST($16::TEXT[]) AS holder,
+            UNNEST($17::TIMESTAMPTZ[]) AS lease_since, UNNEST($18::TIMESTAMPTZ[]) AS lease_until,
+            UNNEST($19::BOOLEAN[]) AS is_new"
         )
     };
 }
 
-/// Instead of the columns of a lease where nobody has any.
-macro_rules! free {
-    () => {
-        "FALSE AS is_granted, NULL::BIGINT AS token, NULL::TEXT AS holder,
-            NULL::TIMESTAMPTZ AS lease_since, NULL::TIMESTAMPTZ AS lease_until"
+macro_rules! noted {
+    ($write:expr) => {
+        noting!($write, "$20", "$21", "$22")
     };
 }
 
@@ -63,18 +60,53 @@ macro_rules! latest_is_raised {
     };
 }
 
+/// All keys were written, which is told by NULL; or some, which are told.
+macro_rules! all_or_some {
+    ($write:expr) => {
+        concat!(
+            "
+    WITH written AS (",
+            $write,
+            " RETURNING relent.key)
+    SELECT CASE WHEN count(*) < array_length($4::TEXT[], 1)
+        THEN (SELECT COALESCE(array_agg(key), ARRAY[]::TEXT[]) FROM written) END
+    FROM written"
+        )
+    };
+}
+
 macro_rules! over {
-    ($change:expr, $is_key:expr) => {
+    (failures, $change:expr, $is_key:expr) => {
+        over!(
+            "since = $2, due = change.until, gave_up = NULL, token = NULL, holder = NULL,
+            lease_since = NULL, lease_until = NULL",
+            $change,
+            $is_key
+        )
+    };
+    (whole, $change:expr, $is_key:expr) => {
+        concat!(
+            over!(
+                "since = change.since, due = change.due, gave_up = change.gave_up,
+            token = CASE WHEN is_granted THEN nextval('relent_tokens') ELSE change.token END,
+            holder = change.holder, lease_since = change.lease_since,
+            lease_until = change.lease_until",
+                $change,
+                $is_key
+            ),
+            "
+        RETURNING relent.key, relent.token"
+        )
+    };
+    ($rest:expr, $change:expr, $is_key:expr) => {
         concat!(
             "
         UPDATE relent SET
             version = 1, revision = change.revision, failures = change.failures,
             interval_ns = change.interval_ns, first_failure = change.first_failure,
-            since = change.since, until = change.until, due = change.due, cause = change.cause,
-            gave_up = change.gave_up,
-            token = CASE WHEN is_granted THEN nextval('relent_tokens') ELSE change.token END,
-            holder = change.holder, lease_since = change.lease_since,
-            lease_until = change.lease_until
+            until = change.until, cause = change.cause, ",
+            $rest,
+            "
         FROM (",
             $change,
             ") AS change
@@ -86,9 +118,7 @@ macro_rules! over {
             lease_is_as_read!(),
             "
             AND ",
-            latest_is_raised!(),
-            "
-        RETURNING relent.key, relent.token"
+            latest_is_raised!()
         )
     };
 }
@@ -101,31 +131,53 @@ macro_rules! over {
 /// `$1` namespace, `$2` and `$3` the time of reading, and that in microseconds; a value or an array
 /// per column; what to note.
 pub(in crate::store::postgres) const PUT_OVER: Writing = Writing {
-    free: Some(Statement {
-        one: over!(one!(free!()), " = $4"),
-        many: over!(many!(free!()), is_any!("$4")),
+    failures: Some(Statement {
+        one: over!(failures, one!(failures), " = $4"),
+        few: all_or_some!(over!(failures, locked!(many!(failures)), is_any!("$4"))),
+        many: all_or_some!(over!(failures, many!(failures), is_any!("$4"))),
     }),
     plain: Statement {
-        one: over!(one!(), " = $4"),
-        many: over!(many!(), is_any!("$4")),
+        one: over!(whole, one!(whole), " = $4"),
+        few: over!(whole, locked!(many!(whole)), is_any!("$4")),
+        many: over!(whole, many!(whole), is_any!("$4")),
     },
     noting: Statement {
-        one: noting!(over!(one!(), " = $4"), "$20", "$21", "$22"),
-        many: noting!(over!(many!(), is_any!("$4")), "$20", "$21", "$22"),
+        one: noted!(over!(whole, one!(whole), " = $4")),
+        few: noted!(over!(whole, locked!(many!(whole)), is_any!("$4"))),
+        many: noted!(over!(whole, many!(whole), is_any!("$4"))),
     },
 };
 
 macro_rules! insert {
-    ($change:expr, $on_conflict:expr) => {
+    (failures, $change:expr) => {
+        insert!("since, due", "$2, until", $change, "NOTHING")
+    };
+    (whole, $change:expr, $on_conflict:expr) => {
+        concat!(
+            insert!(
+                "since, due, gave_up, token, holder, lease_since, lease_until",
+                "since, due, gave_up,
+            CASE WHEN is_granted THEN nextval('relent_tokens') ELSE token END, holder, lease_since,
+            lease_until",
+                $change,
+                $on_conflict
+            ),
+            "
+        RETURNING relent.key, relent.token,
+            (SELECT last_value FROM relent_tokens WHERE relent.token IS NOT NULL) AS last_token"
+        )
+    };
+    ($columns:expr, $values:expr, $change:expr, $on_conflict:expr) => {
         concat!(
             "
         INSERT INTO relent (
-            namespace, key, revision, failures, interval_ns, first_failure, since, until, due,
-            cause, gave_up, token, holder, lease_since, lease_until
+            namespace, key, revision, failures, interval_ns, first_failure, until, cause, ",
+            $columns,
+            "
         )
-        SELECT $1, key, revision, failures, interval_ns, first_failure, since, until, due, cause,
-            gave_up, CASE WHEN is_granted THEN nextval('relent_tokens') ELSE token END, holder,
-            lease_since, lease_until
+        SELECT $1, key, revision, failures, interval_ns, first_failure, until, cause, ",
+            $values,
+            "
         FROM (",
             $change,
             ") AS change
@@ -133,10 +185,7 @@ macro_rules! insert {
             latest_is_raised!(),
             "
         ON CONFLICT (namespace, key) DO ",
-            $on_conflict,
-            "
-        RETURNING relent.key, relent.token,
-            (SELECT last_value FROM relent_tokens WHERE relent.token IS NOT NULL) AS last_token"
+            $on_conflict
         )
     };
 }
@@ -147,39 +196,39 @@ macro_rules! insert {
 /// The token of a new row is drawn before the row is in its place: so the last token is told as of
 /// after that, and [`REGRANT`] is for when they differ. Parameters as for [`PUT_OVER`].
 pub(in crate::store::postgres) const PUT_NEW: Writing = Writing {
-    free: Some(Statement {
-        one: insert!(one!(free!()), "NOTHING"),
-        many: insert!(many!(free!()), "NOTHING"),
-    }),
-    plain: Statement {
-        one: insert!(one!(), "NOTHING"),
-        many: insert!(many!(), "NOTHING"),
-    },
-    noting: Statement {
-        one: noting!(insert!(one!(), "NOTHING"), "$20", "$21", "$22"),
-        many: noting!(insert!(many!(), "NOTHING"), "$20", "$21", "$22"),
-    },
+    failures: Some(Statement::new(
+        insert!(failures, one!(failures)),
+        all_or_some!(insert!(failures, in_order!(many!(failures)))),
+    )),
+    plain: Statement::new(
+        insert!(whole, one!(whole), "NOTHING"),
+        insert!(whole, in_order!(many!(whole)), "NOTHING"),
+    ),
+    noting: Statement::new(
+        noted!(insert!(whole, one!(whole), "NOTHING")),
+        noted!(insert!(whole, in_order!(many!(whole)), "NOTHING")),
+    ),
 };
 
 macro_rules! both {
     () => {
         insert!(
+            whole,
             concat!(
                 "
-            WITH change AS (",
-                many!(),
-                ")
-            SELECT * FROM (
-                SELECT change.* FROM change JOIN relent
-                    ON relent.key = change.key AND relent.revision = change.revision - 1
-                WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key",
-                is_any!("$4"),
-                " AND ",
+            SELECT change.* FROM (",
+                in_order!(many!(whole)),
+                ") AS change
+            LEFT JOIN LATERAL (
+                SELECT key FROM relent
+                WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key = change.key
+                    AND relent.revision = change.revision - 1
+                    AND ",
                 lease_is_as_read!(),
                 "
-                ORDER BY relent.key FOR UPDATE OF relent
-            ) AS as_read
-            UNION ALL SELECT * FROM change WHERE is_new"
+                FOR UPDATE
+            ) AS as_read ON TRUE
+            WHERE change.is_new OR as_read.key IS NOT NULL"
             ),
             "UPDATE SET
             version = excluded.version, revision = excluded.revision,
@@ -193,17 +242,12 @@ macro_rules! both {
     };
 }
 
-/// Both. Two changes of one table in one statement would be faster, and are not for every database.
+/// Both, key by key: each that was there is locked and then written before the next is looked at. Two
+/// changes of one table in one statement would be faster, and are not for every database.
 pub(in crate::store::postgres) const PUT: Writing = Writing {
-    free: None,
-    plain: Statement {
-        one: both!(),
-        many: both!(),
-    },
-    noting: Statement {
-        one: noting!(both!(), "$20", "$21", "$22"),
-        many: noting!(both!(), "$20", "$21", "$22"),
-    },
+    failures: None,
+    plain: Statement::new(both!(), both!()),
+    noting: Statement::new(noted!(both!()), noted!(both!())),
 };
 
 /// Gives a lease in a row that is in its place another token. What else was written there meanwhile
