@@ -4,18 +4,18 @@ mod ask;
 mod draft;
 mod error;
 mod exchange;
+mod list;
 mod memory;
 mod scripts;
 mod value;
 
 pub use error::RedisError;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use redis::ScriptInvocation;
 use redis::aio::ConnectionLike;
 
 use ask::{Ask, Told};
@@ -24,7 +24,7 @@ use memory::Memory;
 use super::change::Change;
 use super::future::AsyncStore;
 use super::key::InvalidKey;
-use super::listing::{Listed, Page, Which};
+use super::listing::{Listed, Page};
 use super::record::{Record, after};
 use super::rounds::{Contended, Rounds};
 use super::unreadable::Unreadable;
@@ -167,10 +167,10 @@ impl<C> RedisStore<C> {
         Some(after(record.due()?, idle))
     }
 
-    fn decode(&self, key: &str, text: &[u8]) -> Result<Record, RedisError> {
-        value::decode(text).map_err(|problem| {
-            let place = format!("the Redis key {:?}", self.name(key));
-            RedisError::Unreadable(Unreadable { place, problem })
+    fn decode(&self, key: &str, text: &[u8]) -> Result<Record, Unreadable> {
+        value::decode(text).map_err(|problem| Unreadable {
+            place: format!("the Redis key {:?}", self.name(key)),
+            problem,
         })
     }
 }
@@ -179,37 +179,6 @@ impl<C> RedisStore<C> {
 fn prefix(namespace: &str) -> String {
     let namespace = namespace.replace('%', "%25").replace('}', "%7D");
     format!("{{relent:{namespace}}}:")
-}
-
-/// Listing.
-impl<C> RedisStore<C> {
-    fn list_by_due(&self, which: &str, page: &Page) -> ScriptInvocation<'static> {
-        let mut list = scripts::LIST.prepare_invoke();
-        list.key(format!("{}due", self.prefix));
-        list.key(format!("{}written", self.prefix));
-        list.arg(self.name("")).arg(which).arg(page.limit);
-        let after = page.after.as_ref();
-        list.arg(or_empty(after.map(|after| value::micros(after.due))));
-        list.arg(after.map_or("", |after| after.key.as_str()));
-        list
-    }
-
-    fn list_by_key(&self, page: &Page) -> ScriptInvocation<'static> {
-        let mut list = scripts::GAVE_UP.prepare_invoke();
-        list.key(format!("{}gave-up", self.prefix));
-        list.key(format!("{}written", self.prefix));
-        // More is no limit that Redis knows.
-        list.arg(self.name(""))
-            .arg(page.limit.min(i32::MAX as usize));
-        let after = page.after.as_ref();
-        list.arg(after.map_or_else(|| "-".to_owned(), |after| format!("({}", after.key)));
-        list
-    }
-}
-
-/// An optional argument.
-fn or_empty(value: Option<u64>) -> String {
-    value.map_or_else(String::new, |value| value.to_string())
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
@@ -252,20 +221,9 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     }
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, RedisError> {
-        let list = match page.which {
-            Which::Due => self.list_by_due("due", page),
-            Which::Waiting => self.list_by_due("waiting", page),
-            Which::GaveUp => self.list_by_key(page),
-        };
-        let (now, mut answer) = self.read(&list).await?;
-        let mut records = BTreeMap::new();
-        while let Some((key, text)) = answer.next().flatten().zip(answer.next().flatten()) {
-            let key = String::from_utf8_lossy(&key).into_owned();
-            let record = self.decode(&key, &text)?;
-            self.memory.learn(&key, text);
-            records.insert(key, record);
+        match self.page(page).await? {
+            (listed, Some(unreadable)) if listed.is_empty() => Err(unreadable.into()),
+            (listed, _) => Ok(listed),
         }
-        let records = records.iter();
-        Ok(page.of(records.map(|(key, record)| (key.as_str(), record)), now))
     }
 }

@@ -8,6 +8,9 @@ use relent::{Backoff, Decision, Jitter};
 
 use crate::servers::redis::{self as server, Server};
 
+#[path = "redis/lists.rs"]
+mod lists;
+
 const POLICY: Backoff =
     Backoff::exponential(Duration::from_millis(50), Duration::from_secs(60)).jitter(Jitter::None);
 

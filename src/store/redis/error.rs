@@ -18,6 +18,12 @@ pub enum RedisError {
     Redis(redis::RedisError),
 }
 
+impl From<Unreadable> for RedisError {
+    fn from(unreadable: Unreadable) -> RedisError {
+        RedisError::Unreadable(unreadable)
+    }
+}
+
 impl From<redis::RedisError> for RedisError {
     fn from(error: redis::RedisError) -> RedisError {
         RedisError::Redis(error)

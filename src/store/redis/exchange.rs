@@ -13,6 +13,7 @@ use super::{RedisError, RedisStore, scripts, value};
 use crate::store::change::{Change, Write};
 use crate::store::record::Record;
 use crate::store::rounds::Place;
+use crate::store::unreadable::Unreadable;
 
 impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
     /// Runs a script that answers with the time, and then with this and that.
@@ -66,7 +67,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
     }
 
     /// The record that a text says, if any.
-    pub(super) fn record(&self, key: &str, text: &[u8]) -> Result<Option<Record>, RedisError> {
+    pub(super) fn record(&self, key: &str, text: &[u8]) -> Result<Option<Record>, Unreadable> {
         let record = (!text.is_empty()).then(|| self.decode(key, text));
         record.transpose()
     }
