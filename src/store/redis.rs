@@ -1,6 +1,7 @@
 //! A store in Redis.
 
 mod ask;
+mod calls;
 mod draft;
 mod error;
 mod exchange;
@@ -11,7 +12,6 @@ mod value;
 
 pub use error::RedisError;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,14 +19,16 @@ use std::time::{Duration, SystemTime};
 use redis::aio::ConnectionLike;
 
 use ask::{Ask, Told};
+use calls::Lines;
 use memory::Memory;
 
 use super::change::Change;
 use super::future::AsyncStore;
 use super::key::InvalidKey;
-use super::listing::{Listed, Page};
+use super::listing::{Listed, Page, Which};
 use super::record::{Record, after};
-use super::rounds::{Contended, Rounds};
+use super::step::Start;
+use super::rounds::Contended;
 use super::unreadable::Unreadable;
 
 /// Keeps records in Redis or Valkey, for any number of hosts.
@@ -97,6 +99,7 @@ pub struct RedisStore<C> {
     namespace: String,
     idle: Option<Duration>,
     memory: Arc<Memory>,
+    lines: Arc<Lines>,
 }
 
 impl<C> fmt::Debug for RedisStore<C> {
@@ -121,6 +124,7 @@ impl<C> RedisStore<C> {
             namespace: String::new(),
             idle: None,
             memory: Arc::default(),
+            lines: Arc::default(),
         }
     }
 
@@ -140,6 +144,7 @@ impl<C> RedisStore<C> {
             namespace,
             // Other keys; and in a cluster another server, with another clock.
             memory: Arc::default(),
+            lines: Arc::default(),
             ..self.clone()
         })
     }
@@ -197,18 +202,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     async fn update_all<R: Send + 'static>(
         &self,
         keys: &[&str],
-        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<Vec<R>, RedisError> {
-        let mut rounds = Rounds::of(keys);
-        let mut told = HashMap::new();
-        loop {
-            let keys = rounds.next(Self::BATCH)?;
-            if keys.is_empty() {
-                return Ok(rounds.answers()?);
-            }
-            let made = self.attempt(&keys, &mut told, &mut change).await?;
-            rounds.made(keys, made);
-        }
+        let made = self.change_all(keys, change).await?;
+        Ok(made.into_iter().collect::<Result<_, _>>()?)
     }
 
     async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), RedisError> {
@@ -225,5 +222,18 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
             (listed, Some(unreadable)) if listed.is_empty() => Err(unreadable.into()),
             (listed, _) => Ok(listed),
         }
+    }
+
+    async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, RedisError> {
+        let due = self.list(&Page::first(Which::Due, limit)).await?;
+        let keys: Vec<_> = due.iter().map(|listed| listed.key.as_str()).collect();
+        let started = self.change_all(&keys, |n, record, now| start.nth(n).apply(record, now));
+        let started = started.await?;
+        // What cannot be read any more since it was listed is not taken: the next list tells.
+        let both = due.into_iter().zip(started);
+        let (due, started) = both
+            .filter_map(|(listed, started)| Some((listed, started.ok()?)))
+            .unzip();
+        Ok(Listed::started(due, started))
     }
 }

@@ -8,6 +8,8 @@ use relent::{Backoff, Decision, Jitter};
 
 use crate::servers::redis::{self as server, Server};
 
+#[path = "redis/calls.rs"]
+mod calls;
 #[path = "redis/lists.rs"]
 mod lists;
 
@@ -366,4 +368,34 @@ async fn p5_what_is_of_another_type_tears_no_batch() {
             assert!(tracker.forget(key).await.is_ok());
         }
     }
+}
+
+/// All others are changed, and are not lost with it: whoever asks for a batch, or claims one.
+#[tokio::test]
+async fn p5_what_cannot_be_read_keeps_no_other_of_a_batch_from_being_changed() {
+    let Some((mut connection, store)) = store("batch of one bad").await else {
+        return;
+    };
+    let bad = "{relent:batch of one bad}:key:k";
+    let mut set = cmd("SET");
+    let set = set.arg(bad).arg("{\"relent\":2}");
+    set.exec_async(&mut connection).await.unwrap();
+    let warm = DurableTracker::new(store.clone(), POLICY);
+    for failures in 1..4 {
+        let cold = DurableTracker::new(store.namespace("batch of one bad").unwrap(), POLICY);
+        let tracker = if failures == 2 { &cold } else { &warm };
+        let failed = tracker.record_failures(&[("a", "broken"), ("k", "broken"), ("z", "broken")]);
+        let said = failed.await.unwrap_err().to_string();
+        assert!(said.contains(bad) && said.contains("newer"), "{said}");
+        for key in ["a", "z"] {
+            let record = warm.get(key).await.unwrap().unwrap();
+            assert_eq!(record.state.failures, failures, "{key}");
+        }
+    }
+    let kept: String = cmd("GET")
+        .arg(bad)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(kept, "{\"relent\":2}");
 }

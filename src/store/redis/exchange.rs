@@ -12,7 +12,7 @@ use super::memory::Belief;
 use super::{RedisError, RedisStore, scripts, value};
 use crate::store::change::{Change, Write};
 use crate::store::record::Record;
-use crate::store::rounds::Place;
+use crate::store::rounds::{Place, Rounds};
 use crate::store::unreadable::Unreadable;
 
 impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
@@ -46,6 +46,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         for list in ["due", "written", "gave-up", "token"] {
             script.key(format!("{}{list}", self.prefix));
         }
+        let call = self.lines.call();
+        script.key(format!("{}call:{call}", self.prefix));
+        let is_write = asks.iter().any(|(_, ask)| ask.is_write());
+        script.arg(if is_write { call.number() } else { 0 });
         for ((_, key), ask) in asks {
             script.key(self.name(key));
             ask.add_to(&mut script, key);
@@ -72,14 +76,32 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         record.transpose()
     }
 
+    /// Makes one change to each of several keys that can be read.
+    pub(super) async fn change_all<R: Send>(
+        &self,
+        keys: &[&str],
+        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send,
+    ) -> Result<Vec<Result<R, Unreadable>>, RedisError> {
+        let mut rounds = Rounds::of(keys);
+        let mut told = HashMap::new();
+        loop {
+            let keys = rounds.next(Self::BATCH)?;
+            if keys.is_empty() {
+                return Ok(rounds.answers()?);
+            }
+            let made = self.attempt(&keys, &mut told, &mut change).await?;
+            rounds.made(keys, made);
+        }
+    }
+
     /// Makes changes to several keys, none of them twice, as far as these are as they are believed
-    /// to be: the answers of those that were made. What others are is noted in `told`.
-    pub(super) async fn attempt<R: Send>(
+    /// to be: the answers of those that were made, or cannot be. What others are is noted in `told`.
+    async fn attempt<R: Send>(
         &self,
         keys: &[Place<'_>],
         told: &mut HashMap<usize, Belief>,
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
-    ) -> Result<Vec<Option<R>>, RedisError> {
+    ) -> Result<Vec<Option<Result<R, Unreadable>>>, RedisError> {
         let mut asks = Vec::with_capacity(keys.len());
         let mut answers = Vec::with_capacity(keys.len());
         for &(n, key) in keys {
@@ -89,12 +111,15 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
                 None => Ask::nothing(),
                 Some(belief) => match self.record(key, &belief.text) {
                     // Somebody may have set it right since.
-                    Err(_) if !belief.is_told => Ask::nothing(),
-                    record => {
-                        let record = record?;
-                        if belief.is_told {
+                    Err(_) if belief.told == 0 => Ask::nothing(),
+                    Err(unreadable) => {
+                        answers.push(Some(Err(unreadable)));
+                        continue;
+                    }
+                    Ok(record) => {
+                        if belief.told > 0 {
                             if let Some(answer) = kept(change(record.as_ref(), belief.now)) {
-                                answers.push(Some(answer));
+                                answers.push(Some(Ok(answer)));
                                 continue;
                             }
                         }
@@ -115,11 +140,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
                 Told::Made(token) => {
                     let change = change(n, ask.record.as_ref(), ask.decided(now));
                     let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token));
-                    *answer = Some(settled.answer);
+                    *answer = Some(Ok(settled.answer));
                 }
                 Told::Says(text) => {
-                    let is_told = true;
-                    told.insert(n, Belief { text, now, is_told });
+                    told.insert(n, ask.told(text, now));
                 }
             }
         }

@@ -35,7 +35,12 @@ fn listing(code: &str) -> Script {
 /// All is read, and found to be what can be written to, before anything is written: an error leaves
 /// all as it was.
 ///
-/// `KEYS` due, written, gave up, token, then the records'. `ARGV` for each of these: the key; what it
+/// A call that was answered before, so that it is here again because the answer was lost, is answered
+/// alike: the server keeps the last answer of the line that it comes over, for five minutes, if
+/// anything was changed.
+///
+/// `KEYS` due, written, gave up, token, the line's, then the records'. `ARGV` the number of the call,
+/// 0 if it can change nothing; and for each of the records: the key; what it
 /// is believed to say (empty: nothing); from when, and before when; and what to do: `keep`, `delete`,
 /// or `put`, with the number of pieces of the text, these, when it is due, when it was written, and
 /// when it expires (empty: never). A piece is `=` and a text, `+` and how much later than now, or `#`
@@ -46,8 +51,20 @@ pub(super) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local answer = {time[1], time[2]}
-local at, token = 0, 0
+local at, token = 1, 0
 local times = {}
+local call = tonumber(ARGV[1])
+local kept = call > 0 and redis.call('GET', KEYS[5])
+if kept then
+    local blank = string.find(kept, ' ', 1, true)
+    local number = tonumber(string.sub(kept, 1, blank))
+    if number == call then
+        return cmsgpack.unpack(string.sub(kept, blank + 1))
+    elseif number > call then
+        -- Its caller has gone on. So late it could do no good.
+        return {time[1], time[2]}
+    end
+end
 -- These are sorted sets, or this fails.
 for which = 1, 3 do
     redis.call('ZCARD', KEYS[which])
@@ -113,7 +130,7 @@ local function put(name, key, pieces, due, written, expires)
     list(3, key, due == '' and '0')
 end
 
-for n = 5, #KEYS do
+for n = 6, #KEYS do
     local name, key, believed = KEYS[n], argument(), argument()
     local from, before, verb = argument(), argument(), argument()
     local pieces, due, written, expires = {}
@@ -150,7 +167,7 @@ end
 if expiring > 0 then
     -- What has expired leaves the lists by this: three that are looked at, somewhere, for each that
     -- may expire, so that no more than about a third of a list is gone.
-    local prefix = string.sub(KEYS[5], 1, #KEYS[5] - #ARGV[1])
+    local prefix = string.sub(KEYS[6], 1, #KEYS[6] - #ARGV[2])
     local first = now % math.max(1, redis.call('ZCARD', KEYS[1]))
     for _, member in ipairs(redis.call('ZRANGE', KEYS[1], first, first + 3 * expiring - 1)) do
         if redis.call('EXISTS', prefix .. member) == 0 then
@@ -158,6 +175,10 @@ if expiring > 0 then
             redis.call('ZREM', KEYS[2], member)
         end
     end
+end
+if #writes > 0 then
+    -- Last: what only takes things away may be done where there is no more memory.
+    redis.call('SET', KEYS[5], ARGV[1] .. ' ' .. cmsgpack.pack(answer), 'EX', 300)
 end
 return answer
 ",
