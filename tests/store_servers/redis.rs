@@ -10,6 +10,8 @@ use crate::servers::redis::{self as server, Server};
 
 #[path = "redis/calls.rs"]
 mod calls;
+#[path = "redis/clients.rs"]
+mod clients;
 #[path = "redis/lists.rs"]
 mod lists;
 
@@ -258,14 +260,16 @@ async fn a_batch_of_any_size_is_no_contention() {
     let Some((mut connection, store)) = store("many").await else {
         return;
     };
-    let fill = "for n = 0, ARGV[2] - 1 do
+    let fill = "for n = ARGV[2], ARGV[3] - 1 do
             redis.call('SET', '{relent:many}:key:' .. n, ARGV[1])
         end";
     let record = "{\"relent\":1,\"first_failure\":0,\"since\":0,\"until\":0,\"failures\":1,\
                   \"interval_ns\":50000000}";
-    let mut filled = cmd("EVAL");
-    filled.arg(fill).arg(0).arg(record).arg(KEYS);
-    filled.exec_async(&mut connection).await.unwrap();
+    for n in (0..KEYS).step_by(1000) {
+        let mut filled = cmd("EVAL");
+        filled.arg(fill).arg(0).arg(record).arg(n).arg(n + 1000);
+        filled.exec_async(&mut connection).await.unwrap();
+    }
     let keys: Vec<_> = (0..KEYS).map(|n| n.to_string()).collect();
     let failures: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
     let tracker = DurableTracker::new(store, POLICY);
