@@ -33,8 +33,8 @@ use super::unreadable::Unreadable;
 
 /// Keeps records in Redis or Valkey, for any number of hosts.
 ///
-/// Over any connection of the `redis` crate that can be cloned: multiplexed, managed, or to a
-/// cluster, where all keys of a namespace are on one node.
+/// Over any connection of the `redis` crate that can be cloned: managed, to a cluster, where all keys
+/// of a namespace are on one node, or multiplexed, which does not come back once it is cut.
 ///
 /// The server's clock is the store's.
 ///
@@ -46,7 +46,10 @@ use super::unreadable::Unreadable;
 /// to is worked out here, from what the handle remembers, and sent to the server as a script's
 /// arguments: the server makes it if the key says what it was believed to say, filling in its own
 /// time. If not, it answers with what the key says and with the time, and the change is worked out
-/// from that, as of then: a second round trip, and a third only where others were quicker again.
+/// from that, as of then: a second round trip, and a third only where others were quicker again, or
+/// where it took longer than a second, as for a process that is stopped meanwhile: the server makes
+/// no change that was decided longer ago. (Each time that it was too late it may take twice as long,
+/// so that a slow connection gets there.)
 ///
 /// It takes a second round trip too where the moment decides: within the second in which a wait or
 /// a lease ends, say; and where the handle has not heard the server's time of late, as at its first
@@ -55,6 +58,21 @@ use super::unreadable::Unreadable;
 ///
 /// Clones remember together, at most some 2 MiB. To take up to as many works as are due
 /// ([`claim_due`](super::DurableTracker::claim_due)) takes two round trips: to list, and to take.
+/// A list takes one more for each [`BATCH`](Self::BATCH) keys that it looks at: those that it tells,
+/// and, after the clock was set back, some others.
+///
+/// # Calls that are sent again
+///
+/// If the connection is cut before the answer is there, a call is sent once more, in vain unless the
+/// connection is one that comes back; and the client of a cluster sends one again by itself. The
+/// server knows a call by its number, for five minutes, and answers as it did: it counts once. Where
+/// no answer comes in the end, nobody knows what was done; who then tries again makes another call.
+///
+/// # What cannot be read
+///
+/// A value that is damaged, something else, or of a newer version is an error that names it where
+/// its key is asked for, alone or in a batch, of which all others are changed. Lists and claims leave
+/// it out, and are that error where nothing else is left.
 ///
 /// # What a crash loses
 ///
@@ -75,6 +93,7 @@ use super::unreadable::Unreadable;
 /// | `{relent:NAMESPACE}:written` | sorted set: when each was written |
 /// | `{relent:NAMESPACE}:gave-up` | sorted set: those that gave up |
 /// | `{relent:NAMESPACE}:token` | the last token |
+/// | `{relent:NAMESPACE}:call:LINE` | the number of the last call over a line, and its answer; for five minutes. A handle has as many lines as it makes calls at once |
 ///
 /// In the namespace, `%` and `}` are written `%25` and `%7D`. Times are microseconds since 1970,
 /// rounded down. Where nobody has a lease, there is none in the record.
@@ -85,7 +104,8 @@ use super::unreadable::Unreadable;
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = redis::Client::open("redis://localhost")?;
-/// let connection = client.get_multiplexed_async_connection().await?;
+/// // With the feature `connection-manager` of `redis`: it connects again if need be.
+/// let connection = client.get_connection_manager().await?;
 /// let store = RedisStore::new(connection).expire_idle(Duration::from_secs(7 * 24 * 3600));
 /// let tracker = DurableTracker::new(store, Backoff::DEFAULT);
 /// tracker.record_failure("m1", "no answer").await?;

@@ -9,7 +9,7 @@ use crate::store::unreadable::Unreadable;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// A value cannot be read for what it is.
+    /// A value cannot be read for what it is. All others of a batch were changed.
     Unreadable(Unreadable),
     /// Others changed the same keys each time that it was tried. Some of the changes of a batch may
     /// have been made.

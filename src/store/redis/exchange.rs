@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::SystemTime;
 
 use redis::aio::ConnectionLike;
-use redis::{ErrorKind, ScriptInvocation};
+use redis::{ErrorKind, RedisResult, ScriptInvocation};
 
 use super::ask::{Ask, Told};
 use super::memory::Belief;
@@ -21,8 +21,13 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<(SystemTime, impl Iterator<Item = Option<Vec<u8>>>), RedisError> {
-        let answer: Vec<Option<Vec<u8>>> =
-            script.invoke_async(&mut self.connection.clone()).await?;
+        let answer = match self.invoke(script).await {
+            // A managed connection comes back at once, and a call that was made counts once.
+            Err(error) if error.is_connection_dropped() && !error.is_connection_refusal() => {
+                self.invoke(script).await?
+            }
+            answer => answer?,
+        };
         let mut answer = answer.into_iter();
         let mut part = || {
             let text = String::from_utf8(answer.next()??).ok()?;
@@ -35,6 +40,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         let now = value::time(seconds.saturating_mul(1_000_000).saturating_add(micros));
         self.memory.set(now);
         Ok((now, answer))
+    }
+
+    async fn invoke(&self, script: &ScriptInvocation<'_>) -> RedisResult<Vec<Option<Vec<u8>>>> {
+        script.invoke_async(&mut self.connection.clone()).await
     }
 
     /// Asks something of each of several keys, in one round trip, and remembers what was told.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::{Client, cmd};
 use relent::store::{DurableTracker, RedisStore};
@@ -103,6 +103,31 @@ async fn p4_a_cluster_that_answers_to_nobody_counts_once() {
     let client = ClusterClient::new(vec![format!("redis://127.0.0.1:{announced}")]).unwrap();
     let store = RedisStore::new(client.get_async_connection().await.unwrap());
     let tracker = DurableTracker::new(store, POLICY);
+    each_counts_once(&tracker, &lose).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_a_connection_manager_whose_answers_are_lost_counts_once() {
+    let (front, back) = (free_port(), free_port());
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let (announced, port) = (port(&front), port(&back));
+    drop(back);
+    let Some(server) = Server::with(&["--port", &port.to_string()]) else {
+        return;
+    };
+    server.connection().await;
+    let lose = Arc::new(AtomicBool::new(false));
+    proxy(front, port, Arc::clone(&lose));
+    let client = Client::open(format!("redis://127.0.0.1:{announced}")).unwrap();
+    let store = RedisStore::new(client.get_connection_manager().await.unwrap());
+    let tracker = DurableTracker::new(store, POLICY);
+    each_counts_once(&tracker, &lose).await;
+}
+
+async fn each_counts_once<C>(tracker: &DurableTracker<RedisStore<C>>, lose: &AtomicBool)
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
     for failures in 0..4 {
         lose.store(failures > 0, SeqCst);
         let told = tracker.record_failure("key", "broken").await.unwrap();
