@@ -1,24 +1,25 @@
 //! A store in Redis.
 
 mod ask;
+mod calls;
 mod draft;
 mod error;
 mod exchange;
+mod list;
 mod memory;
 mod scripts;
 mod value;
 
 pub use error::RedisError;
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use redis::ScriptInvocation;
 use redis::aio::ConnectionLike;
 
 use ask::{Ask, Told};
+use calls::Lines;
 use memory::Memory;
 
 use super::change::Change;
@@ -26,13 +27,14 @@ use super::future::AsyncStore;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::{Record, after};
-use super::rounds::{Contended, Rounds};
+use super::step::Start;
+use super::rounds::Contended;
 use super::unreadable::Unreadable;
 
 /// Keeps records in Redis or Valkey, for any number of hosts.
 ///
-/// Over any connection of the `redis` crate that can be cloned: multiplexed, managed, or to a
-/// cluster, where all keys of a namespace are on one node.
+/// Over any connection of the `redis` crate that can be cloned: managed, to a cluster, where all keys
+/// of a namespace are on one node, or multiplexed, which does not come back once it is cut.
 ///
 /// The server's clock is the store's.
 ///
@@ -44,7 +46,10 @@ use super::unreadable::Unreadable;
 /// to is worked out here, from what the handle remembers, and sent to the server as a script's
 /// arguments: the server makes it if the key says what it was believed to say, filling in its own
 /// time. If not, it answers with what the key says and with the time, and the change is worked out
-/// from that, as of then: a second round trip, and a third only where others were quicker again.
+/// from that, as of then: a second round trip, and a third only where others were quicker again, or
+/// where it took longer than a second, as for a process that is stopped meanwhile: the server makes
+/// no change that was decided longer ago. (Each time that it was too late it may take twice as long,
+/// so that a slow connection gets there.)
 ///
 /// It takes a second round trip too where the moment decides: within the second in which a wait or
 /// a lease ends, say; and where the handle has not heard the server's time of late, as at its first
@@ -53,6 +58,21 @@ use super::unreadable::Unreadable;
 ///
 /// Clones remember together, at most some 2 MiB. To take up to as many works as are due
 /// ([`claim_due`](super::DurableTracker::claim_due)) takes two round trips: to list, and to take.
+/// A list takes one more for each [`BATCH`](Self::BATCH) keys that it looks at: those that it tells,
+/// and, after the clock was set back, some others.
+///
+/// # Calls that are sent again
+///
+/// If the connection is cut before the answer is there, a call is sent once more, in vain unless the
+/// connection is one that comes back; and the client of a cluster sends one again by itself. The
+/// server knows a call by its number, for five minutes, and answers as it did: it counts once. Where
+/// no answer comes in the end, nobody knows what was done; who then tries again makes another call.
+///
+/// # What cannot be read
+///
+/// A value that is damaged, something else, or of a newer version is an error that names it where
+/// its key is asked for, alone or in a batch, of which all others are changed. Lists and claims leave
+/// it out, and are that error where nothing else is left.
 ///
 /// # What a crash loses
 ///
@@ -73,6 +93,7 @@ use super::unreadable::Unreadable;
 /// | `{relent:NAMESPACE}:written` | sorted set: when each was written |
 /// | `{relent:NAMESPACE}:gave-up` | sorted set: those that gave up |
 /// | `{relent:NAMESPACE}:token` | the last token |
+/// | `{relent:NAMESPACE}:call:LINE` | the number of the last call over a line, and its answer; for five minutes. A handle has as many lines as it makes calls at once |
 ///
 /// In the namespace, `%` and `}` are written `%25` and `%7D`. Times are microseconds since 1970,
 /// rounded down. Where nobody has a lease, there is none in the record.
@@ -83,7 +104,8 @@ use super::unreadable::Unreadable;
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = redis::Client::open("redis://localhost")?;
-/// let connection = client.get_multiplexed_async_connection().await?;
+/// // With the feature `connection-manager` of `redis`: it connects again if need be.
+/// let connection = client.get_connection_manager().await?;
 /// let store = RedisStore::new(connection).expire_idle(Duration::from_secs(7 * 24 * 3600));
 /// let tracker = DurableTracker::new(store, Backoff::DEFAULT);
 /// tracker.record_failure("m1", "no answer").await?;
@@ -97,6 +119,7 @@ pub struct RedisStore<C> {
     namespace: String,
     idle: Option<Duration>,
     memory: Arc<Memory>,
+    lines: Arc<Lines>,
 }
 
 impl<C> fmt::Debug for RedisStore<C> {
@@ -121,6 +144,7 @@ impl<C> RedisStore<C> {
             namespace: String::new(),
             idle: None,
             memory: Arc::default(),
+            lines: Arc::default(),
         }
     }
 
@@ -140,6 +164,7 @@ impl<C> RedisStore<C> {
             namespace,
             // Other keys; and in a cluster another server, with another clock.
             memory: Arc::default(),
+            lines: Arc::default(),
             ..self.clone()
         })
     }
@@ -167,10 +192,10 @@ impl<C> RedisStore<C> {
         Some(after(record.due()?, idle))
     }
 
-    fn decode(&self, key: &str, text: &[u8]) -> Result<Record, RedisError> {
-        value::decode(text).map_err(|problem| {
-            let place = format!("the Redis key {:?}", self.name(key));
-            RedisError::Unreadable(Unreadable { place, problem })
+    fn decode(&self, key: &str, text: &[u8]) -> Result<Record, Unreadable> {
+        value::decode(text).map_err(|problem| Unreadable {
+            place: format!("the Redis key {:?}", self.name(key)),
+            problem,
         })
     }
 }
@@ -179,37 +204,6 @@ impl<C> RedisStore<C> {
 fn prefix(namespace: &str) -> String {
     let namespace = namespace.replace('%', "%25").replace('}', "%7D");
     format!("{{relent:{namespace}}}:")
-}
-
-/// Listing.
-impl<C> RedisStore<C> {
-    fn list_by_due(&self, which: &str, page: &Page) -> ScriptInvocation<'static> {
-        let mut list = scripts::LIST.prepare_invoke();
-        list.key(format!("{}due", self.prefix));
-        list.key(format!("{}written", self.prefix));
-        list.arg(self.name("")).arg(which).arg(page.limit);
-        let after = page.after.as_ref();
-        list.arg(or_empty(after.map(|after| value::micros(after.due))));
-        list.arg(after.map_or("", |after| after.key.as_str()));
-        list
-    }
-
-    fn list_by_key(&self, page: &Page) -> ScriptInvocation<'static> {
-        let mut list = scripts::GAVE_UP.prepare_invoke();
-        list.key(format!("{}gave-up", self.prefix));
-        list.key(format!("{}written", self.prefix));
-        // More is no limit that Redis knows.
-        list.arg(self.name(""))
-            .arg(page.limit.min(i32::MAX as usize));
-        let after = page.after.as_ref();
-        list.arg(after.map_or_else(|| "-".to_owned(), |after| format!("({}", after.key)));
-        list
-    }
-}
-
-/// An optional argument.
-fn or_empty(value: Option<u64>) -> String {
-    value.map_or_else(String::new, |value| value.to_string())
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
@@ -228,18 +222,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     async fn update_all<R: Send + 'static>(
         &self,
         keys: &[&str],
-        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<Vec<R>, RedisError> {
-        let mut rounds = Rounds::of(keys);
-        let mut told = HashMap::new();
-        loop {
-            let keys = rounds.next(Self::BATCH)?;
-            if keys.is_empty() {
-                return Ok(rounds.answers()?);
-            }
-            let made = self.attempt(&keys, &mut told, &mut change).await?;
-            rounds.made(keys, made);
-        }
+        let made = self.change_all(keys, change).await?;
+        Ok(made.into_iter().collect::<Result<_, _>>()?)
     }
 
     async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), RedisError> {
@@ -252,20 +238,22 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     }
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, RedisError> {
-        let list = match page.which {
-            Which::Due => self.list_by_due("due", page),
-            Which::Waiting => self.list_by_due("waiting", page),
-            Which::GaveUp => self.list_by_key(page),
-        };
-        let (now, mut answer) = self.read(&list).await?;
-        let mut records = BTreeMap::new();
-        while let Some((key, text)) = answer.next().flatten().zip(answer.next().flatten()) {
-            let key = String::from_utf8_lossy(&key).into_owned();
-            let record = self.decode(&key, &text)?;
-            self.memory.learn(&key, text);
-            records.insert(key, record);
+        match self.page(page).await? {
+            (listed, Some(unreadable)) if listed.is_empty() => Err(unreadable.into()),
+            (listed, _) => Ok(listed),
         }
-        let records = records.iter();
-        Ok(page.of(records.map(|(key, record)| (key.as_str(), record)), now))
+    }
+
+    async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, RedisError> {
+        let due = self.list(&Page::first(Which::Due, limit)).await?;
+        let keys: Vec<_> = due.iter().map(|listed| listed.key.as_str()).collect();
+        let started = self.change_all(&keys, |n, record, now| start.nth(n).apply(record, now));
+        let started = started.await?;
+        // What cannot be read any more since it was listed is not taken: the next list tells.
+        let both = due.into_iter().zip(started);
+        let (due, started) = both
+            .filter_map(|(listed, started)| Some((listed, started.ok()?)))
+            .unzip();
+        Ok(Listed::started(due, started))
     }
 }

@@ -16,6 +16,7 @@ use super::process::{Process, find, or_skip};
 pub(crate) struct Server {
     program: PathBuf,
     directory: PathBuf,
+    words: Vec<String>,
     process: Mutex<Option<Process>>,
 }
 
@@ -27,10 +28,16 @@ pub(crate) fn shared() -> Option<&'static Server> {
 
 impl Server {
     pub(crate) fn new() -> Option<Server> {
+        Server::with(&[])
+    }
+
+    /// One that is told this too.
+    pub(crate) fn with(words: &[&str]) -> Option<Server> {
         let program = or_skip(find("redis-server"), "Redis")?;
         let server = Server {
             program,
             directory: tempfile::tempdir().expect("a directory").keep(),
+            words: words.iter().copied().map(String::from).collect(),
             process: Mutex::default(),
         };
         server.start();
@@ -41,14 +48,15 @@ impl Server {
         let socket = socket(&self.directory);
         let text = |path: &Path| path.to_str().expect("a path of ours").to_owned();
         let (program, directory) = (text(&self.program), text(&self.directory));
-        let words = [
-            &program,
+        let socket = text(&socket);
+        let mut words = vec![
+            &program[..],
             "--port",
             "0",
             "--unixsocket",
-            &text(&socket),
+            &socket,
             "--dir",
-            &directory,
+            &directory[..],
             "--appendonly",
             "yes",
             "--appendfsync",
@@ -56,6 +64,7 @@ impl Server {
             "--save",
             "",
         ];
+        words.extend(self.words.iter().map(String::as_str));
         *self.process.lock() = Some(Process::start(&words, &self.directory));
     }
 

@@ -1,6 +1,6 @@
 //! The contract over Redis.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Arg, Cmd, ErrorKind, Pipeline, RedisFuture, ServerErrorKind, Value, cmd};
-use relent::store::RedisStore;
 use relent::store::contract::{self, Bench};
+use relent::store::{DurableTracker, Options, RedisStore, Refusal, StartError};
+use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
 
-use crate::servers::redis as server;
+use crate::servers::redis::{self as server, Server};
 
 /// A connection whose scripts read the time from a list that the test sets.
 #[derive(Clone)]
@@ -20,6 +21,10 @@ struct Clocked {
     /// The scripts that take the place of others.
     scripts: Arc<Mutex<HashMap<String, String>>>,
     ours: &'static str,
+    /// How often each call is sent. All answers but the last are lost.
+    sends: usize,
+    /// How many seconds pass before each of the next calls is sent.
+    pauses: Arc<Mutex<VecDeque<u64>>>,
 }
 
 impl Clocked {
@@ -28,7 +33,17 @@ impl Clocked {
             connection,
             scripts: Arc::default(),
             ours,
+            sends: 1,
+            pauses: Arc::default(),
         }
+    }
+
+    /// Moves a clock that runs.
+    async fn pass(&self, seconds: u64) {
+        let mut ahead = cmd("INCRBY");
+        ahead.arg("ahead").arg(seconds);
+        let mut connection = self.connection.clone();
+        ahead.exec_async(&mut connection).await.unwrap();
     }
 }
 
@@ -64,6 +79,13 @@ impl ConnectionLike for Clocked {
                     words[1] = ours.into_bytes();
                     let mut command = Cmd::new();
                     command.arg(words);
+                    let pause = self.pauses.lock().pop_front();
+                    if let Some(seconds) = pause {
+                        self.pass(seconds).await;
+                    }
+                    for _ in 1..self.sends {
+                        self.connection.req_packed_command(&command).await?;
+                    }
                     self.connection.req_packed_command(&command).await
                 }
                 other => panic!("{}", String::from_utf8_lossy(other)),
@@ -170,11 +192,8 @@ impl Bench for Running {
     }
 
     async fn pass(&self, time: Duration) {
-        let mut ahead = cmd("INCRBY");
         let seconds = time.as_millis().div_ceil(1000);
-        ahead.arg("ahead").arg(u64::try_from(seconds).unwrap());
-        let mut connection = self.connection.connection.clone();
-        ahead.exec_async(&mut connection).await.unwrap();
+        self.connection.pass(u64::try_from(seconds).unwrap()).await;
     }
 
     fn unit(&self) -> Duration {
@@ -182,15 +201,69 @@ impl Bench for Running {
     }
 }
 
+/// A server of its own, whose clock nobody else moves.
+async fn running(sends: usize) -> Option<(Server, Running)> {
+    let server = Server::new()?;
+    let mut connection = Clocked::new(server.connection().await, RUNS);
+    connection.sends = sends;
+    connection.pass(0).await;
+    let stores = AtomicU32::new(0);
+    Some((server, Running { connection, stores }))
+}
+
 #[tokio::test]
 async fn redis_keeps_the_contract_while_its_clock_runs() {
-    let Some(server) = server::shared() else {
+    let Some((_server, bench)) = running(1).await else {
         return;
     };
-    let bench = Running {
-        connection: Clocked::new(server.connection().await, RUNS),
-        stores: AtomicU32::new(0),
-    };
-    bench.pass(Duration::ZERO).await;
     contract::all(&bench).await;
+}
+
+/// As the client of a cluster does, which sends again what it has no answer to.
+#[tokio::test]
+async fn redis_keeps_the_contract_where_every_call_is_sent_three_times() {
+    let Some((_server, bench)) = running(3).await else {
+        return;
+    };
+    contract::all(&bench).await;
+}
+
+/// A client that has heard what a key says, and is stopped before it says what becomes of it.
+#[tokio::test]
+async fn p1_what_was_decided_long_before_it_is_written_is_decided_anew() {
+    let Some((_server, bench)) = running(1).await else {
+        return;
+    };
+    let policy = Backoff::fixed(Duration::from_secs(2)).jitter(Jitter::None);
+    let options = || Options::new(policy).time_to_live(Duration::from_secs(2));
+    let pause = |calls: &[u64]| bench.connection.pauses.lock().extend(calls);
+    let store = bench.empty().await;
+    let tracker = || DurableTracker::new(store.namespace("paused").unwrap(), options());
+
+    pause(&[0, 3]);
+    let told = tracker().record_failure("fails", "broken").await.unwrap();
+    let after = Duration::from_secs(2);
+    assert_eq!(told, Decision::Retry { after });
+    let Readiness::Wait(left) = tracker().check("fails").await.unwrap() else {
+        panic!("the wait was over when it was told");
+    };
+    assert!(left > Duration::from_secs(1), "{left:?}");
+
+    pause(&[0, 3]);
+    let held = tracker();
+    let work = held.start("starts").await.unwrap();
+    let refused = tracker().start("starts").await;
+    assert!(matches!(
+        refused,
+        Err(StartError::Refused(Refusal::Held { .. }))
+    ));
+    assert!(work.finish().await.is_ok());
+
+    // Where the moment decides: by the first it would be tried again, by the last it gives up.
+    let policy = policy.give_up_after(Duration::from_millis(3500));
+    let limited = || DurableTracker::new(store.namespace("limited").unwrap(), policy);
+    assert!(limited().record_failure("ends", "broken").await.is_ok());
+    pause(&[1, 3]);
+    let told = limited().record_failure("ends", "broken").await.unwrap();
+    assert_eq!(told, Decision::GiveUp(GiveUpReason::Elapsed));
 }

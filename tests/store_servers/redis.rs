@@ -8,6 +8,13 @@ use relent::{Backoff, Decision, Jitter};
 
 use crate::servers::redis::{self as server, Server};
 
+#[path = "redis/calls.rs"]
+mod calls;
+#[path = "redis/clients.rs"]
+mod clients;
+#[path = "redis/lists.rs"]
+mod lists;
+
 const POLICY: Backoff =
     Backoff::exponential(Duration::from_millis(50), Duration::from_secs(60)).jitter(Jitter::None);
 
@@ -253,14 +260,16 @@ async fn a_batch_of_any_size_is_no_contention() {
     let Some((mut connection, store)) = store("many").await else {
         return;
     };
-    let fill = "for n = 0, ARGV[2] - 1 do
+    let fill = "for n = ARGV[2], ARGV[3] - 1 do
             redis.call('SET', '{relent:many}:key:' .. n, ARGV[1])
         end";
     let record = "{\"relent\":1,\"first_failure\":0,\"since\":0,\"until\":0,\"failures\":1,\
                   \"interval_ns\":50000000}";
-    let mut filled = cmd("EVAL");
-    filled.arg(fill).arg(0).arg(record).arg(KEYS);
-    filled.exec_async(&mut connection).await.unwrap();
+    for n in (0..KEYS).step_by(1000) {
+        let mut filled = cmd("EVAL");
+        filled.arg(fill).arg(0).arg(record).arg(n).arg(n + 1000);
+        filled.exec_async(&mut connection).await.unwrap();
+    }
     let keys: Vec<_> = (0..KEYS).map(|n| n.to_string()).collect();
     let failures: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
     let tracker = DurableTracker::new(store, POLICY);
@@ -363,4 +372,34 @@ async fn p5_what_is_of_another_type_tears_no_batch() {
             assert!(tracker.forget(key).await.is_ok());
         }
     }
+}
+
+/// All others are changed, and are not lost with it: whoever asks for a batch, or claims one.
+#[tokio::test]
+async fn p5_what_cannot_be_read_keeps_no_other_of_a_batch_from_being_changed() {
+    let Some((mut connection, store)) = store("batch of one bad").await else {
+        return;
+    };
+    let bad = "{relent:batch of one bad}:key:k";
+    let mut set = cmd("SET");
+    let set = set.arg(bad).arg("{\"relent\":2}");
+    set.exec_async(&mut connection).await.unwrap();
+    let warm = DurableTracker::new(store.clone(), POLICY);
+    for failures in 1..4 {
+        let cold = DurableTracker::new(store.namespace("batch of one bad").unwrap(), POLICY);
+        let tracker = if failures == 2 { &cold } else { &warm };
+        let failed = tracker.record_failures(&[("a", "broken"), ("k", "broken"), ("z", "broken")]);
+        let said = failed.await.unwrap_err().to_string();
+        assert!(said.contains(bad) && said.contains("newer"), "{said}");
+        for key in ["a", "z"] {
+            let record = warm.get(key).await.unwrap().unwrap();
+            assert_eq!(record.state.failures, failures, "{key}");
+        }
+    }
+    let kept: String = cmd("GET")
+        .arg(bad)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(kept, "{\"relent\":2}");
 }

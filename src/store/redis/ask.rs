@@ -9,7 +9,7 @@ use super::draft::{Draft, Span};
 use super::memory::Belief;
 use super::value::micros;
 use crate::store::change::{Change, Write};
-use crate::store::record::{END, Record};
+use crate::store::record::{Record, after};
 
 /// A change to make if the key is as it is believed to be, while it is time for that.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(super) struct Ask {
     verb: Verb,
     /// Whether it is the change as of the span's first moment, whenever it is made.
     is_as_of_first: bool,
+    told: u32,
 }
 
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Told {
 }
 
 impl Ask {
-    /// How far ahead of a guess the server's time may be.
+    /// How far the server's time may be ahead of that as of which something is decided.
     const SPAN: Duration = Duration::from_secs(1);
 
     /// Asks for nothing but to be told what the key says.
@@ -64,15 +65,17 @@ impl Ask {
             },
             verb: Verb::Keep,
             is_as_of_first: false,
+            told: 0,
         }
     }
 
     /// Asks for a change to a key of which this is believed.
     ///
-    /// If the server has just said so, the change is made as of then. Else nobody knows the moment at
-    /// which it is made, so it is decided at both ends of a span in which that moment should be. If
-    /// this comes to the same, but for times that go along, so it does in between, since a transition
-    /// decides by whether this or that moment has passed. If not, the server is asked.
+    /// Nobody knows the moment at which it is made, so it is decided at both ends of a span in which
+    /// that moment should be. If this comes to the same, but for times that go along, so it does in
+    /// between, since a transition decides by whether this or that moment has passed. If not, the
+    /// server is asked. If it has just said what the key says and when, the change is made as of then;
+    /// but not much later.
     pub(super) fn of<R>(
         belief: &Belief,
         record: Option<Record>,
@@ -80,20 +83,20 @@ impl Ask {
         expires: impl Fn(&Record) -> Option<SystemTime>,
     ) -> Result<Ask, serde_json::Error> {
         let from = belief.now;
+        let mut span = Span {
+            from,
+            before: after(from, Ask::ahead(belief.told)),
+        };
         let first = change(record.as_ref(), from);
-        let span;
-        let verb = if belief.is_told {
+        let last = change(record.as_ref(), span.before);
+        let mut verb = Verb::between(&first, &last, span, record.as_ref(), &expires)?;
+        let is_as_of_first = verb.is_none() && belief.told > 0;
+        if is_as_of_first {
             // What was decided while a lease was good is not written once it has run out.
             let lease = record.as_ref().and_then(|record| record.live_lease(from));
-            let before = lease.map_or(UNIX_EPOCH + END, |lease| lease.until);
-            span = Span { from, before };
-            Verb::between(&first, &first, span, record.as_ref(), expires)?
-        } else {
-            let before = from.checked_add(Ask::SPAN).unwrap_or(from);
-            let last = change(record.as_ref(), before);
-            span = Span { from, before };
-            Verb::between(&first, &last, span, record.as_ref(), expires)?
-        };
+            span.before = lease.map_or(span.before, |lease| lease.until.min(span.before));
+            verb = Verb::between(&first, &first, span, record.as_ref(), &expires)?;
+        }
         Ok(match verb {
             None => Ask::nothing(),
             Some(verb) => Ask {
@@ -101,9 +104,16 @@ impl Ask {
                 record,
                 span,
                 verb,
-                is_as_of_first: belief.is_told,
+                is_as_of_first,
+                told: belief.told,
             },
         })
+    }
+
+    /// How much later than decided something may be written. Twice as much each time that it was too
+    /// late after all, so that who is slow gets there.
+    fn ahead(told: u32) -> Duration {
+        Ask::SPAN * 2_u32.pow(told.saturating_sub(1).min(10))
     }
 
     /// Adds the arguments that the script takes for a key.
@@ -117,6 +127,18 @@ impl Ask {
             Verb::Delete => drop(script.arg("delete")),
             Verb::Put(draft) => draft.add_to(script.arg("put")),
         }
+    }
+
+    /// Whether the server may have something to write.
+    pub(super) fn is_write(&self) -> bool {
+        !matches!(self.verb, Verb::Keep)
+    }
+
+    /// What to believe since the server, at `now`, has not made the change, but says this.
+    pub(super) fn told(&self, text: Vec<u8>, now: SystemTime) -> Belief {
+        let is_late = text == self.believed;
+        let told = if is_late { self.told.saturating_add(1) } else { 1 };
+        Belief { text, now, told }
     }
 
     /// The moment as of which a change was made that the server made at `now`.
@@ -145,7 +167,7 @@ impl Verb {
         last: &Change<R>,
         span: Span,
         record: Option<&Record>,
-        expires: impl Fn(&Record) -> Option<SystemTime>,
+        expires: &impl Fn(&Record) -> Option<SystemTime>,
     ) -> Result<Option<Verb>, serde_json::Error> {
         let is_granted = first.is_grant();
         Ok(match (first.write(), last.write()) {

@@ -54,7 +54,7 @@ impl Draft {
         last: &Record,
         span: Span,
         is_granted: bool,
-        expires: impl Fn(&Record) -> Option<SystemTime>,
+        expires: &impl Fn(&Record) -> Option<SystemTime>,
     ) -> Result<Option<Draft>, serde_json::Error> {
         let rest = serde_json::to_string(&Rest {
             failures: first.state.failures,

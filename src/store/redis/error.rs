@@ -9,13 +9,19 @@ use crate::store::unreadable::Unreadable;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// A value cannot be read for what it is.
+    /// A value cannot be read for what it is. All others of a batch were changed.
     Unreadable(Unreadable),
     /// Others changed the same keys each time that it was tried. Some of the changes of a batch may
     /// have been made.
     Contended,
     /// The server failed, or answered what no script of ours does.
     Redis(redis::RedisError),
+}
+
+impl From<Unreadable> for RedisError {
+    fn from(unreadable: Unreadable) -> RedisError {
+        RedisError::Unreadable(unreadable)
+    }
 }
 
 impl From<redis::RedisError> for RedisError {

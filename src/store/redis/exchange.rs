@@ -5,14 +5,15 @@ use std::convert::Infallible;
 use std::time::SystemTime;
 
 use redis::aio::ConnectionLike;
-use redis::{ErrorKind, ScriptInvocation};
+use redis::{ErrorKind, RedisResult, ScriptInvocation};
 
 use super::ask::{Ask, Told};
 use super::memory::Belief;
 use super::{RedisError, RedisStore, scripts, value};
 use crate::store::change::{Change, Write};
 use crate::store::record::Record;
-use crate::store::rounds::Place;
+use crate::store::rounds::{Place, Rounds};
+use crate::store::unreadable::Unreadable;
 
 impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
     /// Runs a script that answers with the time, and then with this and that.
@@ -20,8 +21,13 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<(SystemTime, impl Iterator<Item = Option<Vec<u8>>>), RedisError> {
-        let answer: Vec<Option<Vec<u8>>> =
-            script.invoke_async(&mut self.connection.clone()).await?;
+        let answer = match self.invoke(script).await {
+            // A managed connection comes back at once, and a call that was made counts once.
+            Err(error) if error.is_connection_dropped() && !error.is_connection_refusal() => {
+                self.invoke(script).await?
+            }
+            answer => answer?,
+        };
         let mut answer = answer.into_iter();
         let mut part = || {
             let text = String::from_utf8(answer.next()??).ok()?;
@@ -36,6 +42,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         Ok((now, answer))
     }
 
+    async fn invoke(&self, script: &ScriptInvocation<'_>) -> RedisResult<Vec<Option<Vec<u8>>>> {
+        script.invoke_async(&mut self.connection.clone()).await
+    }
+
     /// Asks something of each of several keys, in one round trip, and remembers what was told.
     pub(super) async fn ask(
         &self,
@@ -45,6 +55,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         for list in ["due", "written", "gave-up", "token"] {
             script.key(format!("{}{list}", self.prefix));
         }
+        let call = self.lines.call();
+        script.key(format!("{}call:{call}", self.prefix));
+        let is_write = asks.iter().any(|(_, ask)| ask.is_write());
+        script.arg(if is_write { call.number() } else { 0 });
         for ((_, key), ask) in asks {
             script.key(self.name(key));
             ask.add_to(&mut script, key);
@@ -66,19 +80,37 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
     }
 
     /// The record that a text says, if any.
-    pub(super) fn record(&self, key: &str, text: &[u8]) -> Result<Option<Record>, RedisError> {
+    pub(super) fn record(&self, key: &str, text: &[u8]) -> Result<Option<Record>, Unreadable> {
         let record = (!text.is_empty()).then(|| self.decode(key, text));
         record.transpose()
     }
 
+    /// Makes one change to each of several keys that can be read.
+    pub(super) async fn change_all<R: Send>(
+        &self,
+        keys: &[&str],
+        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send,
+    ) -> Result<Vec<Result<R, Unreadable>>, RedisError> {
+        let mut rounds = Rounds::of(keys);
+        let mut told = HashMap::new();
+        loop {
+            let keys = rounds.next(Self::BATCH)?;
+            if keys.is_empty() {
+                return Ok(rounds.answers()?);
+            }
+            let made = self.attempt(&keys, &mut told, &mut change).await?;
+            rounds.made(keys, made);
+        }
+    }
+
     /// Makes changes to several keys, none of them twice, as far as these are as they are believed
-    /// to be: the answers of those that were made. What others are is noted in `told`.
-    pub(super) async fn attempt<R: Send>(
+    /// to be: the answers of those that were made, or cannot be. What others are is noted in `told`.
+    async fn attempt<R: Send>(
         &self,
         keys: &[Place<'_>],
         told: &mut HashMap<usize, Belief>,
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
-    ) -> Result<Vec<Option<R>>, RedisError> {
+    ) -> Result<Vec<Option<Result<R, Unreadable>>>, RedisError> {
         let mut asks = Vec::with_capacity(keys.len());
         let mut answers = Vec::with_capacity(keys.len());
         for &(n, key) in keys {
@@ -88,12 +120,15 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
                 None => Ask::nothing(),
                 Some(belief) => match self.record(key, &belief.text) {
                     // Somebody may have set it right since.
-                    Err(_) if !belief.is_told => Ask::nothing(),
-                    record => {
-                        let record = record?;
-                        if belief.is_told {
+                    Err(_) if belief.told == 0 => Ask::nothing(),
+                    Err(unreadable) => {
+                        answers.push(Some(Err(unreadable)));
+                        continue;
+                    }
+                    Ok(record) => {
+                        if belief.told > 0 {
                             if let Some(answer) = kept(change(record.as_ref(), belief.now)) {
-                                answers.push(Some(answer));
+                                answers.push(Some(Ok(answer)));
                                 continue;
                             }
                         }
@@ -114,11 +149,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
                 Told::Made(token) => {
                     let change = change(n, ask.record.as_ref(), ask.decided(now));
                     let Ok(settled) = change.settle(|| Ok::<_, Infallible>(token));
-                    *answer = Some(settled.answer);
+                    *answer = Some(Ok(settled.answer));
                 }
                 Told::Says(text) => {
-                    let is_told = true;
-                    told.insert(n, Belief { text, now, is_told });
+                    told.insert(n, ask.told(text, now));
                 }
             }
         }

@@ -31,8 +31,9 @@ pub(super) struct Belief {
     pub(super) text: Vec<u8>,
     /// Not after the server's.
     pub(super) now: SystemTime,
-    /// Whether the server has just said so: then it was so at that time.
-    pub(super) is_told: bool,
+    /// How often the server has said what the key says, for this change: it was so at that time. Not
+    /// once, if this is a guess.
+    pub(super) told: u32,
 }
 
 impl Memory {
@@ -54,7 +55,7 @@ impl Memory {
         Some(Belief {
             text: text.unwrap_or_default(),
             now,
-            is_told: false,
+            told: 0,
         })
     }
 

@@ -24,6 +24,10 @@ fn script(code: &str) -> Script {
     Script::new(&[READ, code].concat())
 }
 
+fn listing(code: &str) -> Script {
+    script(&[LISTING, code].concat())
+}
+
 /// Changes those records that are as they were believed to be, at a time at which that was decided.
 /// Answers with the time, and then for each record: `+` and the token of the lease that it was
 /// granted, or 0; or `-` and what it says, if it is not so or it is not the time.
@@ -31,7 +35,12 @@ fn script(code: &str) -> Script {
 /// All is read, and found to be what can be written to, before anything is written: an error leaves
 /// all as it was.
 ///
-/// `KEYS` due, written, gave up, token, then the records'. `ARGV` for each of these: the key; what it
+/// A call that was answered before, so that it is here again because the answer was lost, is answered
+/// alike: the server keeps the last answer of the line that it comes over, for five minutes, if
+/// anything was changed.
+///
+/// `KEYS` due, written, gave up, token, the line's, then the records'. `ARGV` the number of the call,
+/// 0 if it can change nothing; and for each of the records: the key; what it
 /// is believed to say (empty: nothing); from when, and before when; and what to do: `keep`, `delete`,
 /// or `put`, with the number of pieces of the text, these, when it is due, when it was written, and
 /// when it expires (empty: never). A piece is `=` and a text, `+` and how much later than now, or `#`
@@ -42,8 +51,20 @@ pub(super) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local answer = {time[1], time[2]}
-local at, token = 0, 0
+local at, token = 1, 0
 local times = {}
+local call = tonumber(ARGV[1])
+local kept = call > 0 and redis.call('GET', KEYS[5])
+if kept then
+    local blank = string.find(kept, ' ', 1, true)
+    local number = tonumber(string.sub(kept, 1, blank))
+    if number == call then
+        return cmsgpack.unpack(string.sub(kept, blank + 1))
+    elseif number > call then
+        -- Its caller has gone on. So late it could do no good.
+        return {time[1], time[2]}
+    end
+end
 -- These are sorted sets, or this fails.
 for which = 1, 3 do
     redis.call('ZCARD', KEYS[which])
@@ -109,7 +130,7 @@ local function put(name, key, pieces, due, written, expires)
     list(3, key, due == '' and '0')
 end
 
-for n = 5, #KEYS do
+for n = 6, #KEYS do
     local name, key, believed = KEYS[n], argument(), argument()
     local from, before, verb = argument(), argument(), argument()
     local pieces, due, written, expires = {}
@@ -146,7 +167,7 @@ end
 if expiring > 0 then
     -- What has expired leaves the lists by this: three that are looked at, somewhere, for each that
     -- may expire, so that no more than about a third of a list is gone.
-    local prefix = string.sub(KEYS[5], 1, #KEYS[5] - #ARGV[1])
+    local prefix = string.sub(KEYS[6], 1, #KEYS[6] - #ARGV[2])
     local first = now % math.max(1, redis.call('ZCARD', KEYS[1]))
     for _, member in ipairs(redis.call('ZRANGE', KEYS[1], first, first + 3 * expiring - 1)) do
         if redis.call('EXISTS', prefix .. member) == 0 then
@@ -155,115 +176,185 @@ if expiring > 0 then
         end
     end
 end
+if #writes > 0 then
+    -- Last: what only takes things away may be done where there is no more memory.
+    redis.call('SET', KEYS[5], ARGV[1] .. ' ' .. cmsgpack.pack(answer), 'EX', 300)
+end
 return answer
 ",
     )
 });
 
-/// Lists what is due or waits, with the time: at least the page, if there is as much. Keys that have
-/// expired meanwhile leave the lists by it.
-///
-/// `KEYS` due, written. `ARGV` what comes before a key in a record's name; `due` or `waiting`; how
-/// many; the place after which to begin, of which the first part is empty if that is the beginning.
-pub(super) static LIST: LazyLock<Script> = LazyLock::new(|| {
-    script(
-        r"
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000000 + time[2])
-local due, written = KEYS[1], KEYS[2]
-local prefix, which, limit, after, key = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local answer = {time[1], time[2]}
-local found = 0
-local future = redis.call('ZCOUNT', written, '(' .. now, '+inf') > 0
+/// What the scripts that list share: what they found, and what they found gone.
+const LISTING: &str = r"
+local prefix, limit, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local found, gone = {}, {}
+-- How many were looked at, and the last of them.
+local seen, last = 0
+
+local function is_full()
+    return #found >= 2 * limit or seen >= most
+end
 
 local function add(member)
     local text = read(prefix .. member)
     if text then
-        answer[#answer + 1] = member
-        answer[#answer + 1] = text
-        found = found + 1
+        found[#found + 1] = member
+        found[#found + 1] = text
     else
-        redis.call('ZREM', due, member)
-        redis.call('ZREM', written, member)
+        gone[#gone + 1] = member
     end
 end
 
--- How many come before a place: known once something is there.
-local first = 0
-if after ~= '' then
-    local score = redis.call('ZSCORE', due, key)
-    redis.call('ZADD', due, after, key)
-    first = redis.call('ZRANK', due, key)
-    if not score then
-        redis.call('ZREM', due, key)
-    else
-        redis.call('ZADD', due, score, key)
-        if tonumber(score) <= tonumber(after) then
-            first = first + 1
+-- The answer: the time, the place at which to go on if there is more, and what was found. What is
+-- gone leaves the lists by it, where they can be written to.
+local function answer(time, lists, score, key)
+    if #gone > 0 then
+        for _, list in ipairs(lists) do
+            redis.pcall('ZREM', list, unpack(gone))
         end
     end
+    return {time[1], time[2], score or '', key or '', unpack(found)}
 end
-local over = redis.call('ZCOUNT', due, '-inf', now)
-local last = over
-if which == 'waiting' then
-    first = math.max(first, over)
-    last = redis.call('ZCARD', due)
+";
+
+/// Lists what is due or waits, in order, with the time. It looks at so many keys at most, and tells
+/// where to go on. Keys that have expired meanwhile leave the lists by it; else it writes nothing.
+///
+/// `KEYS` due, written. `ARGV` what comes before a key in a record's name; how many to find, and how
+/// many to look at; the place after which to begin, of which the first part is empty if that is the
+/// beginning; `due` or `waiting`.
+pub(super) static LIST: LazyLock<Script> = LazyLock::new(|| {
+    listing(
+        r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local due, written = KEYS[1], KEYS[2]
+local after, key, which = ARGV[4], ARGV[5], ARGV[6]
+local now_text = string.format('%.0f', now)
+local future = redis.call('ZCOUNT', written, '(' .. now_text, '+inf')
+local over = redis.call('ZCOUNT', due, '-inf', now_text)
+local all = redis.call('ZCARD', due)
+
+-- By their bytes, as the server has them: Lua goes by the locale.
+local function is_after(member, other)
+    for n = 1, #member do
+        local a, b = string.byte(member, n), string.byte(other, n)
+        if a ~= b then
+            return not b or a > b
+        end
+    end
+    return false
 end
-while found < limit and first < last do
-    local members = redis.call('ZRANGE', due, first, math.min(first + limit, last) - 1)
-    first = first + #members
-    for _, member in ipairs(members) do
-        if not (future and which == 'waiting'
-            and tonumber(redis.call('ZSCORE', written, member) or 0) > tonumber(now)) then
-            local before = found
-            add(member)
-            if found == before then
-                first = first - 1
-                last = last - 1
+
+-- How many there are up to the place after which to begin.
+local function passed()
+    if after == '' then
+        return 0
+    end
+    local low = redis.call('ZCOUNT', due, '-inf', '(' .. after)
+    local high = low + redis.call('ZCOUNT', due, after, after)
+    while low < high do
+        local middle = math.floor((low + high) / 2)
+        if is_after(redis.call('ZRANGE', due, middle, middle)[1], key) then
+            high = middle
+        else
+            low = middle + 1
+        end
+    end
+    return low
+end
+
+local function is_from_the_future(member)
+    return future > 0 and tonumber(redis.call('ZSCORE', written, member) or 0) > now
+end
+
+-- Looks at those from one rank to another. Answers whether that was all.
+local function walk(first, to, is_listed)
+    while first < to and not is_full() do
+        local many = math.min(to - first, limit - #found / 2, most - seen)
+        for _, member in ipairs(redis.call('ZRANGE', due, first, first + many - 1)) do
+            if is_listed(member) then
+                add(member)
             end
+            last = member
+        end
+        first, seen = first + many, seen + many
+    end
+    return first >= to
+end
+
+-- Looks at those from the future that are not due yet: few enough to look at all of them.
+local function jump()
+    local places = {}
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', written, '(' .. now_text, '+inf')) do
+        local score = tonumber(redis.call('ZSCORE', due, member) or 0)
+        local place = after == '' and 0 or tonumber(after)
+        if score > now and (score > place or score == place and is_after(member, key)) then
+            places[#places + 1] = {score, member}
         end
     end
-end
-if future and which == 'due' then
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', written, '(' .. now, '+inf')) do
-        if redis.call('ZSCORE', due, member) then
-            add(member)
+    table.sort(places, function(one, other)
+        if one[1] == other[1] then
+            return is_after(other[2], one[2])
         end
+        return one[1] < other[1]
+    end)
+    for n, place in ipairs(places) do
+        if is_full() then
+            return false
+        end
+        add(place[2])
+        last, seen = place[2], seen + 1
+    end
+    return true
+end
+
+local is_all
+if which == 'waiting' then
+    is_all = walk(math.max(passed(), over), all, function(member)
+        return not is_from_the_future(member)
+    end)
+else
+    local first = passed()
+    is_all = walk(first, over, function()
+        return true
+    end)
+    if is_all and future > most then
+        is_all = walk(math.max(first, over), all, is_from_the_future)
+    elseif is_all and future > 0 then
+        is_all = jump()
     end
 end
-return answer
+if is_all then
+    return answer(time, KEYS)
+end
+return answer(time, KEYS, redis.call('ZSCORE', due, last), last)
 ",
     )
 });
 
-/// Lists what gave up, with the time. Keys that somebody deleted leave the list by it.
+/// Lists what gave up, in the order of the keys, with the time: as [`LIST`] does.
 ///
-/// `KEYS` gave up, written. `ARGV` what comes before a key in a record's name; how many; the place before the
-/// first, as a lexicographical range has it.
+/// `KEYS` gave up, written. `ARGV` as for that, but for the last.
 pub(super) static GAVE_UP: LazyLock<Script> = LazyLock::new(|| {
-    script(
+    listing(
         r"
-local answer = redis.call('TIME')
-local left, first = tonumber(ARGV[2]), ARGV[3]
-while left > 0 do
-    local members = redis.call('ZRANGEBYLEX', KEYS[1], first, '+', 'LIMIT', 0, left)
+local time = redis.call('TIME')
+local first = ARGV[4] == '' and '-' or '(' .. ARGV[5]
+while not is_full() do
+    local many = math.min(limit - #found / 2, most - seen)
+    local members = redis.call('ZRANGEBYLEX', KEYS[1], first, '+', 'LIMIT', 0, many)
     if #members == 0 then
-        break
+        return answer(time, KEYS)
     end
     for _, member in ipairs(members) do
-        local text = read(ARGV[1] .. member)
-        if text then
-            answer[#answer + 1] = member
-            answer[#answer + 1] = text
-            left = left - 1
-        else
-            redis.call('ZREM', KEYS[1], member)
-            redis.call('ZREM', KEYS[2], member)
-        end
+        add(member)
     end
-    first = '(' .. members[#members]
+    last, seen = members[#members], seen + #members
+    first = '(' .. last
 end
-return answer
+return answer(time, KEYS, '0', last)
 ",
     )
 });

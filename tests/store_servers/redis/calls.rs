@@ -1,0 +1,179 @@
+//! Calls whose answer is lost, so that the client sends them again: that of a cluster does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Pipeline, RedisFuture, Value, cmd};
+use relent::store::{AsyncStore, DurableTracker, RedisStore};
+use relent::{Backoff, Decision, Jitter};
+
+use super::{Connection, store};
+
+const POLICY: Backoff =
+    Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60)).jitter(Jitter::None);
+
+type Other = Arc<DurableTracker<RedisStore<Connection>>>;
+
+/// Sends each call twice, and loses the first answer.
+#[derive(Clone)]
+struct Resending {
+    connection: Connection,
+    /// Who forgets "key" before a call is sent again.
+    other: Arc<Mutex<Option<Other>>>,
+    sent: Arc<Mutex<Vec<Cmd>>>,
+}
+
+impl ConnectionLike for Resending {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            self.connection.req_packed_command(command).await?;
+            self.sent.lock().push(command.clone());
+            let other = self.other.lock().clone();
+            if let Some(other) = other {
+                assert!(other.forget("key").await.is_ok());
+            }
+            self.connection.req_packed_command(command).await
+        })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        _: &'a Pipeline,
+        _: usize,
+        _: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        panic!("all is done by scripts")
+    }
+
+    fn get_db(&self) -> i64 {
+        self.connection.get_db()
+    }
+}
+
+fn resending(connection: Connection) -> Resending {
+    Resending {
+        connection,
+        other: Arc::default(),
+        sent: Arc::default(),
+    }
+}
+
+fn tracker(connection: &Resending, namespace: &str) -> DurableTracker<RedisStore<Resending>> {
+    let store = RedisStore::new(connection.clone());
+    DurableTracker::new(store.namespace(namespace).unwrap(), POLICY)
+}
+
+#[tokio::test]
+async fn p4_a_call_that_is_sent_again_is_answered_as_it_was() {
+    let Some((connection, store)) = store("again").await else {
+        return;
+    };
+    let tracker = tracker(&resending(connection), "again");
+    for failures in 1..5 {
+        let told = tracker.record_failure("key", "broken").await.unwrap();
+        let after = POLICY.initial * 2_u32.pow(failures - 1);
+        assert_eq!(told, Decision::Retry { after });
+        let (kept, _) = store.load("key").await.unwrap();
+        assert_eq!(kept.unwrap().state.failures, failures);
+    }
+    assert_eq!(
+        tracker
+            .record_success("key")
+            .await
+            .unwrap()
+            .unwrap()
+            .failures,
+        4
+    );
+
+    let batch: Vec<_> = (0..100).map(|n| format!("{n}")).collect();
+    let batch: Vec<_> = batch.iter().map(|key| (key.as_str(), "broken")).collect();
+    for failures in 1..3 {
+        let told = tracker.record_failures(&batch).await.unwrap();
+        let after = POLICY.initial * failures;
+        assert_eq!(told, vec![Decision::Retry { after }; 100]);
+    }
+
+    let mut tokens = vec![];
+    for n in 0..3 {
+        let work = tracker.start("work").await.unwrap();
+        tokens.push(work.token());
+        tracker.beat().await.unwrap();
+        match n {
+            0 => assert!(work.finish().await.is_ok()),
+            1 => assert!(work.cancel().await.is_ok()),
+            _ => assert!(work.fail("broken").await.is_ok()),
+        }
+    }
+    assert_eq!(tokens, [1, 2, 3], "one for each");
+}
+
+#[tokio::test]
+async fn what_others_did_before_a_call_is_sent_again_stays_done() {
+    let Some((connection, store)) = store("between").await else {
+        return;
+    };
+    let connection = resending(connection);
+    let tracker = tracker(&connection, "between");
+    // The handle hears the time: from now on it guesses, and rightly.
+    assert_eq!(tracker.get("key").await.unwrap(), None);
+    let other = Arc::new(DurableTracker::new(store.clone(), POLICY));
+    *connection.other.lock() = Some(other);
+    let after = POLICY.initial;
+    for _ in 0..3 {
+        let told = tracker.record_failure("key", "broken").await.unwrap();
+        assert_eq!(told, Decision::Retry { after });
+        let (kept, _) = store.load("key").await.unwrap();
+        assert_eq!(kept, None, "it was forgotten since");
+    }
+}
+
+/// Of a caller that has gone on: a future was dropped, or its connection was thought to be dead.
+#[tokio::test]
+async fn a_call_that_arrives_after_later_ones_does_nothing() {
+    let Some((mut plain, store)) = store("late").await else {
+        return;
+    };
+    let connection = resending(plain.clone());
+    let tracker = tracker(&connection, "late");
+    assert_eq!(tracker.get("key").await.unwrap(), None);
+    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    let late = connection.sent.lock().last().unwrap().clone();
+    assert!(tracker.record_success("key").await.unwrap().is_some());
+    plain.req_packed_command(&late).await.unwrap();
+    assert_eq!(store.load("key").await.unwrap().0, None);
+    assert!(tracker.record_failure("key", "broken").await.is_ok());
+}
+
+/// As many lines as there were calls at once, and they go by themselves.
+#[tokio::test]
+async fn answers_are_kept_for_a_while_one_for_each_of_those_who_call_at_once() {
+    let Some((mut plain, store)) = store("lines").await else {
+        return;
+    };
+    let tracker = DurableTracker::new(store, POLICY);
+    let tasks: Vec<_> = (0..4)
+        .map(|task| {
+            let tracker = tracker.clone();
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    let key = format!("{task} {n}");
+                    assert!(tracker.record_failure(&key, "broken").await.is_ok());
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let mut lines = cmd("KEYS");
+    lines.arg("{relent:lines}:call:*");
+    let lines: Vec<String> = lines.query_async(&mut plain).await.unwrap();
+    assert!((1..=4).contains(&lines.len()), "{lines:?}");
+    for line in lines {
+        let left: i64 = cmd("TTL").arg(line).query_async(&mut plain).await.unwrap();
+        assert!((1..=300).contains(&left), "{left}");
+    }
+}

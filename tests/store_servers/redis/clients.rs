@@ -1,0 +1,176 @@
+//! The clients that people have: one that connects again, and that of a cluster, which sends again
+//! what it has no answer to.
+
+use std::io::{Read, Result, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::ClusterClient;
+use redis::{Client, cmd};
+use relent::store::{DurableTracker, RedisStore};
+use relent::{Backoff, Decision, Jitter};
+
+use crate::servers::redis::{self as servers, Server};
+
+const POLICY: Backoff =
+    Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60)).jitter(Jitter::None);
+
+/// Passes everything on, but cuts the connection in place of the answer to the next script once
+/// that is wanted.
+fn proxy(listener: TcpListener, server: u16, lose: Arc<AtomicBool>) {
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+            let is_cut = Arc::new(AtomicBool::new(false));
+            let (lose, cut) = (Arc::clone(&lose), Arc::clone(&is_cut));
+            let (asks, answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                pass_on(asks, &server, |text| {
+                    if text.windows(7).any(|word| word == b"EVALSHA") && lose.swap(false, SeqCst) {
+                        cut.store(true, SeqCst);
+                    }
+                    true
+                })
+            });
+            thread::spawn(move || pass_on(answers, &client, |_| !is_cut.load(SeqCst)));
+        }
+    });
+}
+
+fn pass_on(mut from: TcpStream, mut to: &TcpStream, goes_on: impl Fn(&[u8]) -> bool) -> Result<()> {
+    let mut text = vec![0; 1 << 16];
+    loop {
+        let length = from.read(&mut text).unwrap_or_default();
+        if length == 0 || !goes_on(&text[..length]) {
+            from.shutdown(Shutdown::Both)?;
+            return to.shutdown(Shutdown::Both);
+        }
+        to.write_all(&text[..length])?;
+    }
+}
+
+fn free_port() -> TcpListener {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_a_cluster_that_answers_to_nobody_counts_once() {
+    let (front, others) = (free_port(), [free_port(), free_port()]);
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let (announced, [port, bus]) = (port(&front).to_string(), others.each_ref().map(port));
+    // From now on they are the server's.
+    drop(others);
+    let (text, bus) = (port.to_string(), bus.to_string());
+    let words = [
+        &[
+            "--port",
+            &text,
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus,
+        ][..],
+        &[
+            "--cluster-announce-ip",
+            "127.0.0.1",
+            "--cluster-announce-port",
+            &announced,
+        ],
+    ];
+    let Some(server) = Server::with(&words.concat()) else {
+        return;
+    };
+    let mut connection = server.connection().await;
+    let mut slots = cmd("CLUSTER");
+    slots.arg("ADDSLOTSRANGE").arg(0).arg(16383);
+    slots.exec_async(&mut connection).await.unwrap();
+    loop {
+        let mut info = cmd("CLUSTER");
+        let info: String = info.arg("INFO").query_async(&mut connection).await.unwrap();
+        if info.contains("cluster_state:ok") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let lose = Arc::new(AtomicBool::new(false));
+    proxy(front, port, Arc::clone(&lose));
+    let client = ClusterClient::new(vec![format!("redis://127.0.0.1:{announced}")]).unwrap();
+    let store = RedisStore::new(client.get_async_connection().await.unwrap());
+    let tracker = DurableTracker::new(store, POLICY);
+    each_counts_once(&tracker, &lose).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_a_connection_manager_whose_answers_are_lost_counts_once() {
+    let (front, back) = (free_port(), free_port());
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let (announced, port) = (port(&front), port(&back));
+    drop(back);
+    let Some(server) = Server::with(&["--port", &port.to_string()]) else {
+        return;
+    };
+    server.connection().await;
+    let lose = Arc::new(AtomicBool::new(false));
+    proxy(front, port, Arc::clone(&lose));
+    let client = Client::open(format!("redis://127.0.0.1:{announced}")).unwrap();
+    let store = RedisStore::new(client.get_connection_manager().await.unwrap());
+    let tracker = DurableTracker::new(store, POLICY);
+    each_counts_once(&tracker, &lose).await;
+}
+
+async fn each_counts_once<C>(tracker: &DurableTracker<RedisStore<C>>, lose: &AtomicBool)
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
+    for failures in 0..4 {
+        lose.store(failures > 0, SeqCst);
+        let told = tracker.record_failure("key", "broken").await.unwrap();
+        let after = POLICY.initial * 2_u32.pow(failures);
+        assert_eq!(told, Decision::Retry { after });
+        assert!(!lose.load(SeqCst), "nothing was lost");
+    }
+    lose.store(true, SeqCst);
+    let work = tracker.start("work").await.unwrap();
+    assert_eq!(work.token(), 1);
+    lose.store(true, SeqCst);
+    assert!(work.finish().await.is_ok());
+    lose.store(true, SeqCst);
+    assert!(tracker.record_success("key").await.unwrap().is_some());
+    assert_eq!(tracker.get("key").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_connection_manager_comes_back_after_the_server_does() {
+    let Some(server) = Server::new() else {
+        return;
+    };
+    server.connection().await;
+    let socket = servers::socket(server.directory());
+    let client = Client::open(format!("unix://{}", socket.display())).unwrap();
+    let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(50));
+    let connection = ConnectionManager::new_with_config(client, config)
+        .await
+        .unwrap();
+    let tracker = DurableTracker::new(RedisStore::new(connection), POLICY);
+    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    server.stop("KILL");
+    assert!(tracker.record_failure("key", "lost").await.is_err());
+    server.start();
+    server.connection().await;
+    let mut told = tracker.record_failure("key", "broken").await;
+    for _ in 0..100 {
+        if told.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        told = tracker.record_failure("key", "broken").await;
+    }
+    let after = POLICY.initial * 2;
+    assert_eq!(told.unwrap(), Decision::Retry { after });
+}
