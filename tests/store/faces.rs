@@ -1,11 +1,14 @@
 //! A blocking store on the bench: in its native face, on tokio's threads, and from there back.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
+use relent::Backoff;
 use relent::clock::ManualClock;
 use relent::store::blocking::{Block, Store};
 use relent::store::contract::{self, Bench};
-use relent::store::{AsyncStore, Inline, Unblock};
+use relent::store::step::{self, Failed};
+use relent::store::{AsyncStore, Inline, Record, Unblock};
 use tokio::runtime::Handle;
 
 /// A clock, a way to make an empty store that goes by it, and a face to show of that.
@@ -69,4 +72,21 @@ where
         show: |store: S| Inline(Block::new(Unblock::new(store), Handle::current())),
     };
     contract::all(&blocked).await;
+}
+
+/// Fails `a`, and panics before `b` has failed too.
+#[track_caller]
+pub(crate) fn panics_at_the_second_of_two(store: &impl Store) {
+    let failed = Failed {
+        backoff: Some(Backoff::DEFAULT),
+        retry_after: None,
+        cause: String::new(),
+        entropy: 0,
+    };
+    let change = move |n, record: Option<&Record>, now| {
+        assert!(n == 0, "on purpose");
+        step::failure(failed.clone())(record, now)
+    };
+    let batch = || store.update_all(&["a", "b"], change);
+    catch_unwind(AssertUnwindSafe(batch)).expect_err("no panic");
 }
