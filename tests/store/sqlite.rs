@@ -471,7 +471,7 @@ fn readers_do_not_wait_for_who_waits_to_write() {
     thread::scope(|scope| {
         let write = || tracker.record_failure("key", "again").map(drop);
         let writers = [(); 2].map(|()| scope.spawn(write));
-        let begun = Instant::now();
+        let started = Instant::now();
         // By the end of so many, both are at it.
         for _ in 0..200 {
             assert!(matches!(tracker.check("key").unwrap(), Readiness::Wait(_)));
@@ -479,7 +479,7 @@ fn readers_do_not_wait_for_who_waits_to_write() {
             assert_eq!(tracker.due(10).unwrap(), []);
             thread::yield_now();
         }
-        assert!(begun.elapsed() < SqliteStore::BUSY, "one of them waited");
+        assert!(started.elapsed() < SqliteStore::BUSY, "one of them waited");
         assert!(writers.iter().all(|writer| !writer.is_finished()));
         transaction.commit().unwrap();
         for writer in writers {
@@ -570,6 +570,13 @@ fn p5_every_damaged_page_is_named() {
     assert!(nowhere.to_string().contains("no/store.db"), "{nowhere}");
 }
 
+#[track_caller]
+fn names_the_row<T>(error: Result<T, impl std::fmt::Display>, key: &str) {
+    let said = error.map(drop).map_err(|error| error.to_string());
+    let said = said.expect_err("nothing said");
+    assert!(said.contains(&format!("row {key:?} of relent")), "{said}");
+}
+
 #[test]
 fn p5_a_damaged_row_stands_in_the_way_of_no_other() {
     let directory = tempdir().unwrap();
@@ -594,12 +601,6 @@ fn p5_a_damaged_row_stands_in_the_way_of_no_other() {
     let keys = |listed: Vec<Listed>| -> Vec<String> {
         listed.into_iter().map(|listed| listed.key).collect()
     };
-    #[track_caller]
-    fn named<T>(error: Result<T, impl std::fmt::Display>, key: &str) {
-        let said = error.map(drop).map_err(|error| error.to_string());
-        let said = said.expect_err("nothing said");
-        assert!(said.contains(&format!("row {key:?} of relent")), "{said}");
-    }
 
     assert_eq!(keys(tracker.waiting(10).unwrap()), ["1", "3", "4"]);
     assert_eq!(keys(tracker.waiting(2).unwrap()), ["1", "3"], "whole pages");
@@ -617,8 +618,8 @@ fn p5_a_damaged_row_stands_in_the_way_of_no_other() {
     assert_eq!(claimed, ["1", "3", "4"]);
 
     // There is nothing else to tell.
-    named(tracker.due(10), "0");
-    named(tracker.claim_due(10), "0");
+    names_the_row(tracker.due(10), "0");
+    names_the_row(tracker.claim_due(10), "0");
     assert_eq!(damaged(), 3);
     let all = tracker.store().unreadable(10).unwrap();
     let said: Vec<_> = all.iter().map(ToString::to_string).collect();

@@ -344,11 +344,9 @@ pub(super) fn prune(
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use rusqlite::{Connection, params};
 
-    use rusqlite::Connection;
-
-    use super::*;
+    use super::Range;
     use crate::store::sqlite::SqliteStore;
 
     /// How `SQLite` goes about the statements that [`list`] makes.
