@@ -60,21 +60,27 @@ pub(super) fn get(
         .optional()
 }
 
-/// Replaces what a row says, in place: what else is in it, and what refers to it, stays.
+/// Writes what a row says, in place if it is there: what else is in it, and what refers to it, stays.
 pub(super) fn put(
     connection: &Connection,
     namespace: &str,
     key: &str,
     record: &Record,
+    is_there: bool,
 ) -> rusqlite::Result<()> {
-    let put = concat!(
-        "INSERT INTO relent (namespace, due, ",
-        columns!(),
-        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-         ON CONFLICT (namespace, key) DO UPDATE SET due = ?2, failures = ?4, interval = ?5,
-             first_failure = ?6, since = ?7, until = ?8, gave_up = ?9, cause = ?10, token = ?11,
-             holder = ?12, lease_since = ?13, lease_until = ?14"
-    );
+    // An upsert would do for both, but in a batch it takes a tenth longer.
+    let put = if is_there {
+        "UPDATE relent SET failures = ?4, interval = ?5, first_failure = ?6, since = ?7, until = ?8,
+             gave_up = ?9, cause = ?10, token = ?11, holder = ?12, lease_since = ?13,
+             lease_until = ?14, due = ?2
+         WHERE namespace = ?1 AND key = ?3"
+    } else {
+        concat!(
+            "INSERT INTO relent (namespace, due, ",
+            columns!(),
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
+        )
+    };
     let mut statement = connection.prepare_cached(put)?;
     let lease = record.lease.as_ref();
     statement.execute(params![

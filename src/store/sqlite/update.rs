@@ -33,6 +33,7 @@ impl<C: Clock> SqliteStore<C> {
         change: impl FnOnce(Option<&Record>, SystemTime) -> Change<R>,
     ) -> Result<R, SqliteError> {
         let record = self.get(transaction, key)?;
+        let is_there = record.is_some();
         let change = change(record.as_ref(), now);
         let Settled {
             write,
@@ -54,7 +55,7 @@ impl<C: Clock> SqliteStore<C> {
         }
         let written = match &write {
             Write::Keep => Ok(()),
-            Write::Put(record) => row::put(transaction, &self.namespace, key, record),
+            Write::Put(record) => row::put(transaction, &self.namespace, key, record, is_there),
             Write::Delete => row::delete(transaction, &self.namespace, key),
         };
         written.map_err(self.failed())?;
