@@ -32,8 +32,11 @@ use database::Database;
 /// The database may be one that the program has anyway: the tables are named `relent…`, and are
 /// there to be joined against. What was answered is on the disk (write-ahead log, `synchronous =
 /// FULL`); a killed process loses nothing of it. Several processes, and several of these within one,
-/// may work on the same file: whoever comes second waits for its turn, up to
-/// [`BUSY`](Self::BUSY).
+/// may work on the same file: of those that write, whoever comes second waits for its turn, up to
+/// [`BUSY`](Self::BUSY). Who only reads does not wait, and sees what is committed.
+///
+/// A row that cannot be read is an error that names it, and is left as it is. Lists and claims pass it
+/// over where there is anything else to answer; [`unreadable`](Self::unreadable) finds it.
 ///
 /// The machine's clock is the store's. If it is set back, a process lists as due what is
 /// [from the future](Record::is_from_the_future) as soon as the clock shows less than this process
@@ -56,7 +59,8 @@ use database::Database;
 /// | `cause` | what went wrong last |
 /// | `token`, `holder`, `lease_since`, `lease_until` | the lease; `NULL` if there is none |
 ///
-/// Times and intervals are nanoseconds; times since 1970. An index on `(namespace, due, key)` serves
+/// Times and intervals are nanoseconds; times since 1970. Rows are changed in place, so there may be
+/// columns and references of your own. An index on `(namespace, due, key)` serves
 /// lists, and joins such as this: every machine that nobody works on, that does not back off, and
 /// that has not given up.
 ///
@@ -92,7 +96,8 @@ pub struct SqliteStore<C = MonotonicClock> {
 }
 
 impl SqliteStore {
-    /// How long a call waits for its turn at most, on a connection of its own.
+    /// How long a call waits for its turn to write at most, and then fails: so a heartbeat or a flusher
+    /// that is dropped may take as long, while somebody else is in the middle of a transaction.
     pub const BUSY: Duration = Duration::from_secs(10);
 
     /// Opens the database at `path`, makes it if there is none, and brings its tables
@@ -109,9 +114,9 @@ impl SqliteStore {
     /// Takes over a connection, with its own way to wait for its turn, and brings the tables
     /// [up to date](Self::migrate).
     ///
-    /// For a database in memory, or one that needs more to open than its path. It is the only connection
-    /// there is then: while one thread waits for its turn to write, all others wait for that one, readers
-    /// too.
+    /// For a database in memory, or one that needs more to open than its path. There is no other
+    /// connection then: while a thread waits for its turn to write, all others wait for that thread,
+    /// readers too.
     ///
     /// # Errors
     ///

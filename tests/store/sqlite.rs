@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use relent::clock::ManualClock;
+use relent::clock::{Clock, ManualClock};
 use relent::store::blocking::DurableTracker;
 use relent::store::{
     Error, Event, InvalidKey, LeaseLost, Listed, Page, Problem, Refusal, SqliteError, SqliteStore,
@@ -242,7 +243,7 @@ fn the_anti_join_finds_what_can_be_taken() {
                  WHERE relent.key IS NULL ORDER BY machine.id",
             )
             .unwrap();
-        let now = i64::try_from(relent::clock::Clock::now(&clock).as_nanos()).unwrap();
+        let now = i64::try_from(clock.now().as_nanos()).unwrap();
         let found = eligible.query_map([now], |row| row.get(0)).unwrap();
         found.collect::<Result<Vec<String>, _>>().unwrap()
     };
@@ -489,26 +490,45 @@ fn readers_do_not_wait_for_who_waits_to_write() {
     assert_eq!(tracker.get("key").unwrap().unwrap().state.failures, 3);
 }
 
-/// A failure that is recorded while others list is never listed as due before its time: lists go by
-/// a time after what they see was written.
+/// A clock, and what happens right after it is read next.
+#[derive(Clone, Default)]
+struct Eventful {
+    clock: ManualClock,
+    next: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+}
+
+impl Clock for Eventful {
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        let now = self.clock.wall();
+        let next = self.next.lock().unwrap().take();
+        next.into_iter().for_each(|happens| happens());
+        now
+    }
+}
+
 #[test]
-fn p1_what_is_written_while_others_list_is_not_from_the_future() {
+fn a_key_that_is_written_meanwhile_is_in_the_list_nevertheless() {
     let directory = tempdir().unwrap();
-    let (_, tracker) = machines(&directory.path().join("store.db"));
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            for n in 0..200 {
-                assert!(tracker.record_failure(&format!("{n}"), "broken").is_ok());
-            }
-        });
-        let mut before = 0;
-        while !writer.is_finished() {
-            assert_eq!(tracker.due(1).unwrap(), []);
-            let waiting = tracker.waiting(1000).unwrap().len();
-            assert!(before <= waiting, "{before}, then {waiting}");
-            before = waiting;
-        }
-    });
+    let path = directory.path().join("store.db");
+    let open = || SqliteStore::open(&path).unwrap();
+    let clock = Eventful::default();
+    let tracker = DurableTracker::new(open().with_clock(clock.clone()), POLICY);
+    let other = DurableTracker::new(open().with_clock(clock.clock.clone()), POLICY);
+    assert!(tracker.record_failure("key", "broken").is_ok());
+    let manual = clock.clock.clone();
+    *clock.next.lock().unwrap() = Some(Box::new(move || {
+        manual.advance(SECOND / 2);
+        assert!(other.record_failure("key", "again").is_ok());
+    }));
+    // As it was before: by the time that was read, what was written after that is of the future.
+    let listed = tracker.waiting(10).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].record.cause, "broken");
+    assert_eq!(tracker.get("key").unwrap().unwrap().cause, "again");
 }
 
 #[test]
