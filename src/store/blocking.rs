@@ -88,7 +88,8 @@ pub trait Store {
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// The store's. What it cannot read of a key it may pass over, so that it stands in no other key's
+    /// way; but then it is the error where there would be nothing else on a first page.
     fn list(&self, page: &Page) -> Result<Vec<Listed>, Self::Error>;
 
     /// Starts work on up to `limit` of the keys that are due, oldest first, and returns those with

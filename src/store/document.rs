@@ -1,7 +1,7 @@
 //! What a store keeps as JSON: for people to read, with a version and a checksum.
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::unreadable::Problem;
@@ -18,9 +18,18 @@ struct Document<T> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checksum: Option<String>,
     content: T,
-    /// What the program keeps of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What the program keeps of its own. It may be a null.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "there"
+    )]
     data: Option<Value>,
+}
+
+/// A value that is there, whatever it is.
+fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
 }
 
 /// Stands for the checksum while it is computed.

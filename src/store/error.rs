@@ -46,6 +46,18 @@ impl<E> From<E> for Error<E> {
     }
 }
 
+impl<E> From<E> for StartError<E> {
+    fn from(error: E) -> StartError<E> {
+        StartError::Store(error)
+    }
+}
+
+impl<E> From<E> for WorkError<E> {
+    fn from(error: E) -> WorkError<E> {
+        WorkError::Store(error)
+    }
+}
+
 impl<E> From<Error<E>> for StartError<E> {
     fn from(error: Error<E>) -> StartError<E> {
         match error {

@@ -1,12 +1,14 @@
 //! A store in one file.
 
 mod disk;
+mod error;
+mod lock;
 mod transaction;
 
-pub use disk::FileError;
+pub use error::FileError;
 pub use transaction::FileTransaction;
 
-use std::path::{Path, PathBuf};
+use std::path::{self, Path};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -20,7 +22,9 @@ use super::memory::Kept;
 use super::record::Record;
 use super::unreadable::Problem;
 use crate::clock::{Clock, MonotonicClock};
-use disk::{Disk, Locked};
+use disk::Disk;
+use error::failed;
+use lock::Locked;
 
 /// Keeps records in one JSON document that people can read, for one process at a time.
 ///
@@ -34,6 +38,10 @@ use disk::{Disk, Locked};
 /// A lock of the operating system, on a file beside it whose name ends in `.lock`, keeps a second
 /// process out. It is free again when this is dropped or the process dies, however it dies; the lock
 /// file stays, and means nothing by itself.
+///
+/// The file keeps its owner, group and permissions, also when the program is run as root for once:
+/// where this process may not have it so, nothing is written. A relative path is taken from the
+/// working directory as it is when the store is opened.
 ///
 /// Beside the records it keeps [data](Self::data) of the program's own, if there is any: a journal,
 /// say, of which each step has to be written together with what the step came to. See
@@ -79,7 +87,7 @@ impl FileStore {
     ///
     /// [`FileError::Locked`] if another process has it, or this one has it open already;
     /// [`FileError::Unreadable`] if it is damaged or something else, or of a newer version;
-    /// [`FileError::Symlink`]; [`FileError::Io`].
+    /// [`FileError::Symlink`]; [`FileError::Owner`]; [`FileError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<FileStore, FileError> {
         FileStore::with_clock(path, MonotonicClock)
     }
@@ -92,7 +100,9 @@ impl<C: Clock> FileStore<C> {
     ///
     /// As for [`open`](FileStore::open).
     pub fn with_clock(path: impl AsRef<Path>, clock: C) -> Result<FileStore<C>, FileError> {
-        let path: PathBuf = path.as_ref().to_owned();
+        let path = path.as_ref();
+        // The working directory may be another one by the time of the next write.
+        let path = path::absolute(path).map_err(failed("find", path))?;
         let lock = Locked::take(&path)?;
         let disk = Disk::new(path);
         let known = disk.read()?;
@@ -144,7 +154,9 @@ impl<C: Clock> FileStore<C> {
     ///
     /// # Errors
     ///
-    /// Those of `work`. After one of the disk's, [`FileError::Io`], all of it was written, or nothing.
+    /// Those of `work`: [`FileError`] itself, [`Error`](super::Error), [`StartError`](super::StartError) or
+    /// [`WorkError`](super::WorkError) of it, after the verb that is called, or any other that `?` makes
+    /// of one. After one of the disk's, [`FileError::Io`], all of it was written, or nothing.
     pub fn transaction<T, E: From<FileError>>(
         &self,
         work: impl FnOnce(&mut FileTransaction) -> Result<T, E>,

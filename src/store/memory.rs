@@ -1,13 +1,13 @@
 //! A store in memory: the reference that the others are held to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
 use super::blocking::Store;
-use super::change::{Change, Write};
+use super::change::{Change, Settled, Write};
 use super::future::AsyncStore;
 use super::listing::{Listed, Page};
 use super::record::Record;
@@ -91,34 +91,70 @@ impl Kept {
         change: impl FnOnce(Option<&Record>, SystemTime) -> Change<R>,
     ) -> (bool, R) {
         let change = change(self.records.get(key), now);
-        let settled = change.settle(|| {
-            self.last_token += 1;
-            Ok::<_, Infallible>(self.last_token)
-        });
-        let Ok(settled) = settled;
-        let written = settled.write != Write::Keep;
-        match settled.write {
-            Write::Keep => {}
-            Write::Put(record) => drop(self.records.insert(key.to_owned(), record)),
-            Write::Delete => drop(self.records.remove(key)),
-        }
-        (written, settled.answer)
+        let Settled { write, answer, .. } = self.settle(change);
+        (self.write(key, write), answer)
     }
 
+    /// Makes several changes: all of them, or none if one panics.
     pub(super) fn update_all<R>(
         &mut self,
         keys: &[&str],
         now: SystemTime,
         mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R>,
     ) -> (bool, Vec<R>) {
-        let mut any = false;
-        let each = keys.iter().enumerate().map(|(n, key)| {
-            let (written, answer) = self.update(key, now, |record, now| change(n, record, now));
-            any |= written;
-            answer
-        });
-        let answers = each.collect();
+        let mut writes: HashMap<&str, Write> = HashMap::with_capacity(keys.len());
+        let mut answers = Vec::with_capacity(keys.len());
+        for (n, &key) in keys.iter().enumerate() {
+            let record = match writes.get(key) {
+                Some(Write::Put(record)) => Some(record),
+                Some(Write::Delete) => None,
+                Some(Write::Keep) | None => self.records.get(key),
+            };
+            let change = change(n, record, now);
+            let Settled { write, answer, .. } = self.settle(change);
+            if write != Write::Keep {
+                writes.insert(key, write);
+            }
+            answers.push(answer);
+        }
+        let any = !writes.is_empty();
+        for (key, write) in writes {
+            self.write(key, write);
+        }
         (any, answers)
+    }
+
+    fn settle<R>(&mut self, change: Change<R>) -> Settled<R> {
+        let settled = change.settle(|| {
+            self.last_token += 1;
+            Ok::<_, Infallible>(self.last_token)
+        });
+        let Ok(settled) = settled;
+        settled
+    }
+
+    /// Carries out a write. Returns whether there was any.
+    fn write(&mut self, key: &str, write: Write) -> bool {
+        match write {
+            Write::Keep => return false,
+            Write::Put(record) => drop(self.records.insert(key.to_owned(), record)),
+            Write::Delete => drop(self.records.remove(key)),
+        }
+        true
+    }
+
+    /// What is wrong with the tokens, where somebody edited them: the next has to be greater than that of
+    /// any lease, and as many bits as others have for it have to do.
+    #[cfg(feature = "file")]
+    pub(super) fn wrong_tokens(&self) -> Option<String> {
+        let last = self.last_token;
+        let leases = self.records.values().filter_map(|kept| kept.lease.as_ref());
+        let greatest = leases.map(|lease| lease.token).max();
+        if greatest > Some(last) {
+            return Some("a lease's token is greater than `last_token`".to_owned());
+        }
+        let most = i64::MAX as u64;
+        (last >= most).then(|| format!("`last_token` is {last}, and can be less than {most}"))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Record> {

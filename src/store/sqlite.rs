@@ -1,5 +1,6 @@
 //! A store in a SQLite database.
 
+mod database;
 mod error;
 mod history;
 mod list;
@@ -12,28 +13,30 @@ pub use error::SqliteError;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::blocking::Store;
 use super::change::Change;
-use super::columns;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::Record;
 use super::step::Start;
+use super::unreadable::{Problem, Unreadable};
 use crate::clock::{Clock, MonotonicClock};
+use database::Database;
 
 /// Keeps records in a table of a SQLite database, for all processes of one host.
 ///
 /// The database may be one that the program has anyway: the tables are named `relent…`, and are
 /// there to be joined against. What was answered is on the disk (write-ahead log, `synchronous =
 /// FULL`); a killed process loses nothing of it. Several processes, and several of these within one,
-/// may work on the same file: whoever comes second waits for its turn, up to
-/// [`BUSY`](Self::BUSY).
+/// may work on the same file: of those that write, whoever comes second waits for its turn, up to
+/// [`BUSY`](Self::BUSY). Who only reads does not wait, and sees what is committed.
+///
+/// A row that cannot be read is an error that names it, and is left as it is. Lists and claims pass it
+/// over where there is anything else to answer; [`unreadable`](Self::unreadable) finds it.
 ///
 /// The machine's clock is the store's. If it is set back, a process lists as due what is
 /// [from the future](Record::is_from_the_future) as soon as the clock shows less than this process
@@ -56,7 +59,8 @@ use crate::clock::{Clock, MonotonicClock};
 /// | `cause` | what went wrong last |
 /// | `token`, `holder`, `lease_since`, `lease_until` | the lease; `NULL` if there is none |
 ///
-/// Times and intervals are nanoseconds; times since 1970. An index on `(namespace, due, key)` serves
+/// Times and intervals are nanoseconds; times since 1970. Rows are changed in place, so there may be
+/// columns and references of your own. An index on `(namespace, due, key)` serves
 /// lists, and joins such as this: every machine that nobody works on, that does not back off, and
 /// that has not given up.
 ///
@@ -85,23 +89,15 @@ use crate::clock::{Clock, MonotonicClock};
 /// ```
 #[derive(Debug)]
 pub struct SqliteStore<C = MonotonicClock> {
-    shared: Arc<Shared>,
+    database: Arc<Database>,
     namespace: String,
     clock: C,
     history: bool,
 }
 
-#[derive(Debug)]
-struct Shared {
-    connection: Mutex<Connection>,
-    /// No record was written later than this, as far as this process knows. So only while the clock shows less need lists look for
-    /// records from the future, which no index finds.
-    latest: AtomicI64,
-    place: String,
-}
-
 impl SqliteStore {
-    /// How long a call waits for its turn at most, on a connection of its own.
+    /// How long a call waits for its turn to write at most, and then fails: so a heartbeat or a flusher
+    /// that is dropped may take as long, while somebody else is in the middle of a transaction.
     pub const BUSY: Duration = Duration::from_secs(10);
 
     /// Opens the database at `path`, makes it if there is none, and brings its tables
@@ -109,41 +105,33 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`SqliteError::Unreadable`] if the file is no database, or has tables of these names that are
-    /// something else or of a newer version; [`SqliteError::Sqlite`].
+    /// [`SqliteError::Unreadable`] if the file is no database or damaged, or has tables of these names
+    /// that are something else or of a newer version; [`SqliteError::Sqlite`].
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
-        let mut connection = Connection::open(path)?;
-        turn::wait_for(&mut connection)?;
-        SqliteStore::new(connection)
+        Ok(SqliteStore::on(Database::open(path.as_ref())?))
     }
 
     /// Takes over a connection, with its own way to wait for its turn, and brings the tables
     /// [up to date](Self::migrate).
     ///
+    /// For a database in memory, or one that needs more to open than its path. There is no other
+    /// connection then: while a thread waits for its turn to write, all others wait for that thread,
+    /// readers too.
+    ///
     /// # Errors
     ///
     /// As for [`open`](Self::open).
     pub fn new(connection: Connection) -> Result<SqliteStore, SqliteError> {
-        let place = connection.path().unwrap_or_default();
-        let place = format!("the SQLite database {place:?}");
-        // Before anything is written to what may not be ours.
-        schema::check(&connection, &place)?;
-        turn::to_write_ahead(&connection)?;
-        connection.pragma_update(None, "synchronous", "full")?;
-        let store = SqliteStore {
-            shared: Arc::new(Shared {
-                connection: Mutex::new(connection),
-                latest: AtomicI64::new(0),
-                place,
-            }),
+        Ok(SqliteStore::on(Database::over(connection)?))
+    }
+
+    fn on(database: Database) -> SqliteStore {
+        SqliteStore {
+            database: Arc::new(database),
             namespace: String::new(),
             clock: MonotonicClock,
             history: false,
-        };
-        store.migrate()?;
-        let latest = schema::latest(&store.shared.connection.lock())?;
-        store.shared.latest.store(latest, Relaxed);
-        Ok(store)
+        }
     }
 }
 
@@ -155,14 +143,14 @@ impl<C> SqliteStore<C> {
     ///
     /// As for [`open`](SqliteStore::open).
     pub fn migrate(&self) -> Result<(), SqliteError> {
-        schema::migrate(&mut self.shared.connection.lock(), &self.shared.place)
+        self.database.migrate()
     }
 
     /// Goes by another clock's time of day: for tests. All processes must go by the same.
     #[must_use]
     pub fn with_clock<D: Clock>(self, clock: D) -> SqliteStore<D> {
         SqliteStore {
-            shared: self.shared,
+            database: self.database,
             namespace: self.namespace,
             clock,
             history: self.history,
@@ -181,24 +169,23 @@ impl<C> SqliteStore<C> {
         let namespace = name.into();
         InvalidKey::check_namespace(&namespace)?;
         Ok(SqliteStore {
-            shared: Arc::clone(&self.shared),
+            database: Arc::clone(&self.database),
             namespace,
             clock: self.clock.clone(),
             history: self.history,
         })
     }
 
-    fn damaged(&self, table: &str, key: &str, why: String) -> SqliteError {
-        let place = &self.shared.place;
-        error::damaged(format!("the row {key:?} of {table} in {place}"), why)
+    fn failed(&self) -> impl Fn(rusqlite::Error) -> SqliteError {
+        error::failed(self.database.place())
     }
-}
 
-impl<C: Clock> SqliteStore<C> {
-    fn now(&self) -> SystemTime {
-        let now = self.clock.wall();
-        self.shared.latest.fetch_max(columns::time(now), Relaxed);
-        now
+    fn damaged(&self, table: &str, key: &str, why: String) -> Unreadable {
+        let place = self.database.place();
+        Unreadable {
+            place: format!("the row {key:?} of {table} in {place}"),
+            problem: Problem::Damaged(why),
+        }
     }
 }
 
@@ -210,7 +197,7 @@ impl<C: Clock> Store for SqliteStore<C> {
         key: &str,
         change: impl FnMut(Option<&Record>, SystemTime) -> Change<R>,
     ) -> Result<R, SqliteError> {
-        self.alone(|transaction, now| self.step(transaction, key, now, change))
+        self.alone(|transaction, moment| self.step(transaction, key, moment.now, change))
     }
 
     fn update_all<R>(
@@ -218,33 +205,35 @@ impl<C: Clock> Store for SqliteStore<C> {
         keys: &[&str],
         mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R>,
     ) -> Result<Vec<R>, SqliteError> {
-        self.alone(|transaction, now| {
+        self.alone(|transaction, moment| {
             let each = keys.iter().enumerate();
             each.map(|(n, key)| {
-                self.step(transaction, key, now, |record, now| change(n, record, now))
+                self.step(transaction, key, moment.now, |record, now| {
+                    change(n, record, now)
+                })
             })
             .collect()
         })
     }
 
     fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), SqliteError> {
-        let connection = self.shared.connection.lock();
+        let connection = self.database.reader().lock();
         let record = self.get(&connection, key)?;
         // After the row: what it says is then not from the future.
-        Ok((record, self.now()))
+        Ok((record, self.database.moment(&self.clock).now))
     }
 
     fn list(&self, page: &Page) -> Result<Vec<Listed>, SqliteError> {
-        let connection = self.shared.connection.lock();
-        self.page(&connection, page, self.now())
+        let look = |connection: &Connection, moment| self.page(connection, page, moment);
+        self.database.at_once(&self.clock, look)
     }
 
     fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, SqliteError> {
-        self.alone(|transaction, now| {
-            let due = self.page(transaction, &Page::first(Which::Due, limit), now)?;
+        self.alone(|transaction, moment| {
+            let due = self.page(transaction, &Page::first(Which::Due, limit), moment)?;
             let started = due.iter().enumerate().map(|(n, Listed { key, .. })| {
                 let start = start.nth(n);
-                self.step(transaction, key, now, |record, now| {
+                self.step(transaction, key, moment.now, |record, now| {
                     start.apply(record, now)
                 })
             });

@@ -3,15 +3,18 @@
 #![allow(dead_code, reason = "each store needs other parts")]
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
+use relent::Backoff;
 use relent::clock::ManualClock;
 use relent::store::blocking::{Block, Store};
 use relent::store::contract::{self, Bench};
-use relent::store::{AsyncStore, Inline, Unblock};
+use relent::store::step::{self, Failed};
+use relent::store::{AsyncStore, Inline, Record, Unblock};
 use tokio::runtime::Handle;
 
 /// A clock, a way to make an empty store that goes by it, and a face to show of that.
@@ -99,4 +102,21 @@ pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("it waits"),
     }
+}
+
+/// Fails `a`, and panics before `b` has failed too.
+#[track_caller]
+pub(crate) fn panics_at_the_second_of_two(store: &impl Store) {
+    let failed = Failed {
+        backoff: Some(Backoff::DEFAULT),
+        retry_after: None,
+        cause: String::new(),
+        entropy: 0,
+    };
+    let change = move |n, record: Option<&Record>, now| {
+        assert!(n == 0, "on purpose");
+        step::failure(failed.clone())(record, now)
+    };
+    let batch = || store.update_all(&["a", "b"], change);
+    catch_unwind(AssertUnwindSafe(batch)).expect_err("no panic");
 }

@@ -3,14 +3,15 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use relent::clock::ManualClock;
-use relent::store::blocking::{Block, DurableTracker, Store};
+use relent::store::blocking::{Block, DurableTracker};
 use relent::store::contract::{self, End, TransactionBench};
 use relent::store::{
-    AsyncTransactional, Change, Error, FileError, FileStore, FileTransaction, Inline, Options,
-    Problem, Record, Refusal, StartError,
+    AsyncTransactional, Change, Error, FileError, FileStore, FileTransaction, Inline, LeaseLost,
+    Options, Problem, Record, Refusal, StartError, WorkError,
 };
 use relent::{Backoff, Decision, Jitter, Readiness};
 use tempfile::tempdir;
@@ -333,17 +334,12 @@ fn a_write_that_fails_is_not_remembered() {
 }
 
 #[test]
-fn r2_a_change_that_panics_leaves_nothing() {
+fn r2_a_batch_that_panics_leaves_nothing() {
     let directory = tempdir().unwrap();
     let store = FileStore::open(directory.path().join("backoff.json")).unwrap();
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        store.update_all(&["a", "b"], |n, record, now| {
-            assert!(n == 0, "on purpose");
-            relent::store::step::forget()(record, now)
-        })
-    }));
-    assert!(panicked.is_err());
+    faces::panics_at_the_second_of_two(&store);
     let tracker = DurableTracker::new(store, POLICY);
+    assert_eq!(tracker.get("a").unwrap(), None);
     assert!(tracker.record_failure("a", "broken").is_ok());
 }
 
@@ -389,6 +385,190 @@ fn p3_records_and_own_data_are_written_together_or_not_at_all() {
     let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
     let put = store.transaction(|transaction| transaction.put_data(&no_json));
     assert!(matches!(put, Err(FileError::Data { .. })));
+}
+
+#[test]
+fn own_data_is_the_same_after_opening_anew() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("journal.json");
+    // Golden steps through all bits, so through floats of all sizes.
+    let bits = (1..3000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let floats = bits.map(f64::from_bits).filter(|float| float.is_finite());
+    let data = (floats.collect::<Vec<_>>(), [u64::MAX], [i64::MIN]);
+    let put = FileStore::open(&path).unwrap();
+    put.transaction(|transaction| transaction.put_data(&data))
+        .unwrap();
+    assert_eq!(put.data().unwrap().as_ref(), Some(&data));
+    drop(put);
+    for _ in 0..2 {
+        let tracker = DurableTracker::new(FileStore::open(&path).unwrap(), POLICY);
+        assert_eq!(tracker.store().data().unwrap().as_ref(), Some(&data));
+        assert!(tracker.record_failure("key", "broken").is_ok());
+    }
+}
+
+#[test]
+fn own_data_that_is_nothing_was_put_nevertheless() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("journal.json");
+    let nothing: Option<u32> = None;
+    let store = FileStore::open(&path).unwrap();
+    assert_eq!(store.data::<Option<u32>>().unwrap(), None);
+    store
+        .transaction(|transaction| transaction.put_data(&nothing))
+        .unwrap();
+    assert_eq!(store.data().unwrap(), Some(nothing));
+    drop(store);
+    let store = FileStore::open(&path).unwrap();
+    assert_eq!(store.data().unwrap(), Some(nothing));
+}
+
+#[test]
+fn p3_a_step_of_a_journal_ends_the_work_it_belongs_to() {
+    let directory = tempdir().unwrap();
+    let store = FileStore::open(directory.path().join("journal.json")).unwrap();
+    let tracker = DurableTracker::new(store, POLICY);
+    let started: Result<_, StartError<FileError>> = tracker.store().transaction(|transaction| {
+        transaction.put_data(&["begun"])?;
+        tracker.start_in(transaction, "disk-7")
+    });
+    let work = tracker.committed(started.unwrap());
+    let ended: Result<_, WorkError<FileError>> = tracker.store().transaction(|transaction| {
+        transaction.put_data(&["begun", "done"])?;
+        work.finish_in(transaction)
+    });
+    ended.unwrap();
+    assert_eq!(tracker.get("disk-7").unwrap(), None);
+    let data: Vec<String> = tracker.store().data().unwrap().unwrap();
+    assert_eq!(data, ["begun", "done"]);
+
+    let again: Result<_, WorkError<FileError>> = tracker.store().transaction(|transaction| {
+        transaction.put_data(&["done twice"])?;
+        work.fail_in(transaction, "too late")
+    });
+    assert!(matches!(again, Err(WorkError::Lost(LeaseLost::Ended))));
+    let data: Vec<String> = tracker.store().data().unwrap().unwrap();
+    assert_eq!(data, ["begun", "done"]);
+}
+
+#[test]
+fn p2_a_document_without_another_token_to_give_is_refused() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let text = |last: u64, token: u64| {
+        format!(
+            r#"{{"relent": 1, "content": {{"last_token": {last}, "records": {{"key": {{
+                "first_failure": "2001-01-01T00:00:00Z", "since": "2001-01-01T00:00:00Z",
+                "until": "2001-01-01T00:00:00Z", "lease": {{"token": {token}, "holder": "",
+                "since": "2001-01-01T00:00:00Z", "until": "2001-01-01T00:00:00Z"}}}}}}}}}}"#
+        )
+    };
+    for (last, token) in [(u64::MAX, 1), ((1 << 63) - 1, 1), (4, 5)] {
+        let found = problem(&path, text(last, token).as_bytes());
+        assert!(
+            matches!(&found, Some(Problem::Damaged(why)) if why.contains("last_token")),
+            "{last}, {token}: {found:?}"
+        );
+    }
+    fs::write(&path, text((1 << 63) - 2, 5)).unwrap();
+    let tracker = DurableTracker::new(FileStore::open(&path).unwrap(), POLICY);
+    assert_eq!(tracker.start("other").unwrap().token(), (1 << 63) - 1);
+}
+
+/// Runs a part of a test in a process of its own, in a directory.
+fn child(task: &str, directory: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "file::in_a_child", "--test-threads=1"])
+        .current_dir(directory)
+        .env(TASK, task)
+        .stdout(Stdio::null());
+    command
+}
+
+const TASK: &str = "RELENT_FILE_TASK";
+
+#[test]
+fn in_a_child() {
+    let Ok(task) = std::env::var(TASK) else {
+        return;
+    };
+    let open = || DurableTracker::new(FileStore::open("backoff.json").unwrap(), POLICY);
+    match task.as_str() {
+        "move" => {
+            let tracker = open();
+            std::env::set_current_dir("elsewhere").unwrap();
+            assert!(tracker.record_failure("key", "broken").is_ok());
+        }
+        "fail" => assert!(open().record_failure("key", "broken").is_ok()),
+        "be refused" => {
+            let refused = open().record_failure("key", "broken");
+            assert!(matches!(
+                refused,
+                Err(Error::Store(FileError::Owner { .. }))
+            ));
+        }
+        _ => panic!("{task}"),
+    }
+}
+
+#[test]
+fn a_relative_path_stays_where_it_was_when_the_directory_changes() {
+    let directory = tempdir().unwrap();
+    let elsewhere = directory.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let status = child("move", directory.path()).status().unwrap();
+    assert!(status.success());
+    assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
+    let path = directory.path().join("backoff.json");
+    let tracker = DurableTracker::new(FileStore::open(path).unwrap(), POLICY);
+    assert!(tracker.get("key").unwrap().is_some());
+    assert!(matches!(FileStore::open(""), Err(FileError::Io { .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_keeps_its_owner_or_is_not_written() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+
+    const NOBODY: u32 = 65534;
+
+    let directory = tempdir().unwrap();
+    let directory = directory.path();
+    let path = directory.join("backoff.json");
+    written(&path);
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    fs::remove_file(directory.join("backoff.json.lock")).unwrap();
+    if chown(&path, Some(NOBODY), Some(NOBODY)).is_err() {
+        println!("skipped: only root can give a file away");
+        return;
+    }
+    assert!(child("fail", directory).status().unwrap().success());
+    for name in ["backoff.json", "backoff.json.lock"] {
+        let now = fs::metadata(directory.join(name)).unwrap();
+        assert_eq!((now.uid(), now.gid()), (NOBODY, NOBODY), "{name}");
+    }
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+
+    // Somebody who may write to the directory, and to whom the file does not belong.
+    let before = fs::read(&path).unwrap();
+    fs::set_permissions(directory, PermissionsExt::from_mode(0o777)).unwrap();
+    for name in ["backoff.json", "backoff.json.lock"] {
+        fs::set_permissions(directory.join(name), PermissionsExt::from_mode(0o666)).unwrap();
+    }
+    let copy = directory.join("test");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let mut refused = Command::new(copy);
+    refused.args(["--exact", "file::in_a_child", "--test-threads=1"]);
+    refused.current_dir(directory).env(TASK, "be refused");
+    refused
+        .uid(NOBODY - 1)
+        .gid(NOBODY - 1)
+        .stdout(Stdio::null());
+    assert!(refused.status().unwrap().success());
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert!(!directory.join("backoff.json.tmp").exists());
 }
 
 #[cfg(unix)]

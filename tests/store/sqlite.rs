@@ -3,16 +3,19 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use relent::clock::ManualClock;
+use relent::clock::{Clock, ManualClock};
 use relent::store::blocking::{DurableTracker, Transactional as _};
 use relent::store::contract::{self, End, HistoryBench, TransactionBench};
 use relent::store::{
-    AsyncStore, Change, Entry, InvalidKey, Problem, Record, SqliteError, SqliteStore, WorkError,
+    AsyncStore, Change, Entry, Error, InvalidKey, Listed, Page, Problem, Record, SqliteError,
+    SqliteStore, StartError, Which, WorkError,
 };
 use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior};
 use tempfile::tempdir;
 
 use crate::faces::{self, Face};
@@ -202,7 +205,7 @@ fn the_anti_join_finds_what_can_be_taken() {
                  WHERE relent.key IS NULL ORDER BY machine.id",
             )
             .unwrap();
-        let now = i64::try_from(relent::clock::Clock::now(&clock).as_nanos()).unwrap();
+        let now = i64::try_from(clock.now().as_nanos()).unwrap();
         let found = eligible.query_map([now], |row| row.get(0)).unwrap();
         found.collect::<Result<Vec<String>, _>>().unwrap()
     };
@@ -370,21 +373,264 @@ fn b8_the_longest_interval_and_the_end_of_time_survive() {
 }
 
 #[test]
-fn lists_go_by_the_index() {
+fn readers_do_not_wait_for_who_waits_to_write() {
+    let directory = tempdir().unwrap();
+    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
+    assert!(tracker.record_failure("key", "broken").is_ok());
+    let begin = TransactionBehavior::Immediate;
+    let transaction = machines.transaction_with_behavior(begin).unwrap();
+    thread::scope(|scope| {
+        let write = || tracker.record_failure("key", "again").map(drop);
+        let writers = [(); 2].map(|()| scope.spawn(write));
+        let started = Instant::now();
+        // By the end of so many, both are at it.
+        for _ in 0..200 {
+            assert!(matches!(tracker.check("key").unwrap(), Readiness::Wait(_)));
+            assert_eq!(tracker.waiting(10).unwrap().len(), 1);
+            assert_eq!(tracker.due(10).unwrap(), []);
+            thread::yield_now();
+        }
+        assert!(started.elapsed() < SqliteStore::BUSY, "one of them waited");
+        assert!(writers.iter().all(|writer| !writer.is_finished()));
+        transaction.commit().unwrap();
+        for writer in writers {
+            writer.join().unwrap().unwrap();
+        }
+    });
+    assert_eq!(tracker.get("key").unwrap().unwrap().state.failures, 3);
+}
+
+/// A clock, and what happens right after it is read next.
+#[derive(Clone, Default)]
+struct Eventful {
+    clock: ManualClock,
+    next: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+}
+
+impl Clock for Eventful {
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        let now = self.clock.wall();
+        let next = self.next.lock().unwrap().take();
+        next.into_iter().for_each(|happens| happens());
+        now
+    }
+}
+
+#[test]
+fn a_key_that_is_written_meanwhile_is_in_the_list_nevertheless() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("store.db");
-    let (connection, tracker) = machines(&path);
+    let open = || SqliteStore::open(&path).unwrap();
+    let clock = Eventful::default();
+    let tracker = DurableTracker::new(open().with_clock(clock.clone()), POLICY);
+    let other = DurableTracker::new(open().with_clock(clock.clock.clone()), POLICY);
     assert!(tracker.record_failure("key", "broken").is_ok());
-    let plan = "EXPLAIN QUERY PLAN SELECT * FROM relent WHERE namespace = ?1
-                AND (due, key) > (?3, ?4) AND due <= ?2 AND gave_up IS NULL
-                ORDER BY due, key LIMIT ?5";
-    let mut plan = connection.prepare(plan).unwrap();
-    let steps = plan.query_map(params!["", 0, 0, "", 10], |row| {
-        row.get::<_, String>("detail")
-    });
-    let steps: Vec<_> = steps.unwrap().collect::<Result<_, _>>().unwrap();
-    assert_eq!(steps.len(), 1, "sorted: {steps:?}");
-    assert!(steps[0].contains("relent_due"), "{steps:?}");
+    let manual = clock.clock.clone();
+    *clock.next.lock().unwrap() = Some(Box::new(move || {
+        manual.advance(SECOND / 2);
+        assert!(other.record_failure("key", "again").is_ok());
+    }));
+    // As it was before: by the time that was read, what was written after that is of the future.
+    let listed = tracker.waiting(10).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].record.cause, "broken");
+    assert_eq!(tracker.get("key").unwrap().unwrap().cause, "again");
+}
+
+#[test]
+fn p5_every_damaged_page_is_named() {
+    const PAGE: usize = 4096;
+
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("good.db");
+    let keys: Vec<_> = (0..300).map(|n| format!("key-{n:03}")).collect();
+    let failures: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    let tracker = DurableTracker::new(SqliteStore::open(&path).unwrap().with_history(), POLICY);
+    tracker.record_failures(&failures).unwrap();
+    drop(tracker);
+    let good = fs::read(&path).unwrap();
+    assert!(good.len() > 16 * PAGE);
+    for at in (0..good.len()).step_by(PAGE) {
+        let path = directory.path().join(format!("{at}.db"));
+        let mut bad = good.clone();
+        // The header of the first page is that of the file.
+        let from = at + if at == 0 { 100 } else { 0 };
+        bad[from..from + 64].fill(0xff);
+        fs::write(&path, &bad).unwrap();
+        let named = |error: SqliteError| {
+            assert!(matches!(error, SqliteError::Unreadable(_)), "{error:?}");
+            let said = error.to_string();
+            assert!(said.contains(&format!("{at}.db")), "{said}");
+        };
+        let store = match SqliteStore::open(&path) {
+            Ok(store) => store.with_history(),
+            Err(error) => {
+                named(error);
+                continue;
+            }
+        };
+        // What is written here and there is what becomes of the failures; all the rest is read.
+        let tracker = DurableTracker::new(store, POLICY);
+        for key in &keys {
+            let history = tracker.store().history(key, 10);
+            history.map_or_else(named, drop);
+            if let Err(Error::Store(error)) = tracker.get(key) {
+                named(error);
+            }
+        }
+        for listed in [tracker.waiting(1000), tracker.due(1000)] {
+            if let Err(Error::Store(error)) = listed {
+                named(error);
+            }
+        }
+        if let Err(StartError::Store(error)) = tracker.claim_due(1000) {
+            named(error);
+        }
+        if let Err(Error::Store(error)) = tracker.record_failures(&failures) {
+            named(error);
+        }
+        let pruned = tracker.store().prune_history(UNIX_EPOCH);
+        pruned.map_or_else(named, drop);
+    }
+    let nowhere = SqliteStore::open(directory.path().join("no/store.db")).unwrap_err();
+    assert!(nowhere.to_string().contains("no/store.db"), "{nowhere}");
+}
+
+#[track_caller]
+fn names_the_row<T>(error: Result<T, impl std::fmt::Display>, key: &str) {
+    let said = error.map(drop).map_err(|error| error.to_string());
+    let said = said.expect_err("nothing said");
+    assert!(said.contains(&format!("row {key:?} of relent")), "{said}");
+}
+
+#[test]
+fn p5_a_damaged_row_stands_in_the_way_of_no_other() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let (connection, _) = machines(&path);
+    let clock = ManualClock::new();
+    let store = SqliteStore::open(&path).unwrap().with_clock(clock.clone());
+    let tracker = DurableTracker::new(store, POLICY);
+    for n in 0..6 {
+        assert!(tracker.record_failure(&format!("{n}"), "broken").is_ok());
+    }
+    let damage = "UPDATE relent SET failures = -1, cause = 'damaged' WHERE key IN ('0', '2', '5');
+        UPDATE relent SET key = CAST(x'ff31' AS TEXT) WHERE key = '5'";
+    connection.execute_batch(damage).unwrap();
+    let damaged = || {
+        let rows = "SELECT count(*) FROM relent
+                    WHERE failures = -1 AND cause = 'damaged' AND token IS NULL";
+        connection
+            .query_row(rows, [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    let keys = |listed: Vec<Listed>| -> Vec<String> {
+        listed.into_iter().map(|listed| listed.key).collect()
+    };
+
+    assert_eq!(keys(tracker.waiting(10).unwrap()), ["1", "3", "4"]);
+    assert_eq!(keys(tracker.waiting(2).unwrap()), ["1", "3"], "whole pages");
+    assert_eq!(keys(tracker.waiting(0).unwrap()), [""; 0]);
+    clock.advance(SECOND);
+    let due = tracker.due(2).unwrap();
+    let last = Page::first(Which::Due, 2).after(&due[1]);
+    assert_eq!(keys(due), ["1", "3"]);
+    let due = tracker.list(&last).unwrap();
+    let last = last.after(&due[0]);
+    assert_eq!(keys(due), ["4"]);
+    assert_eq!(tracker.list(&last).unwrap(), [], "the end");
+    let claimed = tracker.claim_due(10).unwrap();
+    let claimed: Vec<_> = claimed.iter().map(|work| work.key().to_owned()).collect();
+    assert_eq!(claimed, ["1", "3", "4"]);
+
+    // There is nothing else to tell.
+    names_the_row(tracker.due(10), "0");
+    names_the_row(tracker.claim_due(10), "0");
+    assert_eq!(damaged(), 3);
+    let all = tracker.store().unreadable(10).unwrap();
+    let said: Vec<_> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 3);
+    assert!(
+        said[0].contains("\"0\"") && said[1].contains("\"2\""),
+        "{said:?}"
+    );
+    assert_eq!(tracker.store().unreadable(2).unwrap(), all[..2]);
+    connection
+        .execute("DELETE FROM relent WHERE failures = -1", [])
+        .unwrap();
+    assert_eq!(tracker.due(10).unwrap(), []);
+    assert_eq!(tracker.store().unreadable(10).unwrap(), []);
+}
+
+#[test]
+fn columns_and_rows_of_others_stay() {
+    let directory = tempdir().unwrap();
+    let (mut machines, tracker) = machines(&directory.path().join("store.db"));
+    assert!(tracker.record_failure("key", "first").is_ok());
+    machines
+        .execute_batch(
+            "PRAGMA foreign_keys = ON;
+             CREATE TABLE note (
+                 namespace TEXT, key TEXT,
+                 FOREIGN KEY (namespace, key) REFERENCES relent ON DELETE CASCADE
+             );
+             INSERT INTO note VALUES ('', 'key');
+             ALTER TABLE relent ADD COLUMN remark TEXT;
+             UPDATE relent SET remark = 'mine'",
+        )
+        .unwrap();
+    let transaction = machines
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .unwrap();
+    let again = tracker.record_failure_in(&transaction, "key", "second");
+    assert_eq!(again.unwrap(), Decision::Retry { after: 2 * SECOND });
+    transaction.commit().unwrap();
+    let again = tracker.record_failure("key", "third").unwrap();
+    assert_eq!(again, Decision::Retry { after: 4 * SECOND });
+    assert!(tracker.record_failure("another", "first").is_ok());
+    let kept = "SELECT remark || count(*) FROM relent JOIN note USING (namespace, key)";
+    let kept: String = machines.query_row(kept, [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, "mine1");
+    assert!(tracker.record_success("key").unwrap().is_some());
+    let notes = machines.query_row("SELECT count(*) FROM note", [], |row| row.get(0));
+    assert_eq!(notes, Ok(0));
+}
+
+#[test]
+fn history_is_pruned_a_part_at_a_time() {
+    let directory = tempdir().unwrap();
+    let (machines, tracker) = machines(&directory.path().join("store.db"));
+    machines
+        .execute_batch(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 4500)
+             INSERT INTO relent_history (namespace, key, at, event)
+                 SELECT '', 'key', n, 'started' FROM n;
+             CREATE TRIGGER stop BEFORE DELETE ON relent_history WHEN old.at = 2500
+                 BEGIN SELECT RAISE(ABORT, 'stopped'); END",
+        )
+        .unwrap();
+    let left = || tracker.store().history("key", 5000).unwrap().len();
+    let time = UNIX_EPOCH + Duration::from_nanos(4001);
+    let stopped = tracker.store().prune_history(time).unwrap_err();
+    assert!(stopped.to_string().contains("stopped"), "{stopped}");
+    assert_eq!(left(), 2500, "others had their turns before that");
+    machines.execute("DROP TRIGGER stop", []).unwrap();
+    assert_eq!(tracker.store().prune_history(time).unwrap(), 2000);
+    assert_eq!(left(), 500);
+}
+
+#[test]
+fn r2_a_batch_that_panics_leaves_nothing() {
+    let directory = tempdir().unwrap();
+    let store = SqliteStore::open(directory.path().join("store.db")).unwrap();
+    faces::panics_at_the_second_of_two(&store);
+    let tracker = DurableTracker::new(store, POLICY);
+    assert_eq!(tracker.get("a").unwrap(), None);
+    assert!(tracker.record_failure("a", "broken").is_ok());
 }
 
 #[test]

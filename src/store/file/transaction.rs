@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::Content;
-use super::disk::FileError;
+use super::error::FileError;
 use crate::store::memory::Kept;
 
 /// What [`FileStore::transaction`](super::FileStore::transaction) is doing: hand it to a tracker's
@@ -33,7 +33,8 @@ impl FileTransaction {
     }
 
     /// Puts data of the program's own in the place of whatever there was: anything that `serde` can
-    /// write as JSON.
+    /// write as JSON, to be the same when it is read. A float that is no number becomes a null, as JSON
+    /// has no other way to say it.
     ///
     /// # Errors
     ///

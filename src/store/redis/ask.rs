@@ -137,7 +137,11 @@ impl Ask {
     /// What to believe since the server, at `now`, has not made the change, but says this.
     pub(super) fn told(&self, text: Vec<u8>, now: SystemTime) -> Belief {
         let is_late = text == self.believed;
-        let told = if is_late { self.told.saturating_add(1) } else { 1 };
+        let told = if is_late {
+            self.told.saturating_add(1)
+        } else {
+            1
+        };
         Belief { text, now, told }
     }
 

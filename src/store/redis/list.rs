@@ -75,7 +75,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         listing.arg(self.name("")).arg(limit).arg(Self::BATCH);
         let after = after.unwrap_or_default();
         listing.arg(after.score).arg(after.key);
-        listing.arg(if which == Which::Due { "due" } else { "waiting" });
+        listing.arg(if which == Which::Due {
+            "due"
+        } else {
+            "waiting"
+        });
         listing
     }
 }

@@ -15,35 +15,34 @@ pub enum SqliteError {
     /// A change was to be made within the caller's transaction, and there is none open.
     NoTransaction,
     /// The database failed.
-    Sqlite(rusqlite::Error),
+    Sqlite {
+        /// Which.
+        place: String,
+        /// What went wrong.
+        source: rusqlite::Error,
+    },
 }
 
-pub(super) fn damaged(place: String, why: String) -> SqliteError {
-    let problem = Problem::Damaged(why);
+pub(super) fn unreadable(place: &str, problem: Problem) -> SqliteError {
+    let place = place.to_owned();
     SqliteError::Unreadable(Unreadable { place, problem })
 }
 
-impl SqliteError {
-    /// The same error, if it is about the file as a whole, in words that name it.
-    pub(super) fn about(self, place: &str) -> SqliteError {
-        let SqliteError::Sqlite(error) = self else {
-            return self;
-        };
-        let problem = match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => Problem::Foreign(error.to_string()),
-            Some(ErrorCode::DatabaseCorrupt) => Problem::Damaged(error.to_string()),
-            _ => return SqliteError::Sqlite(error),
-        };
-        SqliteError::Unreadable(Unreadable {
+/// What went wrong with the database at a place.
+pub(super) fn failed(place: &str) -> impl Fn(rusqlite::Error) -> SqliteError {
+    move |source| match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => unreadable(place, Problem::Foreign(source.to_string())),
+        Some(ErrorCode::DatabaseCorrupt) => unreadable(place, Problem::Damaged(source.to_string())),
+        _ => SqliteError::Sqlite {
             place: place.to_owned(),
-            problem,
-        })
+            source,
+        },
     }
 }
 
-impl From<rusqlite::Error> for SqliteError {
-    fn from(error: rusqlite::Error) -> SqliteError {
-        SqliteError::Sqlite(error)
+impl From<Unreadable> for SqliteError {
+    fn from(unreadable: Unreadable) -> SqliteError {
+        SqliteError::Unreadable(unreadable)
     }
 }
 
@@ -54,7 +53,7 @@ impl fmt::Display for SqliteError {
             SqliteError::NoTransaction => {
                 f.write_str("no transaction is open on that connection; begin one")
             }
-            SqliteError::Sqlite(error) => write!(f, "SQLite: {error}"),
+            SqliteError::Sqlite { place, source } => write!(f, "{place}: {source}"),
         }
     }
 }
@@ -62,7 +61,7 @@ impl fmt::Display for SqliteError {
 impl std::error::Error for SqliteError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            SqliteError::Sqlite(error) => Some(error),
+            SqliteError::Sqlite { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -22,25 +22,33 @@ impl<C> SqliteStore<C> {
     ///
     /// The database's.
     pub fn history(&self, key: &str, limit: usize) -> Result<Vec<Entry>, SqliteError> {
-        let connection = self.shared.connection.lock();
-        let entries = row::history(&connection, &self.namespace, key, limit)?;
+        let connection = self.database.reader().lock();
+        let entries = row::history(&connection, &self.namespace, key, limit);
+        let entries = entries.map_err(self.failed())?.into_iter();
         let entries = entries
-            .into_iter()
-            .map(|entry| entry.map_err(|why| self.damaged("relent_history", key, why)));
+            .map(|entry| entry.map_err(|why| self.damaged("relent_history", key, why).into()));
         entries.collect()
     }
 
     /// Deletes what happened before `time` to any key of the namespace. Returns how much.
     ///
+    /// A thousand entries at a time, so that others get their turns in between.
+    ///
     /// # Errors
     ///
-    /// The database's.
+    /// The database's. Some may be deleted by then.
     pub fn prune_history(&self, time: SystemTime) -> Result<usize, SqliteError> {
-        let connection = self.shared.connection.lock();
-        Ok(row::prune(
-            &connection,
-            &self.namespace,
-            columns::time(time),
-        )?)
+        const MOST: usize = 1000;
+        let before = columns::time(time);
+        let mut pruned = 0;
+        loop {
+            let some = self.database.in_turn(|transaction| {
+                row::prune(transaction, &self.namespace, before, MOST).map_err(self.failed())
+            })?;
+            pruned += some;
+            if some < MOST {
+                return Ok(pruned);
+            }
+        }
     }
 }

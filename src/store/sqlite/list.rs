@@ -1,48 +1,56 @@
 //! Listing what is due, waits or gave up.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::SystemTime;
-
 use rusqlite::Connection;
 
+use super::database::Moment;
 use super::error::SqliteError;
 use super::{SqliteStore, row};
 use crate::clock::Clock;
 use crate::store::columns;
 use crate::store::listing::{Listed, Page, Which};
+use crate::store::unreadable::Unreadable;
 
 impl<C: Clock> SqliteStore<C> {
     pub(super) fn page(
         &self,
         connection: &Connection,
         page: &Page,
-        now: SystemTime,
+        moment: Moment,
     ) -> Result<Vec<Listed>, SqliteError> {
-        let time = columns::time(now);
-        let mut listed = self.range(connection, row::Range::of(page.which), page, time)?;
-        let is_set_back = time < self.shared.latest.load(Relaxed);
-        if page.which == Which::Due && is_set_back && listed.len() < page.limit {
-            let rest = Page {
-                limit: page.limit - listed.len(),
-                ..page.clone()
-            };
-            listed.extend(self.range(connection, row::Range::FromTheFuture, &rest, time)?);
+        let mut found = row::Found::default();
+        let now = columns::time(moment.now);
+        let mut add = |range| {
+            row::list(connection, &self.namespace, range, page, now, &mut found)
+                .map_err(self.failed())
+        };
+        add(row::Range::of(page.which))?;
+        if page.which == Which::Due && moment.is_set_back {
+            add(row::Range::FromTheFuture)?;
         }
-        Ok(listed)
+        match found.unreadable {
+            Some((key, why)) if found.listed.is_empty() && page.after.is_none() => {
+                Err(self.damaged("relent", &key, why).into())
+            }
+            _ => Ok(found.listed),
+        }
     }
 
-    fn range(
-        &self,
-        connection: &Connection,
-        range: row::Range,
-        page: &Page,
-        now: i64,
-    ) -> Result<Vec<Listed>, SqliteError> {
-        let rows = row::list(connection, &self.namespace, range, page, now)?;
-        let listed = rows.into_iter().map(|(key, record)| match record {
-            Ok(record) => Ok(Listed { key, record }),
-            Err(why) => Err(self.damaged("relent", &key, why)),
-        });
-        listed.collect()
+    /// The keys of the namespace whose rows cannot be read, up to `limit` of them, in their order.
+    ///
+    /// Such a row is an error wherever its key is asked for, and is not written to. Lists and claims
+    /// pass it over, so that it stands in the way of no other key; it is their error only where there
+    /// is nothing else to answer. So ask for them now and then, to repair or delete them: this reads
+    /// the whole table.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, SqliteError> {
+        let connection = self.database.reader().lock();
+        let rows = row::unreadable(&connection, &self.namespace, limit).map_err(self.failed())?;
+        let rows = rows.into_iter();
+        Ok(rows
+            .map(|(key, why)| self.damaged("relent", &key, why))
+            .collect())
     }
 }

@@ -1,11 +1,12 @@
 //! The tables, and how they came to be: one step per version, never changed afterwards.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::error::SqliteError;
-use crate::store::unreadable::{Problem, Unreadable};
+use super::error::{SqliteError, failed, unreadable};
+use crate::store::unreadable::Problem;
 
-/// What brings the tables from one version to the next.
+/// What brings the tables from one version to the next. Processes of an older version go on meanwhile:
+/// a step only adds what they need not know of, columns with a default and tables.
 const STEPS: [&str; 2] = [
     "CREATE TABLE relent_meta (
          only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -44,39 +45,28 @@ const STEPS: [&str; 2] = [
 ];
 
 /// The version that they bring about.
-const VERSION: u32 = STEPS.len() as u32;
+pub(super) const VERSION: u32 = STEPS.len() as u32;
 
-/// Refuses what is not ours to write to. Writes nothing.
-pub(super) fn check(connection: &Connection, place: &str) -> Result<(), SqliteError> {
-    version(connection, place)
-        .map(drop)
-        .map_err(|error| error.about(place))
-}
-
-pub(super) fn migrate(connection: &mut Connection, place: &str) -> Result<(), SqliteError> {
-    if version(connection, place)? == VERSION {
-        return Ok(());
-    }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version = version(&transaction, place)?;
+/// Brings the tables up to date, within a transaction.
+pub(super) fn migrate(connection: &Connection, place: &str) -> Result<(), SqliteError> {
+    let version = version(connection, place)?;
     for step in STEPS.iter().skip(version as usize) {
-        transaction.execute_batch(step)?;
+        connection.execute_batch(step).map_err(failed(place))?;
     }
-    transaction.execute("UPDATE relent_meta SET version = ?1", [VERSION])?;
-    Ok(transaction.commit()?)
+    let update = "UPDATE relent_meta SET version = ?1";
+    let updated = connection.execute(update, [VERSION]);
+    updated.map(drop).map_err(failed(place))
 }
 
-/// The version of the tables; 0 if there are none.
-fn version(connection: &Connection, place: &str) -> Result<u32, SqliteError> {
-    let refused = |problem| {
-        let place = place.to_owned();
-        SqliteError::Unreadable(Unreadable { place, problem })
-    };
+/// The version of the tables; 0 if there are none. Refuses what is not ours to write to.
+pub(super) fn version(connection: &Connection, place: &str) -> Result<u32, SqliteError> {
+    let refused = |problem| unreadable(place, problem);
     let tables = "SELECT count(*) FILTER (WHERE name = 'relent_meta'), count(*) FROM sqlite_schema
                   WHERE type IN ('table', 'view') AND name IN ('relent', 'relent_meta', 'relent_history')";
-    let (meta, all) = connection.query_row(tables, [], |row| {
+    let counts = connection.query_row(tables, [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-    })?;
+    });
+    let (meta, all) = counts.map_err(failed(place))?;
     match (meta, all) {
         (0, 0) => return Ok(0),
         (0, _) => {
@@ -88,7 +78,13 @@ fn version(connection: &Connection, place: &str) -> Result<u32, SqliteError> {
     let version = connection
         .query_row("SELECT version FROM relent_meta", [], |row| row.get(0))
         .optional()
-        .map_err(|error| refused(Problem::Foreign(format!("`relent_meta`: {error}"))))?;
+        .map_err(|error| match failed(place)(error) {
+            // It has other columns.
+            SqliteError::Sqlite { source, .. } => {
+                refused(Problem::Foreign(format!("`relent_meta`: {source}")))
+            }
+            damaged => damaged,
+        })?;
     let version: i64 = version.unwrap_or_default();
     match u32::try_from(version) {
         Ok(version @ 1..=VERSION) => Ok(version),
@@ -104,7 +100,7 @@ fn version(connection: &Connection, place: &str) -> Result<u32, SqliteError> {
 }
 
 /// The latest time at which any record was written.
-pub(super) fn latest(connection: &Connection) -> Result<i64, SqliteError> {
+pub(super) fn latest(connection: &Connection) -> rusqlite::Result<i64> {
     let latest = "SELECT coalesce(max(max(since, coalesce(lease_since, 0))), 0) FROM relent";
-    Ok(connection.query_row(latest, [], |row| row.get(0))?)
+    connection.query_row(latest, [], |row| row.get(0))
 }

@@ -1,6 +1,7 @@
 //! Waiting for one's turn to write.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -19,21 +20,38 @@ thread_local! {
     static WAITING: RefCell<Option<Schedule>> = const { RefCell::new(None) };
 }
 
-/// Has a connection wait for its turn.
+/// How long to wait, time and again.
+pub(super) fn waits() -> Schedule {
+    TURN.schedule()
+}
+
+pub(super) fn pause(pause: Duration) {
+    thread::sleep(pause);
+}
+
+/// A connection that waits for its turn, whatever it does.
 #[allow(clippy::unnecessary_mut_passed)] // rusqlite needs it from 0.41 on
-pub(super) fn wait_for(connection: &mut Connection) -> rusqlite::Result<()> {
-    Connection::busy_handler(connection, Some(wait as fn(i32) -> bool))
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    Connection::busy_handler(&mut connection, Some(wait as fn(i32) -> bool))?;
+    Ok(connection)
+}
+
+/// Has a connection tell that it is not its turn, for the caller to wait.
+#[allow(clippy::unnecessary_mut_passed)] // as above
+pub(super) fn wait_outside(connection: &mut Connection) -> rusqlite::Result<()> {
+    Connection::busy_handler(connection, None)
 }
 
 /// `SQLite` asks whether to try once more, and how often it has before, for the same turn.
 fn wait(before: i32) -> bool {
-    let pause = WAITING.with_borrow_mut(|waiting| {
+    let next = WAITING.with_borrow_mut(|waiting| {
         if before == 0 {
             *waiting = None;
         }
-        waiting.get_or_insert_with(|| TURN.schedule()).next()
+        waiting.get_or_insert_with(waits).next()
     });
-    pause.map(thread::sleep).is_some()
+    next.map(pause).is_some()
 }
 
 /// Changes to a write-ahead log, for which `SQLite` itself does not wait where several do so at once:
@@ -48,6 +66,6 @@ pub(super) fn to_write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-fn is_busy(error: &rusqlite::Error) -> bool {
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }

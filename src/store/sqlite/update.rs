@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 
+use super::database::Moment;
 use super::error::SqliteError;
 use super::{SqliteStore, row};
 use crate::clock::Clock;
@@ -16,14 +17,11 @@ impl<C: Clock> SqliteStore<C> {
     /// Runs `work` in a transaction that nobody else writes beside, and commits it.
     pub(super) fn alone<T>(
         &self,
-        work: impl FnOnce(&Transaction<'_>, SystemTime) -> Result<T, SqliteError>,
+        work: impl FnOnce(&Transaction<'_>, Moment) -> Result<T, SqliteError>,
     ) -> Result<T, SqliteError> {
-        let mut connection = self.shared.connection.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Read once it is our turn: what was written before us is then not from the future.
-        let done = work(&transaction, self.now())?;
-        transaction.commit()?;
-        Ok(done)
+        let database = &self.database;
+        // The time is read once it is our turn.
+        database.in_turn(|transaction| work(transaction, database.moment(&self.clock)))
     }
 
     /// Makes one change within a transaction.
@@ -35,27 +33,32 @@ impl<C: Clock> SqliteStore<C> {
         change: impl FnOnce(Option<&Record>, SystemTime) -> Change<R>,
     ) -> Result<R, SqliteError> {
         let record = self.get(transaction, key)?;
+        let is_there = record.is_some();
         let change = change(record.as_ref(), now);
         let Settled {
             write,
             events,
             answer,
-        } = change.settle(|| row::next_token(transaction))?;
-        let cause = match &write {
-            Write::Put(record) => Some(record.cause.as_str()),
-            Write::Keep | Write::Delete => None,
-        };
+        } = change
+            .settle(|| row::next_token(transaction))
+            .map_err(self.failed())?;
         if self.history {
+            let cause = match &write {
+                Write::Put(record) => Some(record.cause.as_str()),
+                Write::Keep | Write::Delete => None,
+            };
             for event in events.into_iter().flatten() {
                 let at = columns::time(now);
-                row::note(transaction, &self.namespace, key, at, event, cause)?;
+                row::note(transaction, &self.namespace, key, at, event, cause)
+                    .map_err(self.failed())?;
             }
         }
-        match &write {
-            Write::Keep => {}
-            Write::Put(record) => row::put(transaction, &self.namespace, key, record)?,
-            Write::Delete => row::delete(transaction, &self.namespace, key)?,
-        }
+        let written = match &write {
+            Write::Keep => Ok(()),
+            Write::Put(record) => row::put(transaction, &self.namespace, key, record, is_there),
+            Write::Delete => row::delete(transaction, &self.namespace, key),
+        };
+        written.map_err(self.failed())?;
         Ok(answer)
     }
 
@@ -64,15 +67,20 @@ impl<C: Clock> SqliteStore<C> {
         connection: &Connection,
         key: &str,
     ) -> Result<Option<Record>, SqliteError> {
-        let found = row::get(connection, &self.namespace, key)?;
+        let found = row::get(connection, &self.namespace, key).map_err(self.failed())?;
         found
             .transpose()
-            .map_err(|why| self.damaged("relent", key, why))
+            .map_err(|why| self.damaged("relent", key, why).into())
     }
 }
 
 /// Within a transaction on a connection of the caller's to the same database. Begin it as
-/// [immediate](TransactionBehavior::Immediate): another may fail to become a writer.
+/// [immediate](rusqlite::TransactionBehavior::Immediate): another may fail to become a writer.
+///
+/// From then until it is committed, nobody else can write, this store included. So within it write
+/// by the verbs whose names end in `_in` only: another would wait for the transaction to end, and
+/// fail after [`BUSY`](SqliteStore::BUSY), as every other thread's would. And keep it short: a
+/// heartbeat has to have its turn within the leases' time to live.
 impl<C: Clock> Transactional for SqliteStore<C> {
     type Connection<'a> = &'a Connection;
 
@@ -85,6 +93,11 @@ impl<C: Clock> Transactional for SqliteStore<C> {
         if connection.is_autocommit() {
             return Err(SqliteError::NoTransaction);
         }
-        self.step(connection, key, self.now(), change)
+        self.step(
+            connection,
+            key,
+            self.database.moment(&self.clock).now,
+            change,
+        )
     }
 }
