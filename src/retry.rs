@@ -44,6 +44,4 @@ pub use future_mut::AsyncMut;
 pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Seed, Unset};
 pub use operation::{Operation, OperationMut, Timed, TimedAttempt};
 pub use outcome::{Outcome, StopReason};
-#[cfg(feature = "tokio")]
-pub use sleeper::TokioSleeper;
-pub use sleeper::{NoSleeper, Sleeper};
+pub use sleeper::{RuntimeSleep, RuntimeSleeper, Sleeper};

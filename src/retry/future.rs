@@ -10,8 +10,11 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::attempts::Rest;
-use super::sleeper::default;
-use super::{Consult, Hooks, Operation, Outcome, Retry, Sleeper, Timed, TimedAttempt, Unset};
+use super::{
+    Consult, Hooks, Operation, Outcome, Retry, RuntimeSleep, RuntimeSleeper, Sleeper, Timed,
+    TimedAttempt, Unset,
+};
+use crate::clock::RuntimeClock;
 use crate::policy::Backoff;
 
 pin_project! {
@@ -19,7 +22,7 @@ pin_project! {
     ///
     /// `O` is the operation, `A` one attempt of it; `S` is the timer, `Z` one wait by it. An attempt
     /// and a wait share their place.
-    pub struct Async<O, A, S = default::Timer, Z = default::Sleep> {
+    pub struct Async<O, A, S = RuntimeSleeper, Z = RuntimeSleep> {
         operation: O,
         timer: S,
         #[pin]
@@ -39,8 +42,8 @@ pin_project! {
     }
 }
 
-/// The options of an async loop with nothing set: it tells the time by its runtime's clock.
-pub type AsyncHooks = Hooks<Unset, Unset, Unset, Unset, default::Watch>;
+/// The options of an async loop with nothing set: it tells the time by the [`RuntimeClock`].
+pub type AsyncHooks = Hooks<Unset, Unset, Unset, Unset, RuntimeClock>;
 
 impl Backoff {
     /// Runs the futures that `operation` makes, one after the other, until one succeeds or this
@@ -52,10 +55,15 @@ impl Backoff {
     /// [`Retry`].
     ///
     /// Sleeps by tokio's timer under the feature `tokio`, by any other through
-    /// [`sleep`](Retry::sleep).
+    /// [`sleep`](Retry::sleep); without one it does not compile.
     ///
     /// Dropping it cancels: the attempt or the wait it is in is dropped with it, and nothing goes on
     /// elsewhere. Polled after its end, it is pending for ever.
+    ///
+    /// # Panics
+    ///
+    /// At its first wait, or limit of time, if that is to be tokio's and it runs outside a tokio runtime: on
+    /// another one it needs [`sleep`](Retry::sleep).
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -88,7 +96,7 @@ impl Backoff {
     {
         let run = Async {
             operation,
-            timer: default::Timer::default(),
+            timer: RuntimeSleeper,
             state: State::Idle,
         };
         Retry::new(self, run, AsyncHooks::default())

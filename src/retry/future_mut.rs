@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use super::attempts::Rest;
 use super::future::AsyncHooks;
-use super::sleeper::default;
-use super::{Consult, OperationMut, Outcome, Retry, Sleeper, Timed};
+use super::{Consult, OperationMut, Outcome, Retry, RuntimeSleeper, Sleeper, Timed};
 use crate::policy::Backoff;
 
 /// Runs as an `async fn`: [`Backoff::retry_async_mut`].
-pub struct AsyncMut<O, S = default::Timer> {
+pub struct AsyncMut<O, S = RuntimeSleeper> {
     operation: O,
     timer: S,
 }
@@ -49,7 +48,7 @@ impl Backoff {
     where
         F: AsyncFnMut() -> Result<T, E>,
     {
-        let timer = default::Timer::default();
+        let timer = RuntimeSleeper;
         Retry::new(self, AsyncMut { operation, timer }, AsyncHooks::default())
     }
 }
