@@ -15,7 +15,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::{CancelToken, Hooks, RetryBudget, ThreadSleeper, Timed, Unset};
+use super::{CancelToken, Cancelling, Hooks, RetryBudget, ThreadSleeper, Timed, Unset};
 
 pub trait Hook<A, R> {}
 impl<A, R, F: FnMut(&A) -> R> Hook<A, R> for F {}
@@ -36,6 +36,10 @@ pub trait Pause {}
 impl<S: FnMut(Duration)> Pause for S {}
 impl Pause for ThreadSleeper {}
 impl Pause for CancelToken {}
+
+pub trait Cancel {}
+impl Cancel for Unset {}
+impl<G, E> Cancel for Cancelling<G, E> {}
 
 pub trait Operation {}
 impl<F: FnMut() -> A, A: Future<Output = Result<T, E>>, T, E> Operation for F {}

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use relent::clock::{ManualClock, RuntimeClock};
@@ -77,6 +78,8 @@ fn send_and_sync_whenever_the_parts_are() {
     drop(send(sync(
         POLICY.retry(|| Err::<(), _>(Neither(std::ptr::null()))),
     )));
+    let attempt = || std::future::poll_fn(|_| Poll::Ready(Err::<(), _>(Neither(std::ptr::null()))));
+    drop(send(sync(POLICY.retry_async(attempt).outcome())));
     let ready = || std::future::ready(Ok::<_, Busy>(()));
     drop(send(sync(POLICY.retry_async(ready).outcome())));
     drop(unpin(POLICY.retry_async(ready).sleep(no_wait)));
@@ -114,6 +117,7 @@ fn types_are_the_same_under_all_features() {
 macro_rules! has {
     ($type:ty: $trait:path) => {{
         struct Of<T>(std::marker::PhantomData<T>);
+        #[allow(dead_code)]
         trait Not {
             const HAS: bool = false;
         }
