@@ -6,9 +6,10 @@
 //! |---|---|
 //! | `FnMut() -> Result<T, E>` | [`policy.retry(op)`](crate::Backoff::retry)`.call()` |
 //! | `FnMut() -> impl Future<Output = Result<T, E>>` | [`policy.retry_async(op)`](crate::Backoff::retry_async)`.await` |
-//! | `AsyncFnMut() -> Result<T, E>`, which borrows mutably | [`policy.retry_async_mut(op)`](crate::Backoff::retry_async_mut)`.run().await` |
+//! | `FnMut(Lent<C>) -> impl Future<Output = Result<T, E>>`, which needs a `&mut` | [`policy.retry_async_with(&mut c, op)`](crate::Backoff::retry_async_with)`.await` |
+//! | `AsyncFnMut() -> Result<T, E>`, which borrows mutably and is not spawned | [`policy.retry_async_mut(op)`](crate::Backoff::retry_async_mut)`.run().await` |
 //!
-//! Between the two come the options, the same for all three: see [`Retry`].
+//! Between the two come the options, the same for all: see [`Retry`].
 //!
 //! # Events
 //!
@@ -31,6 +32,7 @@ mod cancelling;
 mod future;
 mod future_mut;
 mod hooks;
+mod lent;
 mod operation;
 mod outcome;
 mod sealed;
@@ -44,6 +46,7 @@ pub use cancelling::{Cancel, Cancelling};
 pub use future::{Async, AsyncHooks, OutcomeFuture};
 pub use future_mut::AsyncMut;
 pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Seed, Unset};
+pub use lent::{Lending, Lent};
 pub use operation::{Operation, OperationMut, Timed, TimedAttempt};
 pub use outcome::{Outcome, StopReason};
 pub use sleeper::{RuntimeSleep, RuntimeSleeper, Sleeper};

@@ -96,13 +96,21 @@ impl Backoff {
         F: FnMut() -> A,
         A: Future<Output = Result<T, E>>,
     {
+        Retry::future(self, operation)
+    }
+}
+
+impl<O, A, E> Retry<Async<O, A>, E, AsyncHooks> {
+    /// With nothing set.
+    #[inline]
+    pub(super) fn future(policy: &Backoff, operation: O) -> Self {
         let run = Async {
             operation,
             timer: RuntimeSleeper,
             cancel: Unset,
             state: State::Idle,
         };
-        Retry::new(self, run, AsyncHooks::default())
+        Retry::new(policy, run, AsyncHooks::default())
     }
 }
 

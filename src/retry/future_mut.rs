@@ -23,11 +23,13 @@ pub struct AsyncMut<O, S = RuntimeSleeper, Q = Unset> {
 }
 
 impl Backoff {
-    /// The same as [`retry_async`](Self::retry_async) for an operation whose attempts borrow
-    /// mutably, which the other does not allow.
+    /// The same as [`retry_async`](Self::retry_async) for a closure that borrows mutably, which the
+    /// other does not allow: where nothing is spawned, in a test or under `block_on`.
     ///
-    /// Prefer the other where it compiles. This one is no future itself but has
-    /// [`run`](Retry::run), and what it gives can't always be shown to be `Send`.
+    /// In a spawned task use [`retry_async_with`](Self::retry_async_with). Of a closure that borrows
+    /// mutably the compiler cannot show that its futures are `Send` (`higher-ranked lifetime error`),
+    /// unless it is an `async move` one over what it owns. This is no future itself but has
+    /// [`run`](Retry::run).
     ///
     /// Dropping the future cancels: the attempt or the wait it is in is dropped with it.
     ///

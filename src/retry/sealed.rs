@@ -15,7 +15,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::{CancelToken, Cancelling, Hooks, RetryBudget, ThreadSleeper, Timed, Unset};
+use super::{CancelToken, Cancelling, Hooks, Lending, RetryBudget, ThreadSleeper, Timed, Unset};
 
 pub trait Hook<A, R> {}
 impl<A, R, F: FnMut(&A) -> R> Hook<A, R> for F {}
@@ -43,6 +43,7 @@ impl<G, E> Cancel for Cancelling<G, E> {}
 
 pub trait Operation {}
 impl<F: FnMut() -> A, A: Future<Output = Result<T, E>>, T, E> Operation for F {}
+impl<F, C> Operation for Lending<F, C> {}
 impl<O, X> Operation for Timed<O, X> {}
 
 pub trait OperationMut {}
