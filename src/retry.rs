@@ -43,7 +43,7 @@ pub use budget::RetryBudget;
 pub use builder::Retry;
 pub use cancel::{CancelToken, Cancelled};
 pub use cancelling::{Cancel, Cancelling};
-pub use future::{Async, AsyncHooks, OutcomeFuture};
+pub use future::{Async, AsyncHooks, Awaited, OutcomeFuture};
 pub use future_mut::AsyncMut;
 pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Seed, Unset};
 pub use lent::{Lending, Lent};

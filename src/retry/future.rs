@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use super::attempts::Rest;
 use super::{
     Cancel, Cancelling, Consult, Hooks, Operation, Outcome, Retry, RuntimeSleep, RuntimeSleeper,
-    Sleeper, Timed, TimedAttempt, Unset,
+    Sleeper, Timed, TimedAttempt, Unset, sealed,
 };
 use crate::clock::RuntimeClock;
 use crate::policy::Backoff;
@@ -217,7 +217,25 @@ impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
     }
 }
 
-impl<O, A, S, Q, E, K> Retry<Async<O, A, S, S::Sleep, Q>, E, K>
+/// What is awaited: an [`Async`]. Sealed: nothing else is.
+#[diagnostic::on_unimplemented(
+    message = "this loop is no future: it runs as `{Self}`",
+    label = "end it by `.call()` or `.run()`",
+    note = "`.retry(..)` blocks the thread: end it by `.call()`, or begin it by `.retry_async(..)`",
+    note = "`.retry_async_mut(..)` is a future only once it runs: end it by `.run().await`"
+)]
+pub trait Awaited<E, K>: sealed::Awaited + Sized {
+    /// What the operation gives when it succeeds.
+    type Ok;
+
+    #[doc(hidden)]
+    fn poll_outcome(
+        retry: Pin<&mut Retry<Self, E, K>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome<Self::Ok, E>>;
+}
+
+impl<O, A, S, Q, E, K> Awaited<E, K> for Async<O, A, S, S::Sleep, Q>
 where
     O: Operation<S, Attempt = A, Error = E>,
     A: Future,
@@ -225,9 +243,14 @@ where
     Q: Cancel<E>,
     K: Consult<E>,
 {
+    type Ok = O::Ok;
+
     #[inline]
-    fn poll_outcome(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<O::Ok, E>> {
-        let this = self.project();
+    fn poll_outcome(
+        retry: Pin<&mut Retry<Self, E, K>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome<O::Ok, E>> {
+        let this = retry.project();
         let mut run = this.run.project();
         loop {
             // Apart from the match: the compiler then goes from here straight to the attempt.
@@ -277,19 +300,12 @@ where
     }
 }
 
-impl<O, A, S, Q, E, K> Future for Retry<Async<O, A, S, S::Sleep, Q>, E, K>
-where
-    O: Operation<S, Attempt = A, Error = E>,
-    A: Future,
-    S: Sleeper,
-    Q: Cancel<E>,
-    K: Consult<E>,
-{
-    type Output = Result<O::Ok, E>;
+impl<R: Awaited<E, K>, E, K> Future for Retry<R, E, K> {
+    type Output = Result<R::Ok, E>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O::Ok, E>> {
-        self.poll_outcome(cx).map(|outcome| outcome.result)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        R::poll_outcome(self, cx).map(|outcome| outcome.result)
     }
 }
 
@@ -303,19 +319,12 @@ pin_project! {
     }
 }
 
-impl<O, A, S, Q, E, K> Future for OutcomeFuture<Retry<Async<O, A, S, S::Sleep, Q>, E, K>>
-where
-    O: Operation<S, Attempt = A, Error = E>,
-    A: Future,
-    S: Sleeper,
-    Q: Cancel<E>,
-    K: Consult<E>,
-{
-    type Output = Outcome<O::Ok, E>;
+impl<R: Awaited<E, K>, E, K> Future for OutcomeFuture<Retry<R, E, K>> {
+    type Output = Outcome<R::Ok, E>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<O::Ok, E>> {
-        self.project().retry.poll_outcome(cx)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        R::poll_outcome(self.project().retry, cx)
     }
 }
 
