@@ -41,8 +41,8 @@
 //!
 //! # Where it runs
 //!
-//! Rust 1.85 compiles it, with every feature and the dependencies of its `Cargo.lock`; cargo's resolver
-//! takes the like of them where your `rust-version` says so. Without `std` there remain the policy, the
+//! Rust 1.85 compiles it, with every feature and the dependencies of its `Cargo.lock`; cargo (resolver
+//! 3) prefers such as keep to your own `rust-version`. Without `std` there remain the policy, the
 //! step, [`Schedule`] and [`random::draw`], for any target.
 //!
 //! On `wasm32-wasip1` loops and trackers run as elsewhere. On `wasm32-unknown-unknown` the standard
