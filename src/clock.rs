@@ -88,6 +88,22 @@ impl Clock for TokioClock {
     }
 }
 
+/// The runtime's clock, by which async loops tell the time unless told otherwise: under the feature
+/// `tokio` tokio's, which outside a runtime shows the machine's time; otherwise the
+/// [`MonotonicClock`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> Duration {
+        #[cfg(not(feature = "tokio"))]
+        use MonotonicClock as Runtimes;
+        #[cfg(feature = "tokio")]
+        use TokioClock as Runtimes;
+        Runtimes.now()
+    }
+}
+
 /// A clock that stands still until it is moved, for tests. Clones are the same clock.
 ///
 /// ```

@@ -1,6 +1,11 @@
 //! Where entropy enters: seeds, and the numbers drawn from them.
 
-/// 64 bits that no other call, thread or process shares, nor one that forked from this.
+/// 64 bits that no other call, thread or process draws, nor a process that forked from this one.
+///
+/// Good for as long as this process has a past of its own: a virtual machine that is copied while it
+/// runs goes on drawing what its copy draws. So does every instance of a program on
+/// `wasm32-unknown-unknown`, where the standard library has no entropy: give loops and trackers a seed
+/// there.
 #[cfg(feature = "std")]
 #[must_use]
 pub fn seed() -> u64 {
@@ -12,9 +17,19 @@ pub fn seed() -> u64 {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
     static SEEDS: AtomicU64 = AtomicU64::new(0);
 
-    // A child that forked has both as its parent left them, but another number.
-    let process = draw(*PROCESS, u64::from(std::process::id()));
+    let process = draw(*PROCESS, fork());
     draw(process, SEEDS.fetch_add(1, Relaxed))
+}
+
+/// What tells a child that forked from its parent: the rest it has as its parent left it. Where nothing
+/// forks there may be no process to ask for a number.
+#[cfg(feature = "std")]
+fn fork() -> u64 {
+    if cfg!(unix) {
+        u64::from(std::process::id())
+    } else {
+        0
+    }
 }
 
 /// The `n`-th of the random numbers that `seed` stands for.

@@ -6,9 +6,10 @@
 //! |---|---|
 //! | `FnMut() -> Result<T, E>` | [`policy.retry(op)`](crate::Backoff::retry)`.call()` |
 //! | `FnMut() -> impl Future<Output = Result<T, E>>` | [`policy.retry_async(op)`](crate::Backoff::retry_async)`.await` |
-//! | `AsyncFnMut() -> Result<T, E>`, which borrows mutably | [`policy.retry_async_mut(op)`](crate::Backoff::retry_async_mut)`.run().await` |
+//! | `FnMut(Lent<C>) -> impl Future<Output = Result<T, E>>`, which needs a `&mut` | [`policy.retry_async_with(&mut c, op)`](crate::Backoff::retry_async_with)`.await` |
+//! | `AsyncFnMut() -> Result<T, E>`, which borrows mutably and is not spawned | [`policy.retry_async_mut(op)`](crate::Backoff::retry_async_mut)`.run().await` |
 //!
-//! Between the two come the options, the same for all three: see [`Retry`].
+//! Between the two come the options, the same for all: see [`Retry`].
 //!
 //! # Events
 //!
@@ -27,9 +28,11 @@ mod blocking;
 mod budget;
 mod builder;
 mod cancel;
+mod cancelling;
 mod future;
 mod future_mut;
 mod hooks;
+mod lent;
 mod operation;
 mod outcome;
 mod sealed;
@@ -38,12 +41,12 @@ mod sleeper;
 pub use blocking::{Blocking, Pause, ThreadSleeper};
 pub use budget::RetryBudget;
 pub use builder::Retry;
-pub use cancel::CancelToken;
-pub use future::{Async, AsyncHooks, OutcomeFuture};
+pub use cancel::{CancelToken, Cancelled};
+pub use cancelling::{Cancel, Cancelling};
+pub use future::{Async, AsyncHooks, Awaited, OutcomeFuture};
 pub use future_mut::AsyncMut;
 pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Seed, Unset};
+pub use lent::{Lending, Lent};
 pub use operation::{Operation, OperationMut, Timed, TimedAttempt};
 pub use outcome::{Outcome, StopReason};
-#[cfg(feature = "tokio")]
-pub use sleeper::TokioSleeper;
-pub use sleeper::{NoSleeper, Sleeper};
+pub use sleeper::{RuntimeSleep, RuntimeSleeper, Sleeper};

@@ -13,6 +13,8 @@ mod events;
 mod forms;
 #[path = "retry/future.rs"]
 mod future;
+#[path = "retry/lent.rs"]
+mod lent;
 #[cfg(feature = "tokio")]
 #[path = "retry/limits.rs"]
 mod limits;

@@ -41,6 +41,15 @@ pub(super) enum Rest {
     Sleep(Duration),
 }
 
+/// A failed attempt that another is to follow, and the rest between them.
+#[derive(Debug)]
+pub struct Resting<E> {
+    pub(super) error: E,
+    pub(super) rest: Rest,
+    /// When it failed, in nanoseconds.
+    since: u64,
+}
+
 /// Of so many attempts in a row that rest for nothing, one yields. An operation that fails at once
 /// must not keep a scheduler from its other work.
 const YIELD_EVERY: u32 = 32;
@@ -84,14 +93,14 @@ impl<K> Attempts<K> {
     pub(super) fn judge<T, E>(
         &mut self,
         result: Result<T, E>,
-    ) -> ControlFlow<Outcome<T, E>, (E, Rest)>
+    ) -> ControlFlow<Outcome<T, E>, Resting<E>>
     where
         K: Consult<E>,
     {
         match result {
             Ok(value) => Break(self.succeeded(value)),
             Err(error) => match self.failed(&error) {
-                Ok(rest) => Continue((error, rest)),
+                Ok((rest, since)) => Continue(Resting { error, rest, since }),
                 Err(stop) => Break(self.stopped(error, &stop)),
             },
         }
@@ -129,16 +138,20 @@ impl<K> Attempts<K> {
     }
 
     /// The end, if the rest was cut short.
-    pub(super) fn cancelled<T, E>(&mut self, error: E, rest: Rest) -> Outcome<T, E>
+    #[cold]
+    pub(super) fn cancelled<T, E>(&mut self, resting: Resting<E>) -> Outcome<T, E>
     where
         K: Consult<E>,
     {
+        let Resting { error, rest, since } = resting;
         let now = self.hooks.now();
         let mut elapsed = Duration::ZERO;
         if let Some(failing) = &mut self.failing {
             elapsed = failing.elapsed(now);
             if let Rest::Sleep(delay) = rest {
-                failing.waited = failing.waited.saturating_sub(nanos(delay));
+                let passed = nanos(now).saturating_sub(since);
+                let left = nanos(delay).saturating_sub(passed);
+                failing.waited = failing.waited.saturating_sub(left);
             }
         }
         let reason = StopReason::Cancelled;
@@ -157,9 +170,10 @@ impl<K> Attempts<K> {
         }
     }
 
-    /// Counts a failure, decides, and tells. Out of the way of the success path.
+    /// Counts a failure, decides, and tells: how to rest, and since when. Out of the way of the
+    /// success path.
     #[cold]
-    fn failed<E>(&mut self, error: &E) -> Result<Rest, Stop>
+    fn failed<E>(&mut self, error: &E) -> Result<(Rest, u64), Stop>
     where
         K: Consult<E>,
     {
@@ -195,13 +209,14 @@ impl<K> Attempts<K> {
             elapsed,
             retry_after,
         });
-        Ok(if !delay.is_zero() {
+        let rest = if !delay.is_zero() {
             Rest::Sleep(delay)
         } else if failures % YIELD_EVERY == 0 {
             Rest::Yield
         } else {
             Rest::None
-        })
+        };
+        Ok((rest, nanos(now)))
     }
 }
 

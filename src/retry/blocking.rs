@@ -94,12 +94,12 @@ where
     loop {
         match attempts.judge(result) {
             Break(outcome) => return outcome,
-            Continue((error, rest)) => {
-                if let Rest::Sleep(delay) = rest {
+            Continue(resting) => {
+                if let Rest::Sleep(delay) = resting.rest {
                     pause.pause(delay);
                 }
                 if pause.is_cancelled() {
-                    return attempts.cancelled(error, rest);
+                    return attempts.cancelled(resting);
                 }
             }
         }

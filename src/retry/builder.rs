@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::attempts::Attempts;
-use super::{Failed, Hooks, RetryBudget};
+use super::{Failed, Hooks, Limit};
 use crate::clock::Clock;
 use crate::policy::Backoff;
 
@@ -139,14 +138,14 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Retries only while `budget` lasts, which other loops share. See [`RetryBudget`].
+    /// Retries only while `budget` lasts, which other loops share. See [`RetryBudget`](super::RetryBudget).
     ///
-    /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, or an `Arc` of it. From
-    /// a borrowed `Arc`, pass `&*budget` or a clone.
+    /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, an `Arc` of it, a reference
+    /// to that, or an `Option` of any, of which `None` is no budget. See [`Limit`].
     #[inline]
     pub fn budget<L>(self, budget: L) -> Retry<Run, E, Hooks<W, H, N, L, C, S>>
     where
-        L: Deref<Target = RetryBudget>,
+        L: Limit,
     {
         self.with(|k| Hooks {
             when: k.when,

@@ -1,11 +1,16 @@
-//! How one thread ends another's wait.
+//! How one part of a program ends another's waits.
 
+use std::collections::BTreeMap;
+use std::future::{Future, IntoFuture};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Ends the waits of blocking loops, from any thread. Clones are the same token.
+/// Ends the waits of loops, blocking and async, from anywhere. Clones are the same token.
 ///
 /// ```
 /// use relent::{Backoff, CancelToken, StopReason};
@@ -19,16 +24,30 @@ use parking_lot::{Condvar, Mutex};
 ///     move || POLICY.retry(|| Err::<(), _>("down")).cancel_on(&shutdown).outcome()
 /// });
 /// shutdown.cancel();
-/// assert_eq!(worker.join().unwrap().stop, StopReason::Cancelled);
+/// let outcome = worker.join().unwrap();
+/// assert_eq!((outcome.stop, outcome.result), (StopReason::Cancelled, Err("down")));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<Signal>);
 
 #[derive(Debug, Default)]
 struct Signal {
-    cancelled: Mutex<bool>,
+    state: Mutex<State>,
+    /// Wakes the threads that wait.
     changed: Condvar,
 }
+
+#[derive(Debug, Default)]
+struct State {
+    cancelled: bool,
+    /// Of the futures that wait.
+    wakers: BTreeMap<u64, Waker>,
+    next: u64,
+}
+
+// What another thread's panic leaves behind is a flag and some wakers: always whole.
+impl UnwindSafe for CancelToken {}
+impl RefUnwindSafe for CancelToken {}
 
 impl CancelToken {
     /// A token that is not cancelled.
@@ -39,20 +58,89 @@ impl CancelToken {
 
     /// Ends every wait on this token, now and from now on.
     pub fn cancel(&self) {
-        *self.0.cancelled.lock() = true;
+        let wakers = {
+            let mut state = self.0.state.lock();
+            state.cancelled = true;
+            std::mem::take(&mut state.wakers)
+        };
         self.0.changed.notify_all();
+        // Without the lock: what is woken may look at the token at once.
+        for waker in wakers.into_values() {
+            waker.wake();
+        }
     }
 
     /// Whether [`cancel`](Self::cancel) was called.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        *self.0.cancelled.lock()
+        self.0.state.lock().cancelled
+    }
+
+    /// A future that is ready once this token is cancelled: for a `select!`.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled {
+            token: self.clone(),
+            waiting: None,
+        }
     }
 
     /// Waits for `delay`, or until cancelled; a delay beyond what clocks can show, for that alone.
     pub(super) fn wait(&self, delay: Duration) {
-        let mut cancelled = self.0.cancelled.lock();
+        let mut state = self.0.state.lock();
         let Signal { changed, .. } = &*self.0;
-        changed.wait_while_for(&mut cancelled, |cancelled| !*cancelled, delay);
+        changed.wait_while_for(&mut state, |state| !state.cancelled, delay);
+    }
+}
+
+/// As [`cancelled`](CancelToken::cancelled).
+impl IntoFuture for &CancelToken {
+    type Output = ();
+    type IntoFuture = Cancelled;
+
+    fn into_future(self) -> Cancelled {
+        self.cancelled()
+    }
+}
+
+/// Ready once its token is cancelled, and ever after. From [`CancelToken::cancelled`].
+///
+/// Dropping it leaves nothing behind in the token.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Cancelled {
+    token: CancelToken,
+    /// Under what number the token has this one's waker.
+    waiting: Option<u64>,
+}
+
+impl Future for Cancelled {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Wakers are made and dropped without the lock: they may be anybody's code.
+        let waker = cx.waker().clone();
+        let this = &mut *self;
+        let mut state = this.token.0.state.lock();
+        if state.cancelled {
+            this.waiting = None;
+            return Poll::Ready(());
+        }
+        let number = *this.waiting.get_or_insert_with(|| {
+            state.next += 1;
+            state.next
+        });
+        let replaced = state.wakers.insert(number, waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        if let Some(number) = self.waiting {
+            let removed = self.token.0.state.lock().wakers.remove(&number);
+            drop(removed);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The loop that is a future.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::ops::ControlFlow::{Break, Continue};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,18 +10,23 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::attempts::Rest;
-use super::sleeper::default;
-use super::{Consult, Hooks, Operation, Outcome, Retry, Sleeper, Timed, TimedAttempt, Unset};
+use super::{
+    Cancel, Cancelling, Consult, Hooks, Operation, Outcome, Retry, RuntimeSleep, RuntimeSleeper,
+    Sleeper, Timed, TimedAttempt, Unset, sealed,
+};
+use crate::clock::RuntimeClock;
 use crate::policy::Backoff;
 
 pin_project! {
     /// Runs as a future: [`Backoff::retry_async`].
     ///
-    /// `O` is the operation, `A` one attempt of it; `S` is the timer, `Z` one wait by it. An attempt
-    /// and a wait share their place.
-    pub struct Async<O, A, S = default::Timer, Z = default::Sleep> {
+    /// `O` is the operation, `A` one attempt of it; `S` is the timer, `Z` one wait by it; `Q` is what
+    /// may cancel. An attempt and a wait share their place.
+    pub struct Async<O, A, S = RuntimeSleeper, Z = RuntimeSleep, Q = Unset> {
         operation: O,
         timer: S,
+        #[pin]
+        cancel: Q,
         #[pin]
         state: State<A, Z>,
     }
@@ -39,8 +44,8 @@ pin_project! {
     }
 }
 
-/// The options of an async loop with nothing set: it tells the time by its runtime's clock.
-pub type AsyncHooks = Hooks<Unset, Unset, Unset, Unset, default::Watch>;
+/// The options of an async loop with nothing set: it tells the time by the [`RuntimeClock`].
+pub type AsyncHooks = Hooks<Unset, Unset, Unset, Unset, RuntimeClock>;
 
 impl Backoff {
     /// Runs the futures that `operation` makes, one after the other, until one succeeds or this
@@ -52,10 +57,15 @@ impl Backoff {
     /// [`Retry`].
     ///
     /// Sleeps by tokio's timer under the feature `tokio`, by any other through
-    /// [`sleep`](Retry::sleep).
+    /// [`sleep`](Retry::sleep); without one it does not compile.
     ///
     /// Dropping it cancels: the attempt or the wait it is in is dropped with it, and nothing goes on
     /// elsewhere. Polled after its end, it is pending for ever.
+    ///
+    /// # Panics
+    ///
+    /// At its first wait, or limit of time, if that is to be tokio's and it runs outside a tokio runtime: on
+    /// another one it needs [`sleep`](Retry::sleep).
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -86,26 +96,36 @@ impl Backoff {
         F: FnMut() -> A,
         A: Future<Output = Result<T, E>>,
     {
-        let run = Async {
-            operation,
-            timer: default::Timer::default(),
-            state: State::Idle,
-        };
-        Retry::new(self, run, AsyncHooks::default())
+        Retry::future(self, operation)
     }
 }
 
-type SleepBy<O, S> = Async<O, <O as Operation<S>>::Attempt, S, <S as Sleeper>::Sleep>;
-type TimedAsync<O, X, A, S, Z> = Async<Timed<O, X>, TimedAttempt<A, Z>, S, Z>;
+impl<O, A, E> Retry<Async<O, A>, E, AsyncHooks> {
+    /// With nothing set.
+    #[inline]
+    pub(super) fn future(policy: &Backoff, operation: O) -> Self {
+        let run = Async {
+            operation,
+            timer: RuntimeSleeper,
+            cancel: Unset,
+            state: State::Idle,
+        };
+        Retry::new(policy, run, AsyncHooks::default())
+    }
+}
 
-/// How the loop waits, and for how long an attempt may run.
-impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
+type SleepBy<O, S, Q> = Async<O, <O as Operation<S>>::Attempt, S, <S as Sleeper>::Sleep, Q>;
+type TimedAsync<O, X, A, S, Z, Q> = Async<Timed<O, X>, TimedAttempt<A, Z>, S, Z, Q>;
+type CancelBy<O, A, S, Z, G, E> = Async<O, A, S, Z, Cancelling<<G as IntoFuture>::IntoFuture, E>>;
+
+/// How the loop waits, what ends its waits, and for how long an attempt may run.
+impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
     /// Waits by another timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
     ///
     /// Set before the first poll. It is asked for delays above zero, and for the limits that
     /// [`timeout`](Self::timeout) sets.
     #[inline]
-    pub fn sleep<S2>(self, timer: S2) -> Retry<SleepBy<O, S2>, E, K>
+    pub fn sleep<S2>(self, timer: S2) -> Retry<SleepBy<O, S2, Q>, E, K>
     where
         O: Operation<S2, Error = E>,
         S2: Sleeper,
@@ -113,6 +133,7 @@ impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
         self.map_run(|run| Async {
             operation: run.operation,
             timer,
+            cancel: run.cancel,
             state: State::Idle,
         })
     }
@@ -126,7 +147,7 @@ impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
         self,
         limit: Duration,
         on_timeout: X,
-    ) -> Retry<TimedAsync<O, X, A, S, Z>, E, K>
+    ) -> Retry<TimedAsync<O, X, A, S, Z, Q>, E, K>
     where
         X: FnMut() -> E,
     {
@@ -137,12 +158,58 @@ impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
                 on_timeout,
             },
             timer: run.timer,
+            cancel: run.cancel,
+            state: State::Idle,
+        })
+    }
+
+    /// Lets `signal` end the waits: the loop then ends with the last error and
+    /// [`StopReason::Cancelled`](super::StopReason::Cancelled).
+    ///
+    /// A signal is a [`&CancelToken`](super::CancelToken), as of a blocking loop, or any future that
+    /// becomes ready: the end of another task, `tokio_util`'s `token.cancelled()`. It is polled in
+    /// waits alone, and not again once it was ready.
+    ///
+    /// An attempt that runs is not interrupted, and the first always runs; what it gives counts.
+    /// Dropping the loop interrupts everything, and leaves no error.
+    ///
+    /// ```
+    /// use relent::{Backoff, CancelToken, StopReason};
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Backoff = Backoff::fixed(Duration::from_secs(3600));
+    ///
+    /// # #[cfg(feature = "tokio")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let shutdown = CancelToken::new();
+    /// let worker = tokio::spawn({
+    ///     let shutdown = shutdown.clone();
+    ///     let retry = POLICY.retry_async(async || Err::<(), _>("down"));
+    ///     retry.cancel_on(&shutdown).outcome()
+    /// });
+    /// shutdown.cancel();
+    /// let outcome = worker.await.unwrap();
+    /// assert_eq!((outcome.stop, outcome.result), (StopReason::Cancelled, Err("down")));
+    /// # }
+    /// # #[cfg(not(feature = "tokio"))]
+    /// # fn main() {}
+    /// ```
+    #[inline]
+    pub fn cancel_on<G>(self, signal: G) -> Retry<CancelBy<O, A, S, Z, G, E>, E, K>
+    where
+        G: IntoFuture<Output = ()>,
+    {
+        self.map_run(|run| Async {
+            operation: run.operation,
+            timer: run.timer,
+            cancel: Cancelling::new(signal.into_future()),
             state: State::Idle,
         })
     }
 }
 
-impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
+impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
     /// The same loop as a future that tells what came of it besides the result.
     #[inline]
     pub fn outcome(self) -> OutcomeFuture<Self> {
@@ -150,16 +217,40 @@ impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
     }
 }
 
-impl<O, A, S, E, K> Retry<Async<O, A, S, S::Sleep>, E, K>
+/// What is awaited: an [`Async`]. Sealed: nothing else is.
+#[diagnostic::on_unimplemented(
+    message = "this loop is no future: it runs as `{Self}`",
+    label = "end it by `.call()` or `.run()`",
+    note = "`.retry(..)` blocks the thread: end it by `.call()`, or begin it by `.retry_async(..)`",
+    note = "`.retry_async_mut(..)` is a future only once it runs: end it by `.run().await`"
+)]
+pub trait Awaited<E, K>: sealed::Awaited + Sized {
+    /// What the operation gives when it succeeds.
+    type Ok;
+
+    #[doc(hidden)]
+    fn poll_outcome(
+        retry: Pin<&mut Retry<Self, E, K>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome<Self::Ok, E>>;
+}
+
+impl<O, A, S, Q, E, K> Awaited<E, K> for Async<O, A, S, S::Sleep, Q>
 where
     O: Operation<S, Attempt = A, Error = E>,
     A: Future,
     S: Sleeper,
+    Q: Cancel<E>,
     K: Consult<E>,
 {
+    type Ok = O::Ok;
+
     #[inline]
-    fn poll_outcome(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<O::Ok, E>> {
-        let this = self.project();
+    fn poll_outcome(
+        retry: Pin<&mut Retry<Self, E, K>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome<O::Ok, E>> {
+        let this = retry.project();
         let mut run = this.run.project();
         loop {
             // Apart from the match: the compiler then goes from here straight to the attempt.
@@ -174,20 +265,33 @@ where
                     run.state.set(State::Done);
                     match this.attempts.judge(run.operation.finish(output)) {
                         Break(outcome) => return Poll::Ready(outcome),
-                        Continue((_, Rest::None)) => run.state.set(State::Idle),
-                        Continue((_, Rest::Yield)) => {
+                        Continue(resting) => {
+                            let rest = resting.rest;
+                            run.cancel.as_mut().keep(resting);
+                            if let Rest::Sleep(delay) = rest {
+                                let wait = run.timer.sleep(delay);
+                                run.state.set(State::Wait { wait });
+                                continue;
+                            }
+                            if let Poll::Ready(cut) = run.cancel.as_mut().poll_cancelled(cx) {
+                                return Poll::Ready(this.attempts.cancelled(cut));
+                            }
+                            run.cancel.as_mut().release();
                             run.state.set(State::Idle);
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
-                        Continue((_, Rest::Sleep(delay))) => {
-                            let wait = run.timer.sleep(delay);
-                            run.state.set(State::Wait { wait });
+                            if rest == Rest::Yield {
+                                cx.waker().wake_by_ref();
+                                return Poll::Pending;
+                            }
                         }
                     }
                 }
                 StateProjection::Wait { wait } => {
+                    if let Poll::Ready(cut) = run.cancel.as_mut().poll_cancelled(cx) {
+                        run.state.set(State::Done);
+                        return Poll::Ready(this.attempts.cancelled(cut));
+                    }
                     ready!(wait.poll(cx));
+                    run.cancel.as_mut().release();
                     run.state.set(State::Idle);
                 }
                 StateProjection::Idle | StateProjection::Done => return Poll::Pending,
@@ -196,18 +300,12 @@ where
     }
 }
 
-impl<O, A, S, E, K> Future for Retry<Async<O, A, S, S::Sleep>, E, K>
-where
-    O: Operation<S, Attempt = A, Error = E>,
-    A: Future,
-    S: Sleeper,
-    K: Consult<E>,
-{
-    type Output = Result<O::Ok, E>;
+impl<R: Awaited<E, K>, E, K> Future for Retry<R, E, K> {
+    type Output = Result<R::Ok, E>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O::Ok, E>> {
-        self.poll_outcome(cx).map(|outcome| outcome.result)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        R::poll_outcome(self, cx).map(|outcome| outcome.result)
     }
 }
 
@@ -221,23 +319,17 @@ pin_project! {
     }
 }
 
-impl<O, A, S, E, K> Future for OutcomeFuture<Retry<Async<O, A, S, S::Sleep>, E, K>>
-where
-    O: Operation<S, Attempt = A, Error = E>,
-    A: Future,
-    S: Sleeper,
-    K: Consult<E>,
-{
-    type Output = Outcome<O::Ok, E>;
+impl<R: Awaited<E, K>, E, K> Future for OutcomeFuture<Retry<R, E, K>> {
+    type Output = Outcome<R::Ok, E>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<O::Ok, E>> {
-        self.project().retry.poll_outcome(cx)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        R::poll_outcome(self.project().retry, cx)
     }
 }
 
 /// Closures and futures have nothing to show.
-impl<O, A, S, Z> fmt::Debug for Async<O, A, S, Z> {
+impl<O, A, S, Z, Q> fmt::Debug for Async<O, A, S, Z, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Async").finish_non_exhaustive()
     }

@@ -1,29 +1,35 @@
 //! The async loop over an operation that borrows mutably.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, IntoFuture, poll_fn};
 use std::ops::ControlFlow::{Break, Continue};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use super::attempts::Rest;
 use super::future::AsyncHooks;
-use super::sleeper::default;
-use super::{Consult, OperationMut, Outcome, Retry, Sleeper, Timed};
+use super::{
+    Cancel, Cancelling, Consult, OperationMut, Outcome, Retry, RuntimeSleeper, Sleeper, Timed,
+    Unset,
+};
 use crate::policy::Backoff;
 
 /// Runs as an `async fn`: [`Backoff::retry_async_mut`].
-pub struct AsyncMut<O, S = default::Timer> {
+pub struct AsyncMut<O, S = RuntimeSleeper, Q = Unset> {
     operation: O,
     timer: S,
+    cancel: Q,
 }
 
 impl Backoff {
-    /// The same as [`retry_async`](Self::retry_async) for an operation whose attempts borrow
-    /// mutably, which the other does not allow.
+    /// The same as [`retry_async`](Self::retry_async) for a closure that borrows mutably, which the
+    /// other does not allow: where nothing is spawned, in a test or under `block_on`.
     ///
-    /// Prefer the other where it compiles. This one is no future itself but has
-    /// [`run`](Retry::run), and what it gives can't always be shown to be `Send`.
+    /// In a spawned task use [`retry_async_with`](Self::retry_async_with). Of a closure that borrows
+    /// mutably the compiler cannot show that its futures are `Send` (`higher-ranked lifetime error`),
+    /// unless it is an `async move` one over what it owns. This is no future itself but has
+    /// [`run`](Retry::run).
     ///
     /// Dropping the future cancels: the attempt or the wait it is in is dropped with it.
     ///
@@ -49,29 +55,40 @@ impl Backoff {
     where
         F: AsyncFnMut() -> Result<T, E>,
     {
-        let timer = default::Timer::default();
-        Retry::new(self, AsyncMut { operation, timer }, AsyncHooks::default())
+        let run = AsyncMut {
+            operation,
+            timer: RuntimeSleeper,
+            cancel: Unset,
+        };
+        Retry::new(self, run, AsyncHooks::default())
     }
 }
 
-/// How the loop waits, and for how long an attempt may run.
-impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
+type CancelMutBy<O, S, G, E> = AsyncMut<O, S, Cancelling<<G as IntoFuture>::IntoFuture, E>>;
+
+/// How the loop waits, what ends its waits, and for how long an attempt may run.
+impl<O, S, Q, E, K> Retry<AsyncMut<O, S, Q>, E, K> {
     /// Waits by another timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
     ///
     /// It is asked for delays above zero, and for the limits that
     /// [`timeout`](Self::timeout) sets.
     #[inline]
-    pub fn sleep<S2: Sleeper>(self, timer: S2) -> Retry<AsyncMut<O, S2>, E, K> {
+    pub fn sleep<S2: Sleeper>(self, timer: S2) -> Retry<AsyncMut<O, S2, Q>, E, K> {
         self.map_run(|run| AsyncMut {
             operation: run.operation,
             timer,
+            cancel: run.cancel,
         })
     }
 
     /// Gives each attempt `limit`; one that is not ready by then is dropped, and counts as failed
     /// with what `on_timeout` returns. Of several limits the shortest holds.
     #[inline]
-    pub fn timeout<X>(self, limit: Duration, on_timeout: X) -> Retry<AsyncMut<Timed<O, X>, S>, E, K>
+    pub fn timeout<X>(
+        self,
+        limit: Duration,
+        on_timeout: X,
+    ) -> Retry<AsyncMut<Timed<O, X>, S, Q>, E, K>
     where
         X: FnMut() -> E,
     {
@@ -82,11 +99,29 @@ impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
                 on_timeout,
             },
             timer: run.timer,
+            cancel: run.cancel,
+        })
+    }
+
+    /// Lets `signal` end the waits: the loop then ends with the last error and
+    /// [`StopReason::Cancelled`](super::StopReason::Cancelled).
+    ///
+    /// A signal is a [`&CancelToken`](super::CancelToken), or any future that becomes ready. An attempt
+    /// that runs is not interrupted, and the first always runs; what it gives counts.
+    #[inline]
+    pub fn cancel_on<G>(self, signal: G) -> Retry<CancelMutBy<O, S, G, E>, E, K>
+    where
+        G: IntoFuture<Output = ()>,
+    {
+        self.map_run(|run| AsyncMut {
+            operation: run.operation,
+            timer: run.timer,
+            cancel: Cancelling::new(signal.into_future()),
         })
     }
 }
 
-impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
+impl<O, S, Q, E, K> Retry<AsyncMut<O, S, Q>, E, K> {
     /// Runs the loop.
     ///
     /// # Errors
@@ -97,6 +132,7 @@ impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
     where
         O: OperationMut<S, Error = E>,
         S: Sleeper,
+        Q: Cancel<E>,
         K: Consult<E>,
     {
         self.outcome().await.result
@@ -107,28 +143,46 @@ impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
     where
         O: OperationMut<S, Error = E>,
         S: Sleeper,
+        Q: Cancel<E>,
         K: Consult<E>,
     {
         let Retry {
-            mut attempts,
-            run: AsyncMut {
-                mut operation,
-                mut timer,
-            },
-            ..
+            mut attempts, run, ..
         } = self;
+        let AsyncMut {
+            mut operation,
+            mut timer,
+            cancel,
+        } = run;
+        let mut cancel = pin!(cancel);
         loop {
             let result = operation.attempt(&mut timer).await;
             let rest = match attempts.judge(result) {
                 Break(outcome) => return outcome,
-                Continue((_, rest)) => rest,
+                Continue(resting) => {
+                    let rest = resting.rest;
+                    cancel.as_mut().keep(resting);
+                    rest
+                }
             };
-            match rest {
-                Rest::None => {}
-                Rest::Yield => yield_now().await,
-                Rest::Sleep(delay) => timer.sleep(delay).await,
+            let mut wait = pin!(wait(rest, &mut timer));
+            let cut = poll_fn(|cx| match cancel.as_mut().poll_cancelled(cx) {
+                Poll::Ready(cut) => Poll::Ready(Some(cut)),
+                Poll::Pending => wait.as_mut().poll(cx).map(|()| None),
+            });
+            if let Some(cut) = cut.await {
+                return attempts.cancelled(cut);
             }
+            cancel.as_mut().release();
         }
+    }
+}
+
+async fn wait<S: Sleeper>(rest: Rest, timer: &mut S) {
+    match rest {
+        Rest::None => {}
+        Rest::Yield => yield_now().await,
+        Rest::Sleep(delay) => timer.sleep(delay).await,
     }
 }
 
@@ -146,7 +200,7 @@ async fn yield_now() {
 }
 
 /// Closures have nothing to show.
-impl<O, S> fmt::Debug for AsyncMut<O, S> {
+impl<O, S, Q> fmt::Debug for AsyncMut<O, S, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncMut").finish_non_exhaustive()
     }

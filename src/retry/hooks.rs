@@ -1,7 +1,8 @@
 //! What a loop asks and tells: which errors, what hint, whose budget, what time.
 
 use std::fmt;
-use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RetryBudget, sealed};
@@ -63,17 +64,52 @@ impl<A> Hook<A, ()> for Unset {
     fn call(&mut self, _: &A) {}
 }
 
-/// Whatever lends a [`RetryBudget`] (`&RetryBudget`, `Arc<RetryBudget>`), or [`Unset`].
-/// Sealed: no other type is one.
+/// What lends a [`RetryBudget`]: a `&RetryBudget`, an `Arc` or `Rc` of one, a reference to either, or an
+/// `Option` of any of them, of which `None` is no budget. [`Unset`] is none. Sealed: no other type lends one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` lends no `RetryBudget`",
+    label = "neither a reference to a budget nor a shared one",
+    note = "a budget is shared by many loops: lend this one `&budget`, an `Arc` of it, or an `Option` of either"
+)]
 pub trait Limit: sealed::Limit {
     /// The budget, if there is one.
     fn budget(&self) -> Option<&RetryBudget>;
 }
 
-impl<B: Deref<Target = RetryBudget>> Limit for B {
+impl Limit for &RetryBudget {
     #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
         Some(self)
+    }
+}
+
+impl Limit for Arc<RetryBudget> {
+    #[inline]
+    fn budget(&self) -> Option<&RetryBudget> {
+        Some(self)
+    }
+}
+
+impl Limit for Rc<RetryBudget> {
+    #[inline]
+    fn budget(&self) -> Option<&RetryBudget> {
+        Some(self)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<L: Limit> Limit for &L {
+    #[inline]
+    fn budget(&self) -> Option<&RetryBudget> {
+        (**self).budget()
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<L: Limit> Limit for Option<L> {
+    #[inline]
+    fn budget(&self) -> Option<&RetryBudget> {
+        self.as_ref().and_then(L::budget)
     }
 }
 

@@ -26,7 +26,8 @@ pub struct Outcome<T, E> {
     pub result: Result<T, E>,
     /// How often the operation ran. Stops counting at `u32::MAX`.
     pub attempts: u32,
-    /// The sum of the delays that were waited out.
+    /// The sum of the delays that were waited out, and of the last what had passed when it was
+    /// cancelled, by the loop's clock.
     pub waited: Duration,
     /// From the first failure to the end, attempts included. Zero if nothing failed.
     pub elapsed: Duration,
@@ -53,7 +54,7 @@ pub enum StopReason {
     GaveUp(GiveUpReason),
     /// The [`RetryBudget`](super::RetryBudget) was spent.
     Budget,
-    /// The [`CancelToken`](super::CancelToken) was cancelled.
+    /// What `.cancel_on(..)` was given, mostly a [`CancelToken`](super::CancelToken), ended a wait.
     Cancelled,
 }
 

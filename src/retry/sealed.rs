@@ -12,17 +12,24 @@
 //! ```
 
 use std::future::Future;
-use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CancelToken, Hooks, RetryBudget, ThreadSleeper, Timed, Unset};
+use super::{
+    Async, CancelToken, Cancelling, Hooks, Lending, RetryBudget, ThreadSleeper, Timed, Unset,
+};
 
 pub trait Hook<A, R> {}
 impl<A, R, F: FnMut(&A) -> R> Hook<A, R> for F {}
 impl<A, R> Hook<A, R> for Unset {}
 
 pub trait Limit {}
-impl<B: Deref<Target = RetryBudget>> Limit for B {}
+impl Limit for &RetryBudget {}
+impl Limit for Arc<RetryBudget> {}
+impl Limit for Rc<RetryBudget> {}
+impl<L: Limit> Limit for &L {}
+impl<L: Limit> Limit for Option<L> {}
 impl Limit for Unset {}
 
 pub trait Seed {}
@@ -37,8 +44,16 @@ impl<S: FnMut(Duration)> Pause for S {}
 impl Pause for ThreadSleeper {}
 impl Pause for CancelToken {}
 
+pub trait Cancel {}
+impl Cancel for Unset {}
+impl<G, E> Cancel for Cancelling<G, E> {}
+
+pub trait Awaited {}
+impl<O, A, S, Z, Q> Awaited for Async<O, A, S, Z, Q> {}
+
 pub trait Operation {}
 impl<F: FnMut() -> A, A: Future<Output = Result<T, E>>, T, E> Operation for F {}
+impl<F, C> Operation for Lending<F, C> {}
 impl<O, X> Operation for Timed<O, X> {}
 
 pub trait OperationMut {}

@@ -1,7 +1,12 @@
 //! What an async loop waits by.
 
 use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use pin_project_lite::pin_project;
 
 /// A timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
 ///
@@ -32,6 +37,7 @@ pub trait Sleeper {
     fn sleep(&mut self, delay: Duration) -> Self::Sleep;
 }
 
+#[diagnostic::do_not_recommend]
 impl<F, S> Sleeper for F
 where
     F: FnMut(Duration) -> S,
@@ -45,24 +51,19 @@ where
     }
 }
 
-/// Tokio's timer, which loops use unless told otherwise: [`tokio::time::sleep`].
-#[cfg(feature = "tokio")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TokioSleeper;
-
-#[cfg(feature = "tokio")]
-impl Sleeper for TokioSleeper {
-    type Sleep = tokio::time::Sleep;
-
-    #[inline]
-    fn sleep(&mut self, delay: Duration) -> tokio::time::Sleep {
-        tokio::time::sleep(delay)
-    }
-}
-
-/// No timer: what loops have without the feature `tokio`, until they are given one by `.sleep(..)`.
+/// The runtime's timer, by which async loops wait unless told otherwise: under the feature `tokio`
+/// tokio's, and otherwise none.
 ///
-/// An async loop that has no other does not compile:
+/// A type of its own, so that code which names the type of a loop stays as it is, whoever else enables
+/// the feature.
+///
+/// # Panics
+///
+/// Under the feature `tokio`, [`sleep`](Sleeper::sleep) panics outside a tokio runtime, or in one
+/// without [`enable_time`](https://docs.rs/tokio/latest/tokio/runtime/struct.Builder.html#method.enable_time).
+/// On another runtime give the loop its timer, by `.sleep(..)`.
+///
+/// Without the feature, an async loop that was given no timer does not compile:
 ///
 #[cfg_attr(not(feature = "tokio"), doc = "```compile_fail,E0277")]
 #[cfg_attr(feature = "tokio", doc = "```")]
@@ -92,35 +93,65 @@ impl Sleeper for TokioSleeper {
 /// relent::Backoff::DEFAULT.retry_async_mut(async || fetch().await).sleep(timer).run().await
 /// # }
 /// ```
-///
-/// No `T` makes a timer of it. With two ways to be a [`Sleeper`], neither of which holds, the
-/// compiler names that trait, and its remedy, instead of `FnMut`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct NoSleeper<T = ()>(std::marker::PhantomData<T>);
+pub struct RuntimeSleeper;
 
-impl<T: missing::Timer> Sleeper for NoSleeper<T> {
-    type Sleep = std::future::Pending<()>;
+#[cfg(feature = "tokio")]
+impl Sleeper for RuntimeSleeper {
+    type Sleep = RuntimeSleep;
 
-    fn sleep(&mut self, _: Duration) -> Self::Sleep {
-        std::future::pending()
+    fn sleep(&mut self, delay: Duration) -> RuntimeSleep {
+        assert!(
+            tokio::runtime::Handle::try_current().is_ok(),
+            "a loop waits by tokio's timer, and here is no tokio runtime: \
+             give the loop the timer of your own, by `.sleep(..)`"
+        );
+        RuntimeSleep {
+            sleep: tokio::time::sleep(delay),
+            auto: PhantomData,
+        }
     }
 }
 
-mod missing {
-    pub trait Timer {}
+pin_project! {
+    /// One wait by a [`RuntimeSleeper`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct RuntimeSleep {
+        #[pin]
+        sleep: runtime::Sleep,
+        // Has the auto traits that tokio's has, and no other: so has this, with or without it.
+        auto: PhantomData<dyn Send + Sync>,
+    }
 }
 
-/// What an async loop waits by, and tells the time by, unless told otherwise.
-#[cfg(feature = "tokio")]
-pub(super) mod default {
-    pub(in crate::retry) type Timer = super::TokioSleeper;
-    pub(in crate::retry) type Sleep = tokio::time::Sleep;
-    pub(in crate::retry) type Watch = crate::clock::TokioClock;
+impl Future for RuntimeSleep {
+    type Output = ();
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().sleep.poll(cx)
+    }
 }
 
-#[cfg(not(feature = "tokio"))]
-pub(super) mod default {
-    pub(in crate::retry) type Timer = super::NoSleeper;
-    pub(in crate::retry) type Sleep = std::future::Pending<()>;
-    pub(in crate::retry) type Watch = crate::clock::MonotonicClock;
+mod runtime {
+    #[cfg(feature = "tokio")]
+    pub(super) use tokio::time::Sleep;
+
+    /// There is none.
+    #[cfg(not(feature = "tokio"))]
+    #[derive(Debug)]
+    pub(super) struct Sleep(std::convert::Infallible, std::marker::PhantomPinned);
+
+    #[cfg(not(feature = "tokio"))]
+    impl std::future::Future for Sleep {
+        type Output = ();
+
+        fn poll(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<()> {
+            match self.0 {}
+        }
+    }
 }

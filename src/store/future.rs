@@ -163,12 +163,13 @@ impl<S: AsyncStore + ?Sized> AsyncStore for Arc<S> {
 impl<S: AsyncTransactional + ?Sized> AsyncTransactional for Arc<S> {
     type Connection<'a> = S::Connection<'a>;
 
-    async fn update_in<R: Send + 'static>(
+    // Not an `async fn`: of one, Rust before 1.92 says `lifetime bound not satisfied` (its issue 100013).
+    fn update_in<R: Send + 'static>(
         &self,
         connection: S::Connection<'_>,
         key: &str,
         change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
-    ) -> Result<R, S::Error> {
-        (**self).update_in(connection, key, change).await
+    ) -> impl Future<Output = Result<R, S::Error>> + Send {
+        (**self).update_in(connection, key, change)
     }
 }

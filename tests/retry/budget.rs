@@ -1,10 +1,12 @@
 //! The budget: exact shares, within bounds, from any thread.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use relent::retry::{Limit, Unset};
 use relent::{Backoff, RetryBudget, StopReason};
 
 const AT_ONCE: Backoff = Backoff::fixed(Duration::ZERO);
@@ -142,6 +144,37 @@ fn loops_share_one() {
     }
     // An outage of a hundred operations is 110 attempts instead of 300.
     assert_eq!(attempts, 110);
+}
+
+/// One token, which the loop takes if it is lent the budget.
+#[track_caller]
+fn lent<L: Limit>(lend: impl Fn(Arc<RetryBudget>) -> L, budget: &Arc<RetryBudget>, expected: u32) {
+    let outcome = AT_ONCE
+        .give_up_after_failures(3)
+        .retry(|| Err::<(), _>("down"))
+        .budget(lend(Arc::clone(budget)))
+        .outcome();
+    assert_eq!(outcome.attempts, expected);
+}
+
+#[test]
+fn whatever_people_have_lends_one() {
+    static BUDGET: RetryBudget = RetryBudget::new(0, 0.0);
+    let spent = Arc::new(RetryBudget::new(0, 0.0));
+    let none = None::<&RetryBudget>;
+    lent(|budget| budget, &spent, 1);
+    lent(Some, &spent, 1);
+    lent(|_| &BUDGET, &spent, 1);
+    lent(|_| Some(&BUDGET), &spent, 1);
+    lent(|_| &spent, &spent, 1);
+    lent(|_| Some(&spent), &spent, 1);
+    lent(|_| &*spent, &spent, 1);
+    lent(|_| Rc::new(RetryBudget::new(0, 0.0)), &spent, 1);
+    let held = Some(Arc::clone(&spent));
+    lent(|_| &held, &spent, 1);
+    lent(|_| held.as_deref(), &spent, 1);
+    lent(|_| none, &spent, 3);
+    lent(|_| Unset, &spent, 3);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One case, run by every loop there is: they must agree on every instant and every delay.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -87,6 +87,11 @@ impl Case {
             trace,
             "async mut differs from blocking: {case:?}"
         );
+        assert_eq!(
+            case.future_with(),
+            trace,
+            "async with a context differs from blocking: {case:?}"
+        );
         #[cfg(feature = "tokio")]
         case.assert_tokio_agrees(&trace);
         trace
@@ -136,6 +141,31 @@ impl Case {
     fn future_mut(self) -> Trace {
         let world = World::new(self, ManualClock::new());
         let retry = self.policy.retry_async_mut(async || {
+            world.begin();
+            pend_once().await;
+            world.clock.advance(self.takes);
+            world.result()
+        });
+        let retry = retry
+            .retry_after(|_| self.hint)
+            .notify(|failed| world.tell(failed));
+        let retry = retry
+            .clock(&world.clock)
+            .budget(&world.budget)
+            .seed(self.seed.unwrap());
+        let retry = retry.sleep(|delay| {
+            world.clock.advance(delay);
+            pend_once()
+        });
+        let outcome = drive(retry.outcome());
+        world.trace(outcome)
+    }
+
+    fn future_with(self) -> Trace {
+        let world = World::new(self, ManualClock::new());
+        let retry = self.policy.retry_async_with(0_u32, async |mut attempts| {
+            *attempts += 1;
+            assert_eq!(*attempts as usize, world.begun() + 1);
             world.begin();
             pend_once().await;
             world.clock.advance(self.takes);
@@ -258,8 +288,12 @@ impl<C: Clock> World<C> {
             .push(self.clock.now().saturating_sub(self.origin));
     }
 
+    fn begun(&self) -> usize {
+        self.began.borrow().len()
+    }
+
     fn result(&self) -> Result<u32, u32> {
-        let attempt = self.began.borrow().len() as u32;
+        let attempt = self.begun() as u32;
         if attempt > self.case.fails {
             Ok(attempt)
         } else {
@@ -308,11 +342,12 @@ pub(crate) fn no_wait(_: Duration) -> std::future::Ready<()> {
 
 /// Truly pending, once: what is always ready proves nothing.
 pub(crate) async fn pend_once() {
-    let polled = Cell::new(false);
-    std::future::poll_fn(|_| {
-        if polled.replace(true) {
+    let mut polled = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut polled, true) {
             Poll::Ready(())
         } else {
+            cx.waker().wake_by_ref();
             Poll::Pending
         }
     })

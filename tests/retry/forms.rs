@@ -5,11 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
+use relent::clock::{ManualClock, RuntimeClock};
+use relent::retry::{
+    Async, AsyncHooks, AsyncMut, Hooks, Retry, RuntimeSleep, RuntimeSleeper, Unset,
+};
 use relent::{Backoff, RetryBudget};
 
-use crate::colours::no_wait;
+use crate::colours::{drive, no_wait};
 
 pub(crate) const POLICY: Backoff = Backoff::fixed(Duration::ZERO).give_up_after_failures(3);
 
@@ -73,9 +78,66 @@ fn send_and_sync_whenever_the_parts_are() {
     drop(send(sync(
         POLICY.retry(|| Err::<(), _>(Neither(std::ptr::null()))),
     )));
+    let attempt = || std::future::poll_fn(|_| Poll::Ready(Err::<(), _>(Neither(std::ptr::null()))));
+    drop(send(sync(POLICY.retry_async(attempt).outcome())));
     let ready = || std::future::ready(Ok::<_, Busy>(()));
     drop(send(sync(POLICY.retry_async(ready).outcome())));
     drop(unpin(POLICY.retry_async(ready).sleep(no_wait)));
     let future_mut = POLICY.retry_async_mut(async || Ok::<_, Busy>(()));
     drop(send(send(sync(future_mut)).sleep(no_wait).run()));
+}
+
+/// What code names that does not know who else enables the feature `tokio`: compiled with it and
+/// without.
+#[test]
+fn types_are_the_same_under_all_features() {
+    type Answer = std::future::Ready<Result<u32, Busy>>;
+    type Nap = std::future::Ready<()>;
+    type Timer = fn(Duration) -> Nap;
+    type Options = Hooks<Unset, Unset, Unset, Unset, RuntimeClock>;
+    fn named<T>(_: &T) {}
+
+    let answer: fn() -> Answer = || std::future::ready(Ok(42));
+    let retry = POLICY.retry_async(answer);
+    named::<Retry<Async<fn() -> Answer, Answer>, Busy, AsyncHooks>>(&retry);
+    named::<Retry<Async<fn() -> Answer, Answer, RuntimeSleeper, RuntimeSleep>, Busy, Options>>(
+        &retry,
+    );
+    let retry = retry.sleep(no_wait as Timer);
+    named::<Retry<Async<fn() -> Answer, Answer, Timer, Nap>, Busy, Options>>(&retry);
+    assert_eq!(drive(retry), Ok(42));
+    let retry = POLICY.retry_async(answer).clock(ManualClock::new());
+    named::<
+        Retry<Async<fn() -> Answer, Answer>, Busy, Hooks<Unset, Unset, Unset, Unset, ManualClock>>,
+    >(&retry);
+    named::<Retry<AsyncMut<fn() -> Answer>, Busy, Options>>(&POLICY.retry_async_mut(answer));
+}
+
+/// Whether a type has a trait, as a value.
+macro_rules! has {
+    ($type:ty: $trait:path) => {{
+        struct Of<T>(std::marker::PhantomData<T>);
+        #[allow(dead_code)]
+        trait Not {
+            const HAS: bool = false;
+        }
+        impl<T> Not for Of<T> {}
+        #[allow(dead_code)]
+        impl<T: $trait> Of<T> {
+            const HAS: bool = true;
+        }
+        Of::<$type>::HAS
+    }};
+}
+
+#[test]
+fn a_wait_has_the_same_auto_traits_under_all_features() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    assert!(has!(RuntimeSleep: Send) && has!(RuntimeSleep: Sync));
+    assert!(!has!(RuntimeSleep: Unpin));
+    assert!(!has!(RuntimeSleep: UnwindSafe) && !has!(RuntimeSleep: RefUnwindSafe));
+    assert!(
+        has!(u8: Unpin),
+        "what measures it sees a trait that is there"
+    );
 }

@@ -99,6 +99,12 @@ fn r2_dropping_anywhere_leaks_nothing() {
     });
     dropped_everywhere(&census, || {
         policy
+            .retry_async_with((), |_lent| census.bear(2, Err::<(), _>(())))
+            .sleep(|_| census.bear(2, ()))
+            .notify(|_| assert_eq!(census.living.get(), 0, "the attempt is gone"))
+    });
+    dropped_everywhere(&census, || {
+        policy
             .retry_async_mut(async || census.bear(2, Err::<(), _>(())).await)
             .sleep(|_| census.bear(2, ()))
             .notify(|_| assert_eq!(census.living.get(), 0, "the attempt is gone"))

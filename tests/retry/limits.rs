@@ -1,12 +1,13 @@
 //! The limit of each attempt, by tokio's timer.
 
 use std::future::{pending, ready};
+use std::pin::pin;
 use std::time::Duration;
 
 use relent::{GiveUpReason, StopReason};
 use tokio::time::{Instant, advance, sleep};
 
-use crate::colours::poll_once;
+use crate::colours::{drive, no_wait, poll_once};
 use crate::future::{Census, EVERY_SECOND, SECOND};
 
 #[tokio::test(start_paused = true)]
@@ -117,4 +118,18 @@ async fn an_attempt_is_dropped_at_its_limit() {
         "dropped at its limit, before the wait"
     );
     drop(retry);
+}
+
+#[test]
+#[should_panic(expected = "give the loop the timer of your own, by `.sleep(..)`")]
+fn on_another_runtime_the_default_timer_says_what_to_do() {
+    let retry = EVERY_SECOND.retry_async(|| ready(Err::<(), _>(())));
+    let _ = poll_once(pin!(retry).as_mut());
+}
+
+#[test]
+fn on_another_runtime_a_timer_of_its_own_is_enough() {
+    let retry = EVERY_SECOND.give_up_after_failures(3);
+    let retry = retry.retry_async(|| ready(Err::<(), _>(())));
+    assert_eq!(drive(retry.sleep(no_wait)), Err(()));
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relent::RetryBudget;
-use relent::retry::{Async, AsyncHooks, Retry};
 
 use crate::forms::{Busy, Client, POLICY};
 
@@ -115,19 +114,6 @@ async fn async_mut_borrows_mutably() {
         .run()
         .await;
     assert_eq!((result, notified), (Ok(3), 2));
-}
-
-#[tokio::test]
-async fn the_future_has_a_name() {
-    type Answer = std::future::Ready<Result<u32, Busy>>;
-    type Asking = Retry<Async<fn() -> Answer, Answer>, Busy, AsyncHooks>;
-    struct Holder {
-        answer: Asking,
-    }
-    let holder = Holder {
-        answer: POLICY.retry_async(|| std::future::ready(Ok(42))),
-    };
-    assert_eq!(holder.answer.await, Ok(42));
 }
 
 /// Not a test: that a generic caller can write the bounds.

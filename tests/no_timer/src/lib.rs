@@ -1,4 +1,5 @@
-//! An async loop without the feature `tokio`, and without `.sleep(..)`.
+//! Async loops without the feature `tokio`, and without `.sleep(..)`; and loops awaited that are no
+//! futures.
 
 use relent::Backoff;
 
@@ -18,5 +19,15 @@ pub async fn mutable() -> Result<u32, std::io::Error> {
     Backoff::DEFAULT
         .retry_async_mut(async || fetch().await)
         .run()
+        .await
+}
+
+pub async fn blocking() -> Result<u32, std::io::Error> {
+    Backoff::DEFAULT.retry(|| Ok(1)).await
+}
+
+pub async fn not_run() -> Result<u32, std::io::Error> {
+    Backoff::DEFAULT
+        .retry_async_mut(async || fetch().await)
         .await
 }
