@@ -38,7 +38,9 @@ impl Database {
         let connect = || turn::connect(path).map_err(failed(&place(&path.to_string_lossy())));
         let mut database = Database::over(connect()?)?;
         let writer = database.writer.get_mut();
-        if writer.path().is_some_and(|path| !path.is_empty()) {
+        // Without it, as in memory, another connection would not see this one's writes, or would wait for
+        // them all the same.
+        if turn::is_write_ahead(writer).map_err(failed(&database.place))? {
             turn::wait_outside(writer).map_err(failed(&database.place))?;
             database.takes_turns = true;
             database.reader = Some(Mutex::new(connect()?));
