@@ -25,7 +25,7 @@ pub(super) struct Database {
     place: String,
 }
 
-/// The store's time, once all that was written before can be read.
+/// The store's time, and what that means for what is kept.
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
     pub(super) now: SystemTime,
@@ -131,8 +131,8 @@ impl Database {
         }
     }
 
-    /// The store's time. To be asked for when nothing can be written before it any more that is not
-    /// seen: that would be from the future.
+    /// The store's time. To be asked for once it is settled what can be seen: all of that was written
+    /// before, and nothing of it is from the future.
     pub(super) fn moment(&self, clock: &impl Clock) -> Moment {
         // Before the clock is read: what other threads add later does not mean that it was set back.
         let latest = self.latest.load(Relaxed);
