@@ -493,20 +493,18 @@ fn in_a_child() {
     let Ok(task) = std::env::var(TASK) else {
         return;
     };
-    let open = || DurableTracker::new(FileStore::open("backoff.json").unwrap(), POLICY);
+    let opened = FileStore::open("backoff.json").map(|store| DurableTracker::new(store, POLICY));
     match task.as_str() {
         "move" => {
-            let tracker = open();
+            let tracker = opened.unwrap();
             std::env::set_current_dir("elsewhere").unwrap();
             assert!(tracker.record_failure("key", "broken").is_ok());
         }
-        "fail" => assert!(open().record_failure("key", "broken").is_ok()),
+        "fail" => assert!(opened.unwrap().record_failure("key", "broken").is_ok()),
         "be refused" => {
-            let refused = open().record_failure("key", "broken");
-            assert!(matches!(
-                refused,
-                Err(Error::Store(FileError::Owner { .. }))
-            ));
+            let failed = opened.map_err(Error::Store);
+            let failed = failed.and_then(|tracker| tracker.record_failure("key", "broken"));
+            assert!(matches!(failed, Err(Error::Store(FileError::Owner { .. }))));
         }
         _ => panic!("{task}"),
     }
@@ -569,6 +567,12 @@ fn the_file_keeps_its_owner_or_is_not_written() {
     assert!(refused.status().unwrap().success());
     assert_eq!(fs::read(&path).unwrap(), before);
     assert!(!directory.join("backoff.json.tmp").exists());
+
+    // Nor does a lock stay that would be in the way of whom the file belongs to.
+    let lock = directory.join("backoff.json.lock");
+    fs::remove_file(&lock).unwrap();
+    assert!(refused.status().unwrap().success());
+    assert!(!lock.exists());
 }
 
 #[cfg(unix)]

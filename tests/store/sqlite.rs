@@ -404,8 +404,10 @@ fn readers_do_not_wait_for_who_waits_to_write() {
 #[derive(Clone, Default)]
 struct Eventful {
     clock: ManualClock,
-    next: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    next: Arc<Mutex<Option<Happening>>>,
 }
+
+type Happening = Box<dyn FnOnce() + Send>;
 
 impl Clock for Eventful {
     fn now(&self) -> Duration {
@@ -415,7 +417,9 @@ impl Clock for Eventful {
     fn wall(&self) -> SystemTime {
         let now = self.clock.wall();
         let next = self.next.lock().unwrap().take();
-        next.into_iter().for_each(|happens| happens());
+        if let Some(happens) = next {
+            happens();
+        }
         now
     }
 }

@@ -17,14 +17,23 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    pub(super) fn take(path: &Path) -> Result<Locked, FileError> {
-        let document = path;
+    pub(super) fn take(document: &Path) -> Result<Locked, FileError> {
         let path = beside(document, ".lock");
-        let file = open_lock(&path, document)?;
-        match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Locked { file }),
-            Err(TryLockError::WouldBlock) => Err(FileError::Locked { path }),
-            Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
+        loop {
+            let (file, is_new) = open(&path)?;
+            match FileExt::try_lock(&file) {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(FileError::Locked { path }),
+                Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+            }
+            let locked = Locked { file };
+            if is_new {
+                // Left there, it would lock out whose document it is.
+                keep_owner(&locked.file, document).inspect_err(|_| drop(fs::remove_file(&path)))?;
+            }
+            if is_at(&locked.file, &path)? {
+                return Ok(locked);
+            }
         }
     }
 }
@@ -38,50 +47,40 @@ impl Drop for Locked {
     }
 }
 
-/// Opens the lock file, without following a link, and without ever emptying or removing it: a
-/// process that locked a file which is gone would be alone with it.
-fn open_lock(path: &Path, document: &Path) -> Result<File, FileError> {
+/// Opens the lock file, or makes it; without following a link, and without ever emptying it. It stays
+/// where it is: a process that locked a file which is gone would be alone with it.
+fn open(path: &Path) -> Result<(File, bool), FileError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     loop {
         match options.clone().create_new(true).open(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            created => {
-                let file = created.map_err(failed("create", path))?;
-                keep_owner(&file, document)?;
-                return Ok(file);
-            }
+            created => return Ok((created.map_err(failed("create", path))?, true)),
         }
         refuse_link(path)?;
         match options.open(path) {
             // Gone between the two: somebody cleans up.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            opened => {
-                let file = opened.map_err(failed("open", path))?;
-                refuse_other(&file, path)?;
-                return Ok(file);
-            }
+            opened => return Ok((opened.map_err(failed("open", path))?, false)),
         }
     }
 }
 
-/// Refuses a file that is not the one at `path`: a link was put there meanwhile.
+/// Whether a file is the one at `path`: not if it was removed, or a link put there, meanwhile.
 #[cfg(unix)]
-fn refuse_other(file: &File, path: &Path) -> Result<(), FileError> {
+fn is_at(file: &File, path: &Path) -> Result<bool, FileError> {
     use std::os::unix::fs::MetadataExt;
 
     let opened = file.metadata().map_err(failed("look at", path))?;
-    let there = fs::symlink_metadata(path).map_err(failed("look at", path))?;
-    if (opened.dev(), opened.ino()) == (there.dev(), there.ino()) {
-        Ok(())
-    } else {
-        Err(FileError::Symlink {
-            path: path.to_owned(),
-        })
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((opened.dev(), opened.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("look at", path)(error)),
     }
 }
 
+/// Elsewhere what is open is not removed.
 #[cfg(not(unix))]
-fn refuse_other(_: &File, path: &Path) -> Result<(), FileError> {
-    refuse_link(path)
+fn is_at(_: &File, path: &Path) -> Result<bool, FileError> {
+    refuse_link(path).map(|()| true)
 }

@@ -25,7 +25,7 @@ pub(super) struct Database {
     place: String,
 }
 
-/// The store's time, once all that was written before can be read.
+/// The store's time, and what that means for what is kept.
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
     pub(super) now: SystemTime,
@@ -38,7 +38,9 @@ impl Database {
         let connect = || turn::connect(path).map_err(failed(&place(&path.to_string_lossy())));
         let mut database = Database::over(connect()?)?;
         let writer = database.writer.get_mut();
-        if writer.path().is_some_and(|path| !path.is_empty()) {
+        // Without it, as in memory, another connection would not see this one's writes, or would wait for
+        // them all the same.
+        if turn::is_write_ahead(writer).map_err(failed(&database.place))? {
             turn::wait_outside(writer).map_err(failed(&database.place))?;
             database.takes_turns = true;
             database.reader = Some(Mutex::new(connect()?));
@@ -129,8 +131,8 @@ impl Database {
         }
     }
 
-    /// The store's time. To be asked for when nothing can be written before it any more that is not
-    /// seen: that would be from the future.
+    /// The store's time. To be asked for once it is settled what can be seen: all of that was written
+    /// before, and nothing of it is from the future.
     pub(super) fn moment(&self, clock: &impl Clock) -> Moment {
         // Before the clock is read: what other threads add later does not mean that it was set back.
         let latest = self.latest.load(Relaxed);

@@ -66,6 +66,12 @@ pub(super) fn to_write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
+/// Whether there is a write-ahead log.
+pub(super) fn is_write_ahead(connection: &Connection) -> rusqlite::Result<bool> {
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    Ok(mode == "wal")
+}
+
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
