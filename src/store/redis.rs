@@ -27,8 +27,8 @@ use super::future::AsyncStore;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::{Record, after};
-use super::step::Start;
 use super::rounds::Contended;
+use super::step::Start;
 use super::unreadable::Unreadable;
 
 /// Keeps records in Redis or Valkey, for any number of hosts.
