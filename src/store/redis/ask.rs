@@ -1,13 +1,12 @@
 //! What is asked of the server about one key.
 
 use std::str;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use redis::ScriptInvocation;
 
 use super::draft::{Draft, Span};
 use super::memory::Belief;
-use super::value::micros;
 use crate::store::change::{Change, Write};
 use crate::store::record::{Record, after};
 
@@ -16,7 +15,7 @@ use crate::store::record::{Record, after};
 pub(super) struct Ask {
     pub(super) record: Option<Record>,
     believed: Vec<u8>,
-    span: Span,
+    pub(super) span: Span,
     verb: Verb,
     /// Whether it is the change as of the span's first moment, whenever it is made.
     is_as_of_first: bool,
@@ -58,11 +57,7 @@ impl Ask {
         Ask {
             record: None,
             believed: Vec::new(),
-            // Over before it began.
-            span: Span {
-                from: UNIX_EPOCH,
-                before: UNIX_EPOCH,
-            },
+            span: Span::NEVER,
             verb: Verb::Keep,
             is_as_of_first: false,
             told: 0,
@@ -116,15 +111,21 @@ impl Ask {
         Ask::SPAN * 2_u32.pow(told.saturating_sub(1).min(10))
     }
 
-    /// Adds the arguments that the script takes for a key.
-    pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>, key: &str) {
-        script.arg(key).arg(self.believed.as_slice());
-        script
-            .arg(micros(self.span.from))
-            .arg(micros(self.span.before));
+    /// Adds the arguments that the script takes for a key, in a call whose asks have this span unless
+    /// they say another.
+    pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>, usual: Span) {
+        script.arg(self.believed.as_slice());
+        if self.span != usual {
+            script.arg("within");
+            self.span.add_to(script);
+        }
+        // It may be in the list although it is not there, if somebody has deleted it by hand.
+        let gave_up = |record: &Record| record.gave_up.is_some();
+        let is_revived = self.record.as_ref().is_none_or(gave_up);
         match &self.verb {
             Verb::Keep => drop(script.arg("keep")),
             Verb::Delete => drop(script.arg("delete")),
+            Verb::Put(draft) if is_revived => draft.add_to(script.arg("revive")),
             Verb::Put(draft) => draft.add_to(script.arg("put")),
         }
     }

@@ -1,6 +1,6 @@
 //! What the server is to write, at whatever moment of a span of time it does.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use redis::ScriptInvocation;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::policy::{GiveUpReason, nanos};
 use crate::store::record::Record;
 
 /// Some time of the server's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Span {
     /// Its first moment.
     pub(super) from: SystemTime,
@@ -18,9 +18,22 @@ pub(super) struct Span {
     pub(super) before: SystemTime,
 }
 
+impl Span {
+    /// Over before it began.
+    pub(super) const NEVER: Span = Span {
+        from: UNIX_EPOCH,
+        before: UNIX_EPOCH,
+    };
+
+    pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>) {
+        script.arg(micros(self.from)).arg(micros(self.before));
+    }
+}
+
 /// A record as text, with gaps for what only the server knows; and its places in the lists.
 #[derive(Debug)]
 pub(super) struct Draft {
+    /// Given from the first on, and a gap between any two.
     text: Vec<Piece>,
     due: Option<Piece>,
     written: Piece,
@@ -85,22 +98,31 @@ impl Draft {
     pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>) {
         script.arg(self.text.len());
         for piece in &self.text {
-            script.arg(piece.argument());
+            piece.add_to(script);
         }
-        let place = |piece: Option<&Piece>| piece.map_or_else(String::new, Piece::argument);
-        script.arg(place(self.due.as_ref()));
-        script.arg(self.written.argument());
-        script.arg(place(self.expires.as_ref()));
+        for place in [
+            self.due.as_ref(),
+            Some(&self.written),
+            self.expires.as_ref(),
+        ] {
+            match place {
+                Some(place) => place.add_to(script),
+                None => drop(script.arg("")),
+            }
+        }
     }
 
     /// The text that the server has made of it.
     pub(super) fn made(&self, now: SystemTime, token: u64) -> Vec<u8> {
-        let made = self.text.iter().map(|piece| match piece {
-            Piece::Given(text) => text.clone(),
-            Piece::Later(by) => micros(now).saturating_add(*by).to_string(),
-            Piece::Token => token.to_string(),
-        });
-        made.collect::<String>().into_bytes()
+        let mut made = String::new();
+        for piece in &self.text {
+            match piece {
+                Piece::Given(text) => made.push_str(text),
+                Piece::Later(by) => made.push_str(&micros(now).saturating_add(*by).to_string()),
+                Piece::Token => made.push_str(&token.to_string()),
+            }
+        }
+        made.into_bytes()
     }
 }
 
@@ -183,11 +205,11 @@ impl Piece {
         later.map(Piece::Later)
     }
 
-    fn argument(&self) -> String {
+    fn add_to(&self, script: &mut ScriptInvocation<'_>) {
         match self {
-            Piece::Given(text) => format!("={text}"),
-            Piece::Later(by) => format!("+{by}"),
-            Piece::Token => "#".to_owned(),
-        }
+            Piece::Given(text) => script.arg(text.as_str()),
+            Piece::Later(by) => script.arg(format!("+{by}")),
+            Piece::Token => script.arg("#"),
+        };
     }
 }

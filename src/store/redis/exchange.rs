@@ -8,6 +8,7 @@ use redis::aio::ConnectionLike;
 use redis::{ErrorKind, RedisResult, ScriptInvocation};
 
 use super::ask::{Ask, Told};
+use super::draft::Span;
 use super::memory::Belief;
 use super::{RedisError, RedisStore, scripts, value};
 use crate::store::change::{Change, Write};
@@ -59,9 +60,12 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         script.key(format!("{}call:{call}", self.prefix));
         let is_write = asks.iter().any(|(_, ask)| ask.is_write());
         script.arg(if is_write { call.number() } else { 0 });
+        script.arg(self.name("").len());
+        let usual = asks.first().map_or(Span::NEVER, |(_, ask)| ask.span);
+        usual.add_to(&mut script);
         for ((_, key), ask) in asks {
             script.key(self.name(key));
-            ask.add_to(&mut script, key);
+            ask.add_to(&mut script, usual);
         }
         let (now, answer) = self.read(&script).await?;
         let told: Option<Vec<_>> = answer.map(|told| Told::read(&told?)).collect();
@@ -111,11 +115,14 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         told: &mut HashMap<usize, Belief>,
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<Result<R, Unreadable>>>, RedisError> {
+        // For all the same, so that it is said once.
+        let now = self.memory.now();
         let mut asks = Vec::with_capacity(keys.len());
         let mut answers = Vec::with_capacity(keys.len());
         for &(n, key) in keys {
             let mut change = |record: Option<&Record>, now| change(n, record, now);
-            let belief = told.remove(&n).or_else(|| self.memory.recall(key));
+            let recall = |now| self.memory.recall(key, now);
+            let belief = told.remove(&n).or_else(|| now.map(recall));
             let ask = match belief {
                 None => Ask::nothing(),
                 Some(belief) => match self.record(key, &belief.text) {

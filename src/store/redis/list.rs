@@ -45,7 +45,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
             while let Some((key, text)) = part().zip(part()) {
                 let key = String::from_utf8_lossy(&key).into_owned();
                 match self.decode(&key, &text) {
-                    Ok(record) => drop(records.insert(key.clone(), record)),
+                    Ok(record) if page.lists(&record, now) => {
+                        records.insert(key.clone(), record);
+                    }
+                    // Somebody has changed it by hand.
+                    Ok(_) => {}
                     Err(error) => drop(unreadable.get_or_insert(error)),
                 }
                 self.memory.learn(&key, text);

@@ -40,23 +40,15 @@ impl Memory {
     /// Half of the bytes that are remembered at most.
     const BYTES: usize = 1 << 20;
 
-    /// What to believe of a key: what is not remembered is not there. Nothing, if the server's time
-    /// is not known.
-    pub(super) fn recall(&self, key: &str) -> Option<Belief> {
-        let mut seen = self.0.lock();
-        let now = seen.now()?;
-        let text = match seen.old.remove(key) {
-            Some(text) => {
-                seen.remember(key, text.clone());
-                Some(text)
-            }
-            None => seen.young.get(key).cloned(),
-        };
-        Some(Belief {
-            text: text.unwrap_or_default(),
-            now,
-            told: 0,
-        })
+    /// A time that the server's has passed, if it is known.
+    pub(super) fn now(&self) -> Option<SystemTime> {
+        self.0.lock().now()
+    }
+
+    /// What to believe of a key as of `now`: what is not remembered is not there.
+    pub(super) fn recall(&self, key: &str, now: SystemTime) -> Belief {
+        let text = self.0.lock().recall(key);
+        Belief { text, now, told: 0 }
     }
 
     /// Notes the time that the server has just told.
@@ -82,6 +74,16 @@ impl Seen {
         let passed = MonotonicClock.now().saturating_sub(own);
         let now = server.checked_add(passed.saturating_sub(passed / 1000))?;
         Some(value::time(value::micros(now.max(UNIX_EPOCH))))
+    }
+
+    fn recall(&mut self, key: &str) -> Vec<u8> {
+        match self.old.remove(key) {
+            Some(text) => {
+                self.remember(key, text.clone());
+                text
+            }
+            None => self.young.get(key).cloned().unwrap_or_default(),
+        }
     }
 
     fn remember(&mut self, key: &str, text: Vec<u8>) {

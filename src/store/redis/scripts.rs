@@ -8,15 +8,25 @@ use redis::Script;
 
 /// What all of them begin with.
 const READ: &str = r"
--- What a name says, if there is anything. Somebody else's value says nothing that a record does.
-local function read(name)
-    local text = redis.pcall('GET', name)
-    if type(text) == 'table' and string.find(text.err, 'WRONGTYPE', 1, true) then
-        return ' '
-    elseif type(text) == 'table' then
-        error(text.err)
+-- What each of these names says, if there is anything: all at once, which is quicker. What is empty or
+-- of another type is somebody else's, and says nothing that a record does.
+local function read(names)
+    local says, silent = redis.call('MGET', unpack(names)), {}
+    for n, name in ipairs(names) do
+        if not says[n] then
+            silent[#silent + 1] = name
+        elseif says[n] == '' then
+            says[n] = ' '
+        end
     end
-    return text == '' and ' ' or text
+    if #silent > 0 and redis.call('EXISTS', unpack(silent)) > 0 then
+        for n, name in ipairs(names) do
+            if not says[n] and redis.call('EXISTS', name) == 1 then
+                says[n] = ' '
+            end
+        end
+    end
+    return says
 end
 ";
 
@@ -40,20 +50,19 @@ fn listing(code: &str) -> Script {
 /// anything was changed.
 ///
 /// `KEYS` due, written, gave up, token, the line's, then the records'. `ARGV` the number of the call,
-/// 0 if it can change nothing; and for each of the records: the key; what it
-/// is believed to say (empty: nothing); from when, and before when; and what to do: `keep`, `delete`,
-/// or `put`, with the number of pieces of the text, these, when it is due, when it was written, and
-/// when it expires (empty: never). A piece is `=` and a text, `+` and how much later than now, or `#`
-/// for a token. All times are in microseconds.
+/// 0 if it can change nothing; how long that is what comes before a key in a record's name; from when,
+/// and before when; and for each of the records: what it is believed to say (empty: nothing); if need
+/// be, `within` and another such span; and what to do: `keep`, `delete`, `put`, or `revive`, which is to
+/// put what may be among those that gave up. These two are followed by the number of pieces of the
+/// text, these, when it is due (empty: it gave up), when it was written, and when it expires (empty:
+/// never). Every other piece is a gap: `#` for a token, or a time. A time is a number, or `+` and how
+/// much later it is than now. All are in microseconds.
 pub(super) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local answer = {time[1], time[2]}
-local at, token = 1, 0
-local times = {}
-local call = tonumber(ARGV[1])
+local call, prefix = tonumber(ARGV[1]), tonumber(ARGV[2])
 local kept = call > 0 and redis.call('GET', KEYS[5])
 if kept then
     local blank = string.find(kept, ' ', 1, true)
@@ -65,96 +74,113 @@ if kept then
         return {time[1], time[2]}
     end
 end
--- These are sorted sets, or this fails.
-for which = 1, 3 do
-    redis.call('ZCARD', KEYS[which])
-end
 
+local at = 4
 local function argument()
     at = at + 1
     return ARGV[at]
 end
 
-local function filled(piece)
-    local kind = string.sub(piece, 1, 1)
-    if kind == '+' then
-        -- To write a number takes longer than all the rest, and many are the same.
-        local time = times[piece] or string.format('%.0f', now + string.sub(piece, 2))
-        times[piece] = time
-        return time
-    elseif kind == '#' then
-        return string.format('%.0f', token)
+-- To write a number takes longer than all the rest, and many are the same.
+local times = {}
+local function filled(gap)
+    if string.byte(gap) ~= 43 then
+        return gap
     end
-    return string.sub(piece, 2)
+    local time = times[gap] or string.format('%.0f', now + gap)
+    times[gap] = time
+    return time
 end
 
--- What to write, and how much of it expires.
-local writes, expiring = {}, 0
-
-local function write(...)
-    writes[#writes + 1] = {...}
-end
-
--- What to add to the lists and to remove from them: all at once, which is quicker.
+-- What to write; what to add to the lists, and to remove from them: all at once, too.
+local sets, deletes, expiring = {}, {}, {}
 local added, removed = {{}, {}, {}}, {{}, {}, {}}
 
-local function list(which, key, score)
-    local change = score and added[which] or removed[which]
-    if score then
-        change[#change + 1] = score
-    end
-    change[#change + 1] = key
+local function remove(which, key)
+    local keys = removed[which]
+    keys[#keys + 1] = key
 end
 
-local function delete(name, key)
-    write('DEL', name)
-    list(1, key)
-    list(2, key)
-    list(3, key)
+local function add(which, key, score)
+    local places = added[which]
+    local n = #places
+    places[n + 1], places[n + 2] = score, key
 end
 
-local function put(name, key, pieces, due, written, expires)
-    for n, piece in ipairs(pieces) do
-        if piece == '#' then
-            token = redis.call('INCR', KEYS[4])
+local function put(name, key, pieces, is_revived)
+    local due, written, expires, token = argument(), argument(), argument(), '0'
+    for n = 2, #pieces, 2 do
+        if pieces[n] == '#' then
+            token = string.format('%.0f', redis.call('INCR', KEYS[4]))
+            pieces[n] = token
+        else
+            pieces[n] = filled(pieces[n])
         end
-        pieces[n] = filled(piece)
     end
-    write('SET', name, table.concat(pieces))
+    local n = #sets
+    sets[n + 1], sets[n + 2] = name, table.concat(pieces)
     if expires ~= '' then
-        expiring = expiring + 1
-        write('PEXPIREAT', name, string.format('%.0f', math.ceil(filled(expires) / 1000)))
+        expiring[#expiring + 1] = {name, math.ceil(filled(expires) / 1000)}
     end
-    list(1, key, due ~= '' and filled(due))
-    list(2, key, filled(written))
-    list(3, key, due == '' and '0')
+    add(2, key, filled(written))
+    if due == '' then
+        add(3, key, '0')
+        remove(1, key)
+    else
+        add(1, key, filled(due))
+        if is_revived then
+            remove(3, key)
+        end
+    end
+    return token
 end
 
-for n = 6, #KEYS do
-    local name, key, believed = KEYS[n], argument(), argument()
-    local from, before, verb = argument(), argument(), argument()
-    local pieces, due, written, expires = {}
-    if verb == 'put' then
-        for piece = 1, argument() do
-            pieces[piece] = argument()
-        end
-        due, written, expires = argument(), argument(), argument()
+local says = read({unpack(KEYS, 6)})
+local answer = {time[1], time[2]}
+local span_from, span_before = tonumber(ARGV[3]), tonumber(ARGV[4])
+for n, text in ipairs(says) do
+    local name = KEYS[n + 5]
+    local believed, verb, from, before = argument(), argument(), span_from, span_before
+    local pieces
+    if verb == 'within' then
+        from, before, verb = tonumber(argument()), tonumber(argument()), argument()
     end
-    local says = read(name) or ''
-    token = 0
-    if says ~= believed or now < tonumber(from) or now >= tonumber(before) then
-        answer[#answer + 1] = '-' .. says
+    local is_put = verb == 'put' or verb == 'revive'
+    if is_put then
+        local last = at + 1 + ARGV[at + 1]
+        pieces = {unpack(ARGV, at + 2, last)}
+        at = last
+    end
+    if (text or '') ~= believed or now < from or now >= before then
+        answer[n + 2] = '-' .. (text or '')
+        at = is_put and at + 3 or at
+    elseif is_put then
+        answer[n + 2] = '+' .. put(name, string.sub(name, prefix + 1), pieces, verb == 'revive')
     else
-        if verb == 'put' then
-            put(name, key, pieces, due, written, expires)
-        elseif verb == 'delete' then
-            delete(name, key)
+        answer[n + 2] = '+0'
+        if verb == 'delete' then
+            deletes[#deletes + 1] = name
+            for which = 1, 3 do
+                remove(which, string.sub(name, prefix + 1))
+            end
         end
-        answer[#answer + 1] = '+' .. (token == 0 and '0' or string.format('%.0f', token))
     end
 end
-for _, command in ipairs(writes) do
-    redis.call(unpack(command))
+if #sets == 0 and #deletes == 0 then
+    return answer
+end
+
+-- These are sorted sets, or this fails.
+for which = 1, 3 do
+    if #added[which] + #removed[which] > 0 then
+        redis.call('ZCARD', KEYS[which])
+    end
+end
+if #sets > 0 then
+    redis.call('MSET', unpack(sets))
+end
+if #deletes > 0 then
+    redis.call('DEL', unpack(deletes))
 end
 for which = 1, 3 do
     if #added[which] > 0 then
@@ -164,22 +190,23 @@ for which = 1, 3 do
         redis.call('ZREM', KEYS[which], unpack(removed[which]))
     end
 end
-if expiring > 0 then
+for _, place in ipairs(expiring) do
+    redis.call('PEXPIREAT', place[1], string.format('%.0f', place[2]))
+end
+if #expiring > 0 then
     -- What has expired leaves the lists by this: three that are looked at, somewhere, for each that
     -- may expire, so that no more than about a third of a list is gone.
-    local prefix = string.sub(KEYS[6], 1, #KEYS[6] - #ARGV[2])
+    local names = string.sub(KEYS[6], 1, prefix)
     local first = now % math.max(1, redis.call('ZCARD', KEYS[1]))
-    for _, member in ipairs(redis.call('ZRANGE', KEYS[1], first, first + 3 * expiring - 1)) do
-        if redis.call('EXISTS', prefix .. member) == 0 then
+    for _, member in ipairs(redis.call('ZRANGE', KEYS[1], first, first + 3 * #expiring - 1)) do
+        if redis.call('EXISTS', names .. member) == 0 then
             redis.call('ZREM', KEYS[1], member)
             redis.call('ZREM', KEYS[2], member)
         end
     end
 end
-if #writes > 0 then
-    -- Last: what only takes things away may be done where there is no more memory.
-    redis.call('SET', KEYS[5], ARGV[1] .. ' ' .. cmsgpack.pack(answer), 'EX', 300)
-end
+-- Last: what only takes things away may be done where there is no more memory.
+redis.call('SET', KEYS[5], ARGV[1] .. ' ' .. cmsgpack.pack(answer), 'EX', 300)
 return answer
 ",
     )
@@ -196,13 +223,19 @@ local function is_full()
     return #found >= 2 * limit or seen >= most
 end
 
-local function add(member)
-    local text = read(prefix .. member)
-    if text then
-        found[#found + 1] = member
-        found[#found + 1] = text
-    else
-        gone[#gone + 1] = member
+local function add(members)
+    local names = {}
+    for n, member in ipairs(members) do
+        names[n] = prefix .. member
+    end
+    local says = #names > 0 and read(names)
+    for n, member in ipairs(members) do
+        if says[n] then
+            found[#found + 1] = member
+            found[#found + 1] = says[n]
+        else
+            gone[#gone + 1] = member
+        end
     end
 end
 
@@ -273,12 +306,14 @@ end
 local function walk(first, to, is_listed)
     while first < to and not is_full() do
         local many = math.min(to - first, limit - #found / 2, most - seen)
+        local members = {}
         for _, member in ipairs(redis.call('ZRANGE', due, first, first + many - 1)) do
             if is_listed(member) then
-                add(member)
+                members[#members + 1] = member
             end
             last = member
         end
+        add(members)
         first, seen = first + many, seen + many
     end
     return first >= to
@@ -300,11 +335,11 @@ local function jump()
         end
         return one[1] < other[1]
     end)
-    for n, place in ipairs(places) do
+    for _, place in ipairs(places) do
         if is_full() then
             return false
         end
-        add(place[2])
+        add({place[2]})
         last, seen = place[2], seen + 1
     end
     return true
@@ -348,9 +383,7 @@ while not is_full() do
     if #members == 0 then
         return answer(time, KEYS)
     end
-    for _, member in ipairs(members) do
-        add(member)
-    end
+    add(members)
     last, seen = members[#members], seen + #members
     first = '(' .. last
 end
