@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use super::change::Change;
+use super::change::{Change, Write};
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::{Record, after, between};
-use super::step;
+use super::step::without_streak;
+use crate::clock::Clock;
 use crate::policy::Backoff;
 use crate::random;
-use crate::state::{BackoffState, Failure, Snapshot, SnapshotKey};
+use crate::state::{BackoffState, BackoffTracker, Failure, Snapshot, SnapshotKey};
 
 /// What the store knows, as far as this process wrote or read it.
 #[derive(Debug, Default)]
@@ -101,14 +102,15 @@ impl Behind {
         }
     }
 
-    /// Takes in what the store knows, told at its time `now`, and returns it for the tracker, whose
-    /// time of day is `wall`.
-    pub(super) fn read(
+    /// Has the tracker go on from a page of what the store knows, told at its time `now`. Nothing in
+    /// the tracker has to make room for it: what is not there would count as ended.
+    pub(super) fn restore<C: Clock>(
         &mut self,
+        tracker: &mut BackoffTracker<String, C>,
         listed: Vec<Listed>,
         now: SystemTime,
-        wall: SystemTime,
-    ) -> Snapshot<String> {
+    ) {
+        let wall = tracker.wall();
         let failing = listed
             .into_iter()
             .filter(|listed| !listed.record.state.is_healthy());
@@ -123,11 +125,13 @@ impl Behind {
         let keys: Vec<_> = keys.collect();
         let written = keys.iter().map(|kept| (kept.key.clone(), kept.clone()));
         self.written.extend(written);
-        Snapshot::new(wall, keys)
+        tracker.reserve(keys.len());
+        tracker.restore(Snapshot::new(wall, keys));
     }
 }
 
-/// The transitions that make the changes. A lease and a cause that the store knows of stay.
+/// The transitions that make the changes. A lease and a cause that the store knows of stay. A history
+/// is told nothing: what happened between two flushes, nobody knows.
 pub(super) fn transitions(
     changes: &[Changed],
     taken_at: SystemTime,
@@ -135,7 +139,7 @@ pub(super) fn transitions(
     let kept: Vec<_> = changes.iter().map(|changed| changed.now.clone()).collect();
     move |n, record, now| match kept.get(n) {
         Some(Some(kept)) => Change::put(merged(record, kept, taken_at, now), ()),
-        _ => step::success()(record, now).silent(),
+        _ => Change::new(without_streak(record, now).unwrap_or(Write::Keep), ()),
     }
 }
 

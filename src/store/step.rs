@@ -213,7 +213,7 @@ fn recovery(record: &Record, now: SystemTime) -> Option<Recovery> {
 }
 
 /// What leaves nothing but a live lease, if there is anything else.
-fn without_streak(record: Option<&Record>, now: SystemTime) -> Option<Write> {
+pub(super) fn without_streak(record: Option<&Record>, now: SystemTime) -> Option<Write> {
     let record = record?;
     let Some(lease) = record.live_lease(now) else {
         return Some(Write::Delete);

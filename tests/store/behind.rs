@@ -11,7 +11,7 @@ use relent::clock::{Clock, ManualClock};
 use relent::store::Inline;
 use relent::store::blocking::{DurableTracker, WriteBehind};
 use relent::store::{self, MemoryStore};
-use relent::{Backoff, BackoffTracker, Jitter, Readiness, random};
+use relent::{Backoff, BackoffTracker, Jitter, Readiness, Streak, random};
 
 use crate::flaky::{Away, Flaky};
 
@@ -97,6 +97,68 @@ fn a_flush_writes_what_changed_and_nothing_else() {
     assert_eq!(again.tracker().check("c"), Readiness::Ready);
     assert!(matches!(again.tracker().check("b"), Readiness::Wait(_)));
     assert_eq!(again.flush(), Ok(0));
+}
+
+#[test]
+fn g3_p6_no_time_makes_a_store_forget() {
+    let clock = clock(1_000_000);
+    let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let open = || WriteBehind::open(Arc::clone(&store), tracker(&clock)).unwrap();
+    let friday = open();
+    for _ in 0..6 {
+        let _ = friday.tracker().record_failure("gone");
+    }
+    let _ = friday.tracker().record_failure("flaky");
+    assert_eq!(friday.flush(), Ok(2));
+
+    // The program is down for longer than a tracker alone remembers; then it is idle as long.
+    let monday = Duration::from_secs(3 * 24 * 3600);
+    clock.advance(monday);
+    let behind = open();
+    clock.advance(monday);
+    behind.tracker().purge();
+    assert_eq!(behind.flush(), Ok(0));
+    assert_eq!(store.len(), 2);
+    assert!(matches!(
+        behind.tracker().check("gone"),
+        Readiness::GaveUp(_)
+    ));
+    let _ = behind.tracker().record_failure("flaky");
+    let flaky = behind.tracker().get("flaky").unwrap();
+    assert_eq!(
+        (flaky.state.failures, flaky.state.interval),
+        (2, 2 * SECOND)
+    );
+
+    let aged = |streak: &Streak| streak.elapsed > SECOND;
+    behind.tracker().retain(|_, streak| !aged(streak));
+    assert_eq!(behind.flush(), Ok(2), "who wants to forget can say so");
+    assert!(store.is_empty());
+}
+
+#[test]
+fn to_open_a_store_takes_nothing_from_it_whatever_the_bound() {
+    let clock = clock(1_000_000);
+    let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let durable = DurableTracker::new(Arc::clone(&store), POLICY);
+    for n in 0..25 {
+        durable.record_failure(&n.to_string(), "broken").unwrap();
+    }
+    let small = || {
+        let builder = BackoffTracker::builder(POLICY).clock(clock.clone());
+        builder.max_keys(10).build()
+    };
+    let behind = WriteBehind::open(Arc::clone(&store), small()).unwrap();
+    assert_eq!(behind.tracker().len(), 25);
+    assert_eq!(behind.flush(), Ok(0));
+    // From here on it is bounded: the store knows what the tracker does.
+    let _ = behind.tracker().record_failure("another");
+    assert_eq!(
+        (behind.tracker().len(), behind.tracker().evicted()),
+        (25, 1)
+    );
+    assert_eq!(behind.flush(), Ok(2));
+    assert_eq!(store.len(), 25);
 }
 
 #[test]
