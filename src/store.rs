@@ -50,6 +50,7 @@ mod session;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 pub mod step;
+mod text;
 mod unreadable;
 #[cfg(any(feature = "file", feature = "redis"))]
 mod version;
@@ -76,4 +77,5 @@ pub use redis::{RedisError, RedisStore};
 pub use session::{Expiry, Session};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteError, SqliteStore};
+pub use text::MAX_CAUSE;
 pub use unreadable::{Problem, Unreadable};

@@ -42,6 +42,7 @@ mod leases;
 mod listings;
 mod records;
 mod streaks;
+mod texts;
 
 pub use clock::{
     p1_a_clock_set_back_lengthens_no_lease, p1_a_clock_set_back_lengthens_no_wait,
@@ -62,6 +63,7 @@ pub use streaks::{
     p6_an_expired_record_seeds_the_next_interval, p8_without_a_policy_goes_on,
     success_and_forget_end_streaks,
 };
+pub use texts::{causes_are_any_text, holders_are_any_text};
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
@@ -114,6 +116,8 @@ pub async fn all<B: Bench>(bench: &B) {
     p8_without_a_policy_goes_on(bench).await;
     g3_giving_up_sticks(bench).await;
     keys_are_any_text(bench).await;
+    causes_are_any_text(bench).await;
+    holders_are_any_text(bench).await;
     records_come_back_as_they_were(bench).await;
     batches_are_as_good_as_single_calls(bench).await;
     listings_are_in_order_and_paged(bench).await;

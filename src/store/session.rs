@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::lease::LeaseLost;
 use super::options::Options;
+use super::text::{MAX_HOLDER, storable};
 use crate::clock::Clock;
 use crate::policy::Backoff;
 use crate::random;
@@ -60,7 +61,7 @@ impl Session {
             .clone()
             .unwrap_or_else(|| format!("{}-{:08x}", std::process::id(), random::seed() >> 32));
         Session::with(
-            holder,
+            storable(&holder, MAX_HOLDER).into_owned(),
             options.time_to_live.max(Session::SHORTEST),
             Arc::clone(&options.clock),
         )

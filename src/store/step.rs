@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use super::change::{Change, Event, Write};
 use super::lease::Refusal;
 use super::record::{Record, after, between};
+use super::text::{MAX_CAUSE, storable};
 use crate::policy::Backoff;
 use crate::state::{BackoffState, Decision, Failure, Readiness, Recovery};
 
@@ -27,7 +28,8 @@ pub struct Failed {
     pub backoff: Option<Backoff>,
     /// A server's hint: do not come back sooner.
     pub retry_after: Option<Duration>,
-    /// What went wrong, for people.
+    /// What went wrong, for people: any text. Of one longer than [`MAX_CAUSE`] the beginning is kept,
+    /// and a NUL is kept as `�`.
     pub cause: String,
     /// 64 uniform random bits: all the randomness there is.
     pub entropy: u64,
@@ -178,7 +180,7 @@ fn escalate(record: &mut Record, now: SystemTime, failed: &Failed) -> Decision {
         Decision::Retry { .. } => None,
         Decision::GiveUp(reason) => Some(reason),
     };
-    record.cause.clone_from(&failed.cause);
+    record.cause = storable(&failed.cause, MAX_CAUSE).into_owned();
     decision
 }
 

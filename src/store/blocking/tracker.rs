@@ -118,7 +118,8 @@ impl<S: Store> DurableTracker<S> {
         Ok(self.load(key)?.0)
     }
 
-    /// Counts a failure, and says how long to wait.
+    /// Counts a failure, and says how long to wait. The cause is any text; what is longer than
+    /// [`MAX_CAUSE`](crate::store::MAX_CAUSE) is cut.
     #[allow(clippy::missing_errors_doc)] // above
     pub fn record_failure(&self, key: &str, cause: &str) -> Result<Decision, Error<S::Error>> {
         self.update(key, step::failure(self.desk.failed(cause)))

@@ -124,7 +124,8 @@ impl<S: AsyncStore> DurableTracker<S> {
         Ok(self.load(key).await?.0)
     }
 
-    /// Counts a failure, and says how long to wait.
+    /// Counts a failure, and says how long to wait. The cause is any text; what is longer than
+    /// [`MAX_CAUSE`](crate::store::MAX_CAUSE) is cut.
     #[allow(clippy::missing_errors_doc)] // above
     pub async fn record_failure(
         &self,

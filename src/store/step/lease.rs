@@ -9,6 +9,7 @@ use crate::state::{Decision, Recovery};
 use crate::store::change::{Change, Event};
 use crate::store::lease::{Lease, LeaseLost, Refusal};
 use crate::store::record::{Record, after};
+use crate::store::text::{MAX_HOLDER, storable};
 
 /// What is recorded as the cause where a worker died.
 pub const LEASE_EXPIRED: &str = "lease expired";
@@ -81,7 +82,7 @@ impl Start {
             None => {
                 record.lease = Some(Lease {
                     token: 0,
-                    holder: self.holder.clone(),
+                    holder: storable(&self.holder, MAX_HOLDER).into_owned(),
                     since: now,
                     until: after(now, self.time_to_live),
                 });
