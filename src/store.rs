@@ -39,6 +39,7 @@ mod lease;
 mod listing;
 mod memory;
 mod options;
+mod parts;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod record;

@@ -9,6 +9,8 @@ mod faces;
 mod file;
 #[path = "store/flaky.rs"]
 mod flaky;
+#[path = "store/heartbeat.rs"]
+mod heartbeat;
 #[path = "store/memory.rs"]
 mod memory;
 #[cfg(all(unix, feature = "postgres"))]

@@ -2,11 +2,12 @@
 
 #[cfg(feature = "tokio")]
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::blocking::{Store, Transactional};
 use super::change::Change;
 use super::future::{AsyncStore, AsyncTransactional};
+use super::lease::LeaseLost;
 use super::listing::{Listed, Page};
 use super::record::Record;
 use super::step::Start;
@@ -47,6 +48,15 @@ impl<S: Store + Send + Sync> AsyncStore for Inline<S> {
 
     async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, S::Error> {
         self.0.claim(start, limit)
+    }
+
+    async fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), S::Error> {
+        self.0.extend(leases, time_to_live, told)
     }
 }
 
@@ -141,5 +151,29 @@ impl<S: Store + Send + Sync + 'static> AsyncStore for Unblock<S> {
     async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, S::Error> {
         let start = start.clone();
         self.call(move |store| store.claim(&start, limit)).await
+    }
+
+    async fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        mut told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), S::Error> {
+        let leases = leases.iter();
+        let leases: Vec<_> = leases
+            .map(|&(key, token)| (key.to_owned(), token))
+            .collect();
+        let extend = move |store: &S| {
+            let leases = leases.iter();
+            let leases: Vec<_> = leases.map(|(key, token)| (key.as_str(), *token)).collect();
+            let mut answers = Vec::with_capacity(leases.len());
+            let extended = store.extend(&leases, time_to_live, |n, answer| {
+                answers.push((n, answer));
+            });
+            (answers, extended)
+        };
+        let (answers, extended) = self.call(extend).await;
+        answers.into_iter().for_each(|(n, answer)| told(n, answer));
+        extended
     }
 }

@@ -9,7 +9,8 @@ mod lease;
 
 pub(super) use lease::is_out_of_turn;
 pub use lease::{
-    LEASE_EXPIRED, Start, cancel, expiry, extend, fail, fail_out_of_turn, finish, start, start_now,
+    LEASE_EXPIRED, Start, cancel, expiry, extend, fail, fail_out_of_turn, finish, give_back, start,
+    start_now,
 };
 
 use std::time::{Duration, SystemTime};

@@ -150,6 +150,23 @@ pub fn cancel(
     }
 }
 
+/// Gives back a lease that was not used, as [`cancel`] does; also one that has run out, unless that
+/// has been counted. Answers whether it was still there.
+pub fn give_back(
+    token: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
+    move |record, now| {
+        let taken = record.filter(|record| {
+            let lease = record.lease.as_ref();
+            lease.is_some_and(|lease| lease.token == token)
+        });
+        match taken {
+            None => Change::keep(false),
+            Some(record) => given_back(moved_back(record, now), true),
+        }
+    }
+}
+
 /// Ends work that was begun out of turn, as a failure: it is no news, and being asked often should
 /// not make the wait longer. So this is to cancel it, and answers what is left of the wait.
 pub fn fail_out_of_turn(
