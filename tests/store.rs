@@ -28,5 +28,7 @@ mod session;
 #[cfg(feature = "sqlite")]
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[path = "store/steps.rs"]
+mod steps;
 #[path = "store/twins.rs"]
 mod twins;

@@ -76,15 +76,17 @@ pub fn check() -> impl FnMut(Option<&Record>, SystemTime) -> Change<Readiness> +
     }
 }
 
-/// Counts a failure. A lease stays, unless it has run out.
+/// Counts a failure. A lease stays, unless it has run out: that is noted then, and this failure is the
+/// one that counts.
 pub fn failure(
     failed: Failed,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
     move |record, now| {
         let mut record = current(record, now);
         let decision = escalate(&mut record, now, &failed);
-        record.lease = record.lease.filter(|lease| lease.is_live(now));
-        Change::put(record, decision).noting(Event::Failed)
+        let expired = record.lease.take_if(|lease| !lease.is_live(now));
+        let change = Change::put(record, decision).noting(Event::Failed);
+        noting_first(change, expired.is_some())
     }
 }
 
@@ -121,7 +123,8 @@ pub fn success()
         None => Change::keep(None),
         Some(write) => {
             let recovery = record.and_then(|record| recovery(record, now));
-            Change::new(write, recovery).noting(Event::Finished)
+            let change = Change::new(write, recovery).noting(Event::Finished);
+            noting_first(change, is_died_on(record, now))
         }
     }
 }
@@ -131,7 +134,24 @@ pub fn success()
 pub fn forget() -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
     |record, now| match without_streak(record, now) {
         None => Change::keep(false),
-        Some(write) => Change::new(write, true).noting(Event::Forgotten),
+        Some(write) => {
+            let change = Change::new(write, true).noting(Event::Forgotten);
+            noting_first(change, is_died_on(record, now))
+        }
+    }
+}
+
+/// Whether somebody took the key, and the lease has run out.
+fn is_died_on(record: Option<&Record>, now: SystemTime) -> bool {
+    record.is_some_and(|record| record.lease.is_some() && record.live_lease(now).is_none())
+}
+
+/// The change, which notes first that a lease had run out, if so.
+fn noting_first<R>(change: Change<R>, expired: bool) -> Change<R> {
+    if expired {
+        change.noting_first(Event::Expired)
+    } else {
+        change
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Failed, current, escalate, left, moved_back, ready, recovery};
+use super::{Failed, current, escalate, left, moved_back, noting_first, ready, recovery};
 use crate::policy::Backoff;
 use crate::random;
 use crate::state::{Decision, Recovery};
@@ -89,11 +89,7 @@ impl Start {
                 Change::grant(record, Ok).noting(Event::Started)
             }
         };
-        if expired.is_some() {
-            change.noting_first(Event::Expired)
-        } else {
-            change
-        }
+        noting_first(change, expired.is_some())
     }
 }
 
