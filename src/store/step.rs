@@ -40,14 +40,37 @@ pub struct Failed {
 ///
 /// Of the attempts of one window, the first to fail counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window(Option<(u32, SystemTime)>);
+pub struct Window(Option<LastFailure>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LastFailure {
+    failures: u32,
+    at: SystemTime,
+    /// How long the streak had lasted, and how long the wait was to be.
+    lasted: Duration,
+    wait: Duration,
+}
 
 impl Window {
     /// The window that a record says is open.
     #[must_use]
     pub fn of(record: Option<&Record>) -> Window {
         let failing = record.filter(|record| !record.state.is_healthy());
-        Window(failing.map(|record| (record.state.failures, record.since)))
+        Window(failing.map(|record| LastFailure {
+            failures: record.state.failures,
+            at: record.since,
+            lasted: between(record.first_failure, record.since),
+            wait: between(record.since, record.until),
+        }))
+    }
+
+    /// Whether this window is the one that is open `now`.
+    fn is_still(self, now: Window) -> bool {
+        match self.0.zip(now.0) {
+            None => self == now,
+            // Of a record that was moved back, because the clock was, the lengths are as they were.
+            Some((then, now)) => now.at <= then.at && now == LastFailure { at: now.at, ..then },
+        }
     }
 }
 
@@ -98,7 +121,7 @@ pub fn failure_in(
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
     let mut failure = failure(failed);
     move |record, now| {
-        if Window::of(record) == window {
+        if window.is_still(Window::of(record)) {
             return failure(record, now);
         }
         Change::keep(left(record, now))

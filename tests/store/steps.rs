@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relent::store::step::{self, Failed, Start};
+use relent::store::step::{self, Failed, Start, Window};
 use relent::store::{Change, Event, Record, Write};
 use relent::{Backoff, Jitter};
 
@@ -74,6 +74,39 @@ fn p2_whoever_changes_a_key_that_somebody_died_on_notes_that_first() {
     assert_eq!(
         (gone, events),
         (None, vec![Event::Expired, Event::Forgotten])
+    );
+}
+
+#[test]
+fn p1_p2_a_window_stays_the_same_when_the_clock_is_set_back() {
+    let broken = |record: Option<&Record>, now| made(step::failure(failed())(record, now)).0;
+    let first = broken(None, at(9000));
+    let record = broken(first.as_ref(), at(9002));
+    let window = Window::of(record.as_ref());
+
+    // The clock is set back by an hour, and somebody asks for the key before the attempt fails.
+    let now = at(5402) + Duration::from_nanos(7);
+    let moved = made(step::check()(record.as_ref(), now)).0;
+    assert_ne!(Window::of(moved.as_ref()), window);
+    let later = now + SECOND;
+    let change = step::failure_in(window, failed())(moved.as_ref(), later);
+    let third = made(change).0.unwrap();
+    assert_eq!(third.state.failures, 3);
+
+    // It is the same once, and no other is.
+    let counts = |record: Option<&Record>| {
+        let change = step::failure_in(window, failed())(record, at(99_999));
+        change.write() != Write::Keep
+    };
+    assert!(counts(record.as_ref()) && counts(moved.as_ref()));
+    assert!(!counts(Some(&third)), "another failure came before");
+    assert!(!counts(None), "a success came before");
+    let other = broken(broken(None, at(9010)).as_ref(), at(9012));
+    assert!(!counts(other.as_ref()), "another streak, later");
+    let other = broken(broken(None, at(5000)).as_ref(), at(5003));
+    assert!(
+        !counts(other.as_ref()),
+        "another streak, after the clock was set back"
     );
 }
 
