@@ -1,6 +1,8 @@
 //! What a tracker in memory came to since it was last written to a store.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, SystemTime};
 
 use super::change::{Change, Write};
@@ -46,6 +48,38 @@ impl Pace {
         let retry = Backoff::exponential(self.interval / 4, slowest);
         let decision = retry.next(&mut self.state, Failure::new(random::seed()));
         decision.delay().unwrap_or(slowest)
+    }
+}
+
+/// Whom a flusher tells its errors.
+///
+/// A panic of theirs ends no flusher: what came after it would be lost, and nobody would know.
+pub(super) struct Listener<F> {
+    on_error: F,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+impl<F> Listener<F> {
+    pub(super) fn new(on_error: F) -> Listener<F> {
+        let panic = None;
+        Listener { on_error, panic }
+    }
+
+    pub(super) fn tell<E>(&mut self, error: &E)
+    where
+        F: FnMut(&E),
+    {
+        // Nothing else is seen by whoever panicked.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.on_error)(error))) {
+            self.panic.get_or_insert(panic);
+        }
+    }
+
+    /// The first of their panics goes on, if there was any.
+    pub(super) fn dismiss(self) {
+        if let Some(panic) = self.panic {
+            resume_unwind(panic);
+        }
     }
 }
 
