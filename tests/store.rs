@@ -32,3 +32,5 @@ mod sqlite;
 mod steps;
 #[path = "store/twins.rs"]
 mod twins;
+#[path = "store/unblock.rs"]
+mod unblock;

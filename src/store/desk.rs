@@ -70,6 +70,17 @@ impl<S> Desk<S> {
         desk
     }
 
+    /// The same over another face of the store.
+    #[cfg(feature = "tokio")]
+    pub(super) fn over<T>(&self, store: Arc<T>) -> Desk<T> {
+        Desk {
+            store,
+            backoff: self.backoff,
+            session: self.session.clone(),
+            entropy: Arc::clone(&self.entropy),
+        }
+    }
+
     /// The failure to record by this tracker's own policy.
     pub(super) fn failed(&self, cause: &str) -> Failed {
         self.failed_with(self.backoff.as_ref(), None, cause)

@@ -69,6 +69,11 @@ impl<S> Work<S> {
     pub(super) fn held(&self) -> &Held {
         &self.held
     }
+
+    #[cfg(feature = "tokio")]
+    pub(in crate::store) fn of(desk: Desk<S>, held: Held) -> Work<S> {
+        Work { desk, held }
+    }
 }
 
 impl<S: Store> Work<S> {

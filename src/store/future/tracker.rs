@@ -51,7 +51,7 @@ use crate::store::step::{self, Window};
 /// ```
 #[derive(Debug)]
 pub struct DurableTracker<S> {
-    pub(super) desk: Desk<S>,
+    pub(in crate::store) desk: Desk<S>,
 }
 
 /// Making one.

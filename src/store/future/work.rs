@@ -69,6 +69,11 @@ impl<S> Work<S> {
     pub(super) fn held(&self) -> &Held {
         &self.held
     }
+
+    #[cfg(feature = "tokio")]
+    pub(in crate::store) fn into_parts(self) -> (Desk<S>, Held) {
+        (self.desk, self.held)
+    }
 }
 
 impl<S: AsyncStore> Work<S> {
