@@ -208,9 +208,13 @@ impl Held {
 
     /// Why a lease that was just given cannot be relied on, if so: it is to be given back.
     pub(super) fn too_late<E>(&self) -> Option<StartError<E>> {
-        self.expired().then(|| match self.session.expired() {
-            true => StartError::SessionExpired,
-            false => StartError::TooLate,
+        if !self.expired() {
+            return None;
+        }
+        Some(if self.session.expired() {
+            StartError::SessionExpired
+        } else {
+            StartError::TooLate
         })
     }
 

@@ -15,9 +15,10 @@ const ELLIPSIS: &str = "…";
 ///
 /// Not refused, as such a key is: a failure has to be counted, however it is told.
 pub(super) fn storable(text: &str, max: usize) -> Cow<'_, str> {
-    let text = match text.contains('\0') {
-        true => Cow::Owned(text.replace('\0', "\u{FFFD}")),
-        false => Cow::Borrowed(text),
+    let text = if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{FFFD}"))
+    } else {
+        Cow::Borrowed(text)
     };
     if text.len() <= max {
         return text;

@@ -181,7 +181,9 @@ impl<S: Store + Send + Sync + 'static> AsyncStore for Unblock<S> {
             (answers, extended)
         };
         let (answers, extended) = self.call(extend).await;
-        answers.into_iter().for_each(|(n, answer)| told(n, answer));
+        for (n, answer) in answers {
+            told(n, answer);
+        }
         extended
     }
 }

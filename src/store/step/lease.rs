@@ -152,11 +152,11 @@ pub fn give_back(
     token: u64,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
     move |record, now| {
-        let taken = record.filter(|record| {
+        let own = record.filter(|record| {
             let lease = record.lease.as_ref();
             lease.is_some_and(|lease| lease.token == token)
         });
-        match taken {
+        match own {
             None => Change::keep(false),
             Some(record) => given_back(moved_back(record, now), true),
         }
