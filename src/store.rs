@@ -39,6 +39,7 @@ mod lease;
 mod listing;
 mod memory;
 mod options;
+mod parts;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod record;
@@ -50,6 +51,9 @@ mod session;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 pub mod step;
+mod text;
+#[cfg(feature = "tokio")]
+mod unblock;
 mod unreadable;
 #[cfg(any(feature = "file", feature = "redis"))]
 mod version;
@@ -61,8 +65,6 @@ pub use file::{FileError, FileStore, FileTransaction};
 pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work, WriteBehind};
 pub use history::Entry;
 pub use inline::Inline;
-#[cfg(feature = "tokio")]
-pub use inline::Unblock;
 pub use key::{InvalidKey, MAX_KEY, MAX_NAMESPACE};
 pub use lease::{Granted, Lease, LeaseLost, Refusal};
 pub use listing::{Cursor, Listed, Page, Which};
@@ -76,4 +78,7 @@ pub use redis::{RedisError, RedisStore};
 pub use session::{Expiry, Session};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteError, SqliteStore};
+pub use text::MAX_CAUSE;
+#[cfg(feature = "tokio")]
+pub use unblock::Unblock;
 pub use unreadable::{Problem, Unreadable};

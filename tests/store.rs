@@ -9,6 +9,8 @@ mod faces;
 mod file;
 #[path = "store/flaky.rs"]
 mod flaky;
+#[path = "store/heartbeat.rs"]
+mod heartbeat;
 #[path = "store/memory.rs"]
 mod memory;
 #[cfg(all(unix, feature = "postgres"))]
@@ -26,5 +28,9 @@ mod session;
 #[cfg(feature = "sqlite")]
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[path = "store/steps.rs"]
+mod steps;
 #[path = "store/twins.rs"]
 mod twins;
+#[path = "store/unblock.rs"]
+mod unblock;

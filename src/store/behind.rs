@@ -1,16 +1,19 @@
 //! What a tracker in memory came to since it was last written to a store.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, SystemTime};
 
-use super::change::Change;
+use super::change::{Change, Write};
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::{Record, after, between};
-use super::step;
+use super::step::without_streak;
+use crate::clock::Clock;
 use crate::policy::Backoff;
 use crate::random;
-use crate::state::{BackoffState, Failure, Snapshot, SnapshotKey};
+use crate::state::{BackoffState, BackoffTracker, Failure, Snapshot, SnapshotKey};
 
 /// What the store knows, as far as this process wrote or read it.
 #[derive(Debug, Default)]
@@ -45,6 +48,38 @@ impl Pace {
         let retry = Backoff::exponential(self.interval / 4, slowest);
         let decision = retry.next(&mut self.state, Failure::new(random::seed()));
         decision.delay().unwrap_or(slowest)
+    }
+}
+
+/// Whom a flusher tells its errors.
+///
+/// A panic of theirs ends no flusher: what came after it would be lost, and nobody would know.
+pub(super) struct Listener<F> {
+    on_error: F,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+impl<F> Listener<F> {
+    pub(super) fn new(on_error: F) -> Listener<F> {
+        let panic = None;
+        Listener { on_error, panic }
+    }
+
+    pub(super) fn tell<E>(&mut self, error: &E)
+    where
+        F: FnMut(&E),
+    {
+        // Nothing else is seen by whoever panicked.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.on_error)(error))) {
+            self.panic.get_or_insert(panic);
+        }
+    }
+
+    /// The first of their panics goes on, if there was any.
+    pub(super) fn dismiss(self) {
+        if let Some(panic) = self.panic {
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -101,14 +136,15 @@ impl Behind {
         }
     }
 
-    /// Takes in what the store knows, told at its time `now`, and returns it for the tracker, whose
-    /// time of day is `wall`.
-    pub(super) fn read(
+    /// Has the tracker go on from a page of what the store knows, told at its time `now`. Nothing in
+    /// the tracker has to make room for it: what is not there would count as ended.
+    pub(super) fn restore<C: Clock>(
         &mut self,
+        tracker: &mut BackoffTracker<String, C>,
         listed: Vec<Listed>,
         now: SystemTime,
-        wall: SystemTime,
-    ) -> Snapshot<String> {
+    ) {
+        let wall = tracker.wall();
         let failing = listed
             .into_iter()
             .filter(|listed| !listed.record.state.is_healthy());
@@ -123,11 +159,13 @@ impl Behind {
         let keys: Vec<_> = keys.collect();
         let written = keys.iter().map(|kept| (kept.key.clone(), kept.clone()));
         self.written.extend(written);
-        Snapshot::new(wall, keys)
+        tracker.reserve(keys.len());
+        tracker.restore(Snapshot::new(wall, keys));
     }
 }
 
-/// The transitions that make the changes. A lease and a cause that the store knows of stay.
+/// The transitions that make the changes. A lease and a cause that the store knows of stay. A history
+/// is told nothing: what happened between two flushes, nobody knows.
 pub(super) fn transitions(
     changes: &[Changed],
     taken_at: SystemTime,
@@ -135,7 +173,7 @@ pub(super) fn transitions(
     let kept: Vec<_> = changes.iter().map(|changed| changed.now.clone()).collect();
     move |n, record, now| match kept.get(n) {
         Some(Some(kept)) => Change::put(merged(record, kept, taken_at, now), ()),
-        _ => step::success()(record, now).silent(),
+        _ => Change::new(without_streak(record, now).unwrap_or(Write::Keep), ()),
     }
 }
 

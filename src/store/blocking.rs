@@ -18,12 +18,15 @@ pub use tracker::{Attempt, DurableTracker};
 pub use work::Work;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
 use super::change::Change;
+use super::desk;
+use super::lease::LeaseLost;
 use super::listing::{Listed, Page, Which};
+use super::parts::Parts;
 use super::record::Record;
 use super::step::Start;
 
@@ -109,6 +112,40 @@ pub trait Store {
         let started = self.update_all(&keys, change)?;
         Ok(Listed::started(due, started))
     }
+
+    /// Extends leases, of a key and a token each, to live so long from now: a heartbeat. `told` is told
+    /// of each what came of it, by its place among them.
+    ///
+    /// No lease may run out because another cannot be extended. Without a better way the store
+    /// changes them all at once, and where that fails, ever smaller parts of them. One that can tell
+    /// which key it is about, or would have to wait for one, does better to go on without that.
+    ///
+    /// # Errors
+    ///
+    /// One for all the leases of which `told` was not told: their keys cannot be reached. They are
+    /// tried again.
+    fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        mut told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), Self::Error> {
+        let mut parts = Parts::of(leases.len());
+        let mut failed = Ok(());
+        while let Some(part) = parts.next() {
+            let leases = leases.get(part.clone()).unwrap_or_default();
+            let keys: Vec<_> = leases.iter().map(|&(key, _)| key).collect();
+            match self.update_all(&keys, desk::extensions(leases, time_to_live)) {
+                Ok(answers) => {
+                    parts.made();
+                    part.zip(answers).for_each(|(n, answer)| told(n, answer));
+                }
+                Err(error) if parts.failed(part) => failed = Err(error),
+                Err(_) => {}
+            }
+        }
+        failed
+    }
 }
 
 /// A store that can make a change within a transaction that the caller has open, so that the key
@@ -160,6 +197,15 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, Self::Error> {
         (**self).claim(start, limit)
+    }
+
+    fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), Self::Error> {
+        (**self).extend(leases, time_to_live, told)
     }
 }
 

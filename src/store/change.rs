@@ -109,18 +109,6 @@ impl<R> Change<R> {
         self
     }
 
-    /// The same change without its answer.
-    pub(super) fn silent(self) -> Change<()> {
-        let outcome = match self.outcome {
-            Outcome::Known(write, _) => Outcome::Known(write, ()),
-            Outcome::Grant(record, _) => Outcome::Grant(record, drop),
-        };
-        Change {
-            outcome,
-            events: self.events,
-        }
-    }
-
     /// Whether [`settle`](Self::settle) will ask for a token.
     #[must_use]
     pub fn is_grant(&self) -> bool {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::change::Event;
 use super::record::{after, between};
+use super::step::LEASE_EXPIRED;
 use crate::policy::{GiveUpReason, nanos};
 
 /// A time as nanoseconds since 1970. As many as there are mean the end of time.
@@ -69,7 +70,11 @@ pub(super) fn to_event(name: &str) -> Option<Event> {
     all.into_iter().find(|&known| event(known) == name)
 }
 
-/// Whether the record's cause is the event's.
-pub(super) fn has_cause(event: Event) -> bool {
-    matches!(event, Event::Failed | Event::Expired)
+/// An event's cause, if it has one; `recorded` is the record's.
+pub(super) fn cause(event: Event, recorded: Option<&str>) -> Option<&str> {
+    match event {
+        Event::Failed => recorded,
+        Event::Expired => Some(LEASE_EXPIRED),
+        _ => None,
+    }
 }

@@ -52,6 +52,7 @@ mod leases;
 mod listings;
 mod records;
 mod streaks;
+mod texts;
 mod transactions;
 
 pub use clock::{
@@ -79,6 +80,7 @@ pub use streaks::{
     p6_an_expired_record_seeds_the_next_interval, p8_without_a_policy_goes_on,
     success_and_forget_end_streaks,
 };
+pub use texts::{causes_are_any_text, holders_are_any_text};
 pub use transactions::{
     End, TransactionBench, p2_a_key_is_taken_within_a_transaction,
     p2_a_stale_worker_is_refused_within_a_transaction,
@@ -139,6 +141,8 @@ pub async fn all<B: Bench>(bench: &B) {
     p8_without_a_policy_goes_on(bench).await;
     g3_giving_up_sticks(bench).await;
     keys_are_any_text(bench).await;
+    causes_are_any_text(bench).await;
+    holders_are_any_text(bench).await;
     records_come_back_as_they_were(bench).await;
     batches_are_as_good_as_single_calls(bench).await;
     listings_are_in_order_and_paged(bench).await;

@@ -11,7 +11,7 @@ use super::key::InvalidKey;
 use super::lease::LeaseLost;
 use super::options::Options;
 use super::record::Record;
-use super::session::{Beat, Session};
+use super::session::{Expiry, Session};
 use super::step::{self, Failed, Start};
 use crate::policy::Backoff;
 use crate::random;
@@ -70,6 +70,17 @@ impl<S> Desk<S> {
         desk
     }
 
+    /// The same over another face of the store.
+    #[cfg(feature = "tokio")]
+    pub(super) fn over<T>(&self, store: Arc<T>) -> Desk<T> {
+        Desk {
+            store,
+            backoff: self.backoff,
+            session: self.session.clone(),
+            entropy: Arc::clone(&self.entropy),
+        }
+    }
+
     /// The failure to record by this tracker's own policy.
     pub(super) fn failed(&self, cause: &str) -> Failed {
         self.failed_with(self.backoff.as_ref(), None, cause)
@@ -123,19 +134,22 @@ pub(super) fn failures(
     each(each_failed.into_iter().map(step::failure).collect())
 }
 
-/// The transition for each lease of a heartbeat.
+/// The transition for each lease of a heartbeat: a key and a token.
 pub(super) fn extensions(
-    beat: &Beat,
+    leases: &[(&str, u64)],
     time_to_live: Duration,
 ) -> impl FnMut(usize, Option<&Record>, SystemTime) -> Change<Result<SystemTime, LeaseLost>>
 + Send
 + 'static {
-    let leases = beat.leases.iter();
-    each(
-        leases
-            .map(|&(token, _)| step::extend(token, time_to_live))
-            .collect(),
-    )
+    let extend = |&(_, token): &(&str, u64)| step::extend(token, time_to_live);
+    each(leases.iter().map(extend).collect())
+}
+
+/// The transition for each lease that is given back.
+pub(super) fn given_back(
+    tokens: impl Iterator<Item = u64>,
+) -> impl FnMut(usize, Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
+    each(tokens.map(step::give_back).collect())
 }
 
 /// One transition for each of several keys.
@@ -188,6 +202,28 @@ impl Held {
         !self.session.holds(self.token, &self.key)
     }
 
+    pub(super) fn expiry(&self) -> Expiry {
+        self.session.expiry_of(self.token, &self.key)
+    }
+
+    /// Why a lease that was just given cannot be relied on, if so: it is to be given back.
+    pub(super) fn too_late<E>(&self) -> Option<StartError<E>> {
+        if !self.expired() {
+            return None;
+        }
+        Some(if self.session.expired() {
+            StartError::SessionExpired
+        } else {
+            StartError::TooLate
+        })
+    }
+
+    /// As long as this lives, the work is being ended.
+    pub(super) fn ending(&self) -> Ending<'_> {
+        self.session.set_ending(self.token, &self.key, true);
+        Ending(self)
+    }
+
     /// The end of the work as a failure; one out of turn counts for nothing.
     pub(super) fn failing(
         &self,
@@ -211,11 +247,17 @@ impl Held {
         &self,
         ended: Result<Result<T, LeaseLost>, E>,
     ) -> Result<T, WorkError<E>> {
-        let ended = self.ended_in(ended);
-        if !matches!(ended, Err(WorkError::Store(_))) {
-            self.session.release(self.token, &self.key);
+        match ended {
+            Ok(Ok(done)) => {
+                self.session.release(self.token, &self.key);
+                Ok(done)
+            }
+            Ok(Err(lost)) => {
+                self.session.lose(self.token, &self.key, &lost);
+                Err(WorkError::Lost(lost))
+            }
+            Err(error) => Err(WorkError::Store(error)),
         }
-        ended
     }
 
     /// The same within a transaction of the caller's, which leaves it in hand.
@@ -224,11 +266,27 @@ impl Held {
         ended: Result<Result<T, LeaseLost>, E>,
     ) -> Result<T, WorkError<E>> {
         let ended = ended.map_err(WorkError::Store)?.map_err(WorkError::Lost);
-        if ended.is_err() {
-            // Has the session notice, before the lease goes, that it is lost because it ran out.
-            let _ = self.session.expired();
+        if ended.is_ok() {
+            // That it has ended, once the caller commits, is then no news to a heartbeat.
+            self.session.set_ending(self.token, &self.key, true);
         }
         ended
+    }
+}
+
+/// Work that is being ended.
+#[must_use]
+pub(super) struct Ending<'a>(&'a Held);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let Held {
+            session,
+            key,
+            token,
+            ..
+        } = self.0;
+        session.set_ending(*token, key, false);
     }
 }
 

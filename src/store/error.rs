@@ -24,6 +24,9 @@ pub enum StartError<E> {
     Refused(Refusal),
     /// The session has expired: it could not keep the leases it had. Begin another.
     SessionExpired,
+    /// The store took longer to give the lease than that lives, so it was given back. Nothing was
+    /// begun, and nothing is counted: try again, with a longer time to live if that is usual.
+    TooLate,
     /// That is no key.
     Key(InvalidKey),
     /// The store failed.
@@ -81,6 +84,9 @@ impl<E: fmt::Display> fmt::Display for StartError<E> {
         match self {
             StartError::Refused(refusal) => refusal.fmt(f),
             StartError::SessionExpired => f.write_str("the session has expired; begin another"),
+            StartError::TooLate => f.write_str(
+                "the store took longer to give the lease than that lives; it was given back: try again",
+            ),
             StartError::Key(invalid) => invalid.fmt(f),
             StartError::Store(error) => error.fmt(f),
         }

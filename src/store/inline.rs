@@ -1,12 +1,11 @@
-//! A blocking store behind the async face.
+//! A blocking store behind the async face, where it is polled.
 
-#[cfg(feature = "tokio")]
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::blocking::{Store, Transactional};
 use super::change::Change;
 use super::future::{AsyncStore, AsyncTransactional};
+use super::lease::LeaseLost;
 use super::listing::{Listed, Page};
 use super::record::Record;
 use super::step::Start;
@@ -48,6 +47,15 @@ impl<S: Store + Send + Sync> AsyncStore for Inline<S> {
     async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, S::Error> {
         self.0.claim(start, limit)
     }
+
+    async fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), S::Error> {
+        self.0.extend(leases, time_to_live, told)
+    }
 }
 
 impl<S: Transactional + Send + Sync> AsyncTransactional for Inline<S>
@@ -63,83 +71,5 @@ where
         change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, S::Error> {
         self.0.update_in(connection, key, change)
-    }
-}
-
-/// A blocking store behind the async face, called on tokio's threads for blocking work.
-///
-/// A call whose future is dropped goes on to its end. A panic within it goes on in the caller.
-#[cfg(feature = "tokio")]
-#[derive(Debug, Default)]
-pub struct Unblock<S>(Arc<S>);
-
-#[cfg(feature = "tokio")]
-impl<S> Unblock<S> {
-    /// Behind the async face.
-    pub fn new(store: S) -> Unblock<S> {
-        Unblock(Arc::new(store))
-    }
-
-    /// The store.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.0
-    }
-}
-
-#[cfg(feature = "tokio")]
-impl<S: Store + Send + Sync + 'static> Unblock<S> {
-    async fn call<T: Send + 'static>(&self, call: impl FnOnce(&S) -> T + Send + 'static) -> T {
-        let store = Arc::clone(&self.0);
-        match tokio::task::spawn_blocking(move || call(&store)).await {
-            Ok(done) => done,
-            Err(failed) => match failed.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is shutting down, and will not poll this again.
-                Err(_) => std::future::pending().await,
-            },
-        }
-    }
-}
-
-#[cfg(feature = "tokio")]
-impl<S: Store + Send + Sync + 'static> AsyncStore for Unblock<S> {
-    type Error = S::Error;
-
-    async fn update<R: Send + 'static>(
-        &self,
-        key: &str,
-        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
-    ) -> Result<R, S::Error> {
-        let key = key.to_owned();
-        self.call(move |store| store.update(&key, change)).await
-    }
-
-    async fn update_all<R: Send + 'static>(
-        &self,
-        keys: &[&str],
-        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
-    ) -> Result<Vec<R>, S::Error> {
-        let keys: Vec<_> = keys.iter().map(|&key| key.to_owned()).collect();
-        self.call(move |store| {
-            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-            store.update_all(&keys, change)
-        })
-        .await
-    }
-
-    async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), S::Error> {
-        let key = key.to_owned();
-        self.call(move |store| store.load(&key)).await
-    }
-
-    async fn list(&self, page: &Page) -> Result<Vec<Listed>, S::Error> {
-        let page = page.clone();
-        self.call(move |store| store.list(&page)).await
-    }
-
-    async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, S::Error> {
-        let start = start.clone();
-        self.call(move |store| store.claim(&start, limit)).await
     }
 }

@@ -48,6 +48,8 @@ impl Options {
 
     /// Takes leases under this name, for people to read. Unless told, the process's number and a
     /// few random digits.
+    ///
+    /// Of a name longer than 255 bytes the beginning is kept, and a NUL is kept as `�`.
     #[must_use]
     pub fn holder(mut self, name: impl Into<String>) -> Options {
         self.holder = Some(name.into());

@@ -1,17 +1,23 @@
 //! What a worker knows of the leases it holds: its own clock's view, without any I/O.
 
+mod expiry;
+mod held;
+
+pub use expiry::Expiry;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use held::{Good, Held, Lease};
+
 use super::lease::LeaseLost;
 use super::options::Options;
+use super::text::{MAX_HOLDER, storable};
 use crate::clock::Clock;
 use crate::policy::Backoff;
 use crate::random;
@@ -25,6 +31,9 @@ use crate::state::{BackoffState, Failure};
 /// reached or the process was stopped for too long, the session *expires*, for good: none of its
 /// work should go on, and it starts no more.
 ///
+/// A lease that alone is lost, because somebody else has its key or because its row is locked or
+/// damaged, is [told to its work](super::Work::expiry); the session goes on.
+///
 /// Clones are the same session.
 #[derive(Clone)]
 pub struct Session(Arc<Inner>);
@@ -34,20 +43,6 @@ struct Inner {
     time_to_live: Duration,
     clock: Arc<dyn Clock + Send + Sync>,
     held: Mutex<Held>,
-}
-
-#[derive(Default)]
-struct Held {
-    /// The worker's own time until which each lease is good for certain.
-    deadlines: BTreeMap<(u64, String), Duration>,
-    expired: bool,
-    waiting: Vec<Waker>,
-}
-
-/// The leases to extend by one heartbeat.
-pub(super) struct Beat {
-    pub(super) leases: Vec<(u64, String)>,
-    began: Duration,
 }
 
 impl Session {
@@ -60,7 +55,7 @@ impl Session {
             .clone()
             .unwrap_or_else(|| format!("{}-{:08x}", std::process::id(), random::seed() >> 32));
         Session::with(
-            holder,
+            storable(&holder, MAX_HOLDER).into_owned(),
             options.time_to_live.max(Session::SHORTEST),
             Arc::clone(&options.clock),
         )
@@ -105,92 +100,122 @@ impl Session {
     /// How many leases it holds.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.0.held.lock().deadlines.len()
+        self.look(|held, _| held.good.len())
     }
 
-    /// Whether a lease has run out on this worker. Then stop: others may be at the same work.
+    /// Whether the store was out of reach until a lease had run out. Then stop all work: others may
+    /// be at the same.
     ///
     /// Reads the clock, so it knows also where no heartbeat runs, or hangs.
     #[must_use]
     pub fn expired(&self) -> bool {
-        self.look(Held::expired_at)
+        self.look(|held, _| held.expired)
     }
 
     /// Waits until the session has expired, which a heartbeat has to notice: to be raced against
-    /// the work. Cancelling it does nothing.
+    /// all that it works on. Cancelling it does nothing.
     #[must_use = "a future does nothing unless awaited"]
     pub fn expiry(&self) -> Expiry {
-        Expiry(self.clone())
+        Expiry::new(self, None)
+    }
+
+    /// Waits until a lease is lost; never if its work is ended before.
+    pub(super) fn expiry_of(&self, token: u64, key: &str) -> Expiry {
+        Expiry::new(self, Some((token, key.to_owned())))
     }
 
     pub(super) fn now(&self) -> Duration {
         self.0.clock.now()
     }
 
-    /// Takes a lease into the session; asked of the store at `asked`.
+    /// Takes a lease into the session, asked of the store at `asked`; unless it may have run out by
+    /// now, because the store took so long to give it.
     pub(super) fn hold(&self, token: u64, key: &str, asked: Duration) {
         let deadline = asked.saturating_add(self.0.time_to_live);
-        let mut held = self.0.held.lock();
-        held.deadlines.insert((token, key.to_owned()), deadline);
+        self.look(|held, now| {
+            if deadline <= now {
+                return;
+            }
+            if held.good.is_empty() {
+                held.heard = held.heard.max(asked);
+            }
+            let ending = false;
+            let good = Good { deadline, ending };
+            held.good.insert((token, key.to_owned()), good);
+            held.good_until = held.good_until.min(deadline);
+        });
     }
 
     /// Lets go of a lease, so that no heartbeat extends it any more.
     pub(super) fn release(&self, token: u64, key: &str) {
+        let lease = (token, key.to_owned());
         let mut held = self.0.held.lock();
-        held.deadlines.remove(&(token, key.to_owned()));
+        held.good.remove(&lease);
+        held.lost.remove(&lease);
     }
 
     /// Whether a lease is still good.
     pub(super) fn holds(&self, token: u64, key: &str) -> bool {
-        self.look(|held, now| {
-            !held.expired_at(now) && held.deadlines.contains_key(&(token, key.to_owned()))
-        })
+        let lease = (token, key.to_owned());
+        self.look(|held, _| !held.expired && held.good.contains_key(&lease))
+    }
+
+    /// Notes that the work of a lease is being ended, or is not any more.
+    pub(super) fn set_ending(&self, token: u64, key: &str, ending: bool) {
+        let mut held = self.0.held.lock();
+        if let Some(good) = held.good.get_mut(&(token, key.to_owned())) {
+            good.ending = ending;
+        }
+    }
+
+    /// Notes that a lease is lost, as the store said to who wanted to end the work.
+    pub(super) fn lose(&self, token: u64, key: &str, why: &LeaseLost) {
+        let lease = (token, key.to_owned());
+        self.look(|held, _| held.lose(lease, why));
     }
 
     /// The heartbeat to make now, if there is anything to extend.
     pub(super) fn beat(&self) -> Option<Beat> {
         let began = self.now();
         let held = self.0.held.lock();
-        let leases: Vec<_> = held.deadlines.keys().cloned().collect();
+        let leases: Vec<_> = held.good.keys().cloned().collect();
         (!leases.is_empty()).then_some(Beat { leases, began })
     }
 
-    /// Notes what the store said to a heartbeat, lease by lease.
-    pub(super) fn beaten<T>(&self, beat: Beat, answers: Vec<Result<T, LeaseLost>>) {
+    /// Notes what the store said of a heartbeat's `n`-th lease.
+    pub(super) fn told<T>(&self, beat: &Beat, n: usize, answer: Result<T, LeaseLost>) {
+        let Some(lease) = beat.leases.get(n) else {
+            return;
+        };
         let deadline = beat.began.saturating_add(self.0.time_to_live);
-        self.look(|held, now| {
-            // Before what is lost goes: it may be lost because it ran out.
-            held.expired_at(now);
-            for (lease, answer) in beat.leases.into_iter().zip(answers) {
-                match answer {
-                    // It may have been let go meanwhile.
-                    Ok(_) => {
-                        if let Some(known) = held.deadlines.get_mut(&lease) {
-                            *known = deadline;
-                        }
-                    }
-                    Err(LeaseLost::Expired { .. }) => held.expired = true,
-                    // It may have been ended meanwhile, and the key taken again.
-                    Err(_) => drop(held.deadlines.remove(&lease)),
-                }
+        self.look(|held, _| {
+            held.heard = held.heard.max(beat.began);
+            match (held.good.get_mut(lease), answer) {
+                // It was let go meanwhile, or it ran out.
+                (None, _) => {}
+                (Some(good), Ok(_)) => good.deadline = deadline,
+                // Whoever ends it is told what came of that.
+                (Some(good), Err(_)) if good.ending => {}
+                (Some(_), Err(lost)) => held.lose(lease.clone(), &lost),
             }
-            held.expired_at(now);
         });
     }
 
-    /// Looks at what is held, and wakes whoever waits if that tells that the session has expired.
+    /// Looks at what is held, as it is now, and wakes whoever waits if that tells of a loss.
     fn look<T>(&self, look: impl FnOnce(&mut Held, Duration) -> T) -> T {
         let now = self.now();
         let mut held = self.0.held.lock();
+        let before = (held.lost.len(), held.expired);
+        held.settle(now, self.0.time_to_live);
         let seen = look(&mut held, now);
-        let waiting = if held.expired {
-            std::mem::take(&mut held.waiting)
+        let waiting = if (held.lost.len(), held.expired) == before {
+            BTreeMap::new()
         } else {
-            Vec::new()
+            std::mem::take(&mut held.waiting)
         };
         // A waker is somebody else's code.
         drop(held);
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_values().for_each(Waker::wake);
         seen
     }
 
@@ -218,8 +243,8 @@ impl Session {
     pub(super) fn left(&self) -> Duration {
         let now = self.now();
         let held = self.0.held.lock();
-        let first = held.deadlines.values().min();
-        first.map_or(self.0.time_to_live, |deadline| deadline.saturating_sub(now))
+        held.first_deadline()
+            .map_or(self.0.time_to_live, |deadline| deadline.saturating_sub(now))
     }
 }
 
@@ -229,11 +254,17 @@ pub(super) struct Pulse {
     state: BackoffState,
 }
 
-impl Held {
-    /// Whether the session has expired; once it has, it stays so.
-    fn expired_at(&mut self, now: Duration) -> bool {
-        self.expired |= self.deadlines.values().any(|&deadline| deadline <= now);
-        self.expired
+/// The leases to extend by one heartbeat.
+pub(super) struct Beat {
+    leases: Vec<Lease>,
+    began: Duration,
+}
+
+impl Beat {
+    /// The key and the token of each lease.
+    pub(super) fn leases(&self) -> Vec<(&str, u64)> {
+        let leases = self.leases.iter();
+        leases.map(|(token, key)| (key.as_str(), *token)).collect()
     }
 }
 
@@ -243,27 +274,5 @@ impl fmt::Debug for Session {
             .field("holder", &self.0.holder)
             .field("time_to_live", &self.0.time_to_live)
             .finish_non_exhaustive()
-    }
-}
-
-/// The future of [`Session::expiry`].
-#[derive(Clone, Debug)]
-#[must_use = "a future does nothing unless awaited"]
-pub struct Expiry(Session);
-
-impl Future for Expiry {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.look(|held, now| {
-            if held.expired_at(now) {
-                return Poll::Ready(());
-            }
-            let waker = context.waker();
-            if !held.waiting.iter().any(|known| known.will_wake(waker)) {
-                held.waiting.push(waker.clone());
-            }
-            Poll::Pending
-        })
     }
 }

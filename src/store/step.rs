@@ -9,7 +9,8 @@ mod lease;
 
 pub(super) use lease::is_out_of_turn;
 pub use lease::{
-    LEASE_EXPIRED, Start, cancel, expiry, extend, fail, fail_out_of_turn, finish, start, start_now,
+    LEASE_EXPIRED, Start, cancel, expiry, extend, fail, fail_out_of_turn, finish, give_back, start,
+    start_now,
 };
 
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use super::change::{Change, Event, Write};
 use super::lease::Refusal;
 use super::record::{Record, after, between};
+use super::text::{MAX_CAUSE, storable};
 use crate::policy::Backoff;
 use crate::state::{BackoffState, Decision, Failure, Readiness, Recovery};
 
@@ -27,7 +29,8 @@ pub struct Failed {
     pub backoff: Option<Backoff>,
     /// A server's hint: do not come back sooner.
     pub retry_after: Option<Duration>,
-    /// What went wrong, for people.
+    /// What went wrong, for people: any text. Of one longer than [`MAX_CAUSE`] the beginning is kept,
+    /// and a NUL is kept as `�`.
     pub cause: String,
     /// 64 uniform random bits: all the randomness there is.
     pub entropy: u64,
@@ -37,14 +40,37 @@ pub struct Failed {
 ///
 /// Of the attempts of one window, the first to fail counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window(Option<(u32, SystemTime)>);
+pub struct Window(Option<LastFailure>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LastFailure {
+    failures: u32,
+    at: SystemTime,
+    /// How long the streak had lasted, and how long the wait was to be.
+    lasted: Duration,
+    wait: Duration,
+}
 
 impl Window {
     /// The window that a record says is open.
     #[must_use]
     pub fn of(record: Option<&Record>) -> Window {
         let failing = record.filter(|record| !record.state.is_healthy());
-        Window(failing.map(|record| (record.state.failures, record.since)))
+        Window(failing.map(|record| LastFailure {
+            failures: record.state.failures,
+            at: record.since,
+            lasted: between(record.first_failure, record.since),
+            wait: between(record.since, record.until),
+        }))
+    }
+
+    /// Whether this window is the one that is open `now`.
+    fn is_still(self, now: Window) -> bool {
+        match self.0.zip(now.0) {
+            None => self == now,
+            // Of a record that was moved back, because the clock was, the lengths are as they were.
+            Some((then, now)) => now.at <= then.at && now == LastFailure { at: now.at, ..then },
+        }
     }
 }
 
@@ -73,15 +99,17 @@ pub fn check() -> impl FnMut(Option<&Record>, SystemTime) -> Change<Readiness> +
     }
 }
 
-/// Counts a failure. A lease stays, unless it has run out.
+/// Counts a failure. A lease stays, unless it has run out: that is noted then, and this failure is the
+/// one that counts.
 pub fn failure(
     failed: Failed,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
     move |record, now| {
         let mut record = current(record, now);
         let decision = escalate(&mut record, now, &failed);
-        record.lease = record.lease.filter(|lease| lease.is_live(now));
-        Change::put(record, decision).noting(Event::Failed)
+        let expired = record.lease.take_if(|lease| !lease.is_live(now));
+        let change = Change::put(record, decision).noting(Event::Failed);
+        noting_first(change, expired.is_some())
     }
 }
 
@@ -93,7 +121,7 @@ pub fn failure_in(
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
     let mut failure = failure(failed);
     move |record, now| {
-        if Window::of(record) == window {
+        if window.is_still(Window::of(record)) {
             return failure(record, now);
         }
         Change::keep(left(record, now))
@@ -118,7 +146,8 @@ pub fn success()
         None => Change::keep(None),
         Some(write) => {
             let recovery = record.and_then(|record| recovery(record, now));
-            Change::new(write, recovery).noting(Event::Finished)
+            let change = Change::new(write, recovery).noting(Event::Finished);
+            noting_first(change, is_died_on(record, now))
         }
     }
 }
@@ -128,7 +157,24 @@ pub fn success()
 pub fn forget() -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
     |record, now| match without_streak(record, now) {
         None => Change::keep(false),
-        Some(write) => Change::new(write, true).noting(Event::Forgotten),
+        Some(write) => {
+            let change = Change::new(write, true).noting(Event::Forgotten);
+            noting_first(change, is_died_on(record, now))
+        }
+    }
+}
+
+/// Whether somebody took the key, and the lease has run out.
+fn is_died_on(record: Option<&Record>, now: SystemTime) -> bool {
+    record.is_some_and(|record| record.lease.is_some() && record.live_lease(now).is_none())
+}
+
+/// The change, which notes first that a lease had run out, if so.
+fn noting_first<R>(change: Change<R>, expired: bool) -> Change<R> {
+    if expired {
+        change.noting_first(Event::Expired)
+    } else {
+        change
     }
 }
 
@@ -178,7 +224,7 @@ fn escalate(record: &mut Record, now: SystemTime, failed: &Failed) -> Decision {
         Decision::Retry { .. } => None,
         Decision::GiveUp(reason) => Some(reason),
     };
-    record.cause.clone_from(&failed.cause);
+    record.cause = storable(&failed.cause, MAX_CAUSE).into_owned();
     decision
 }
 
@@ -213,7 +259,7 @@ fn recovery(record: &Record, now: SystemTime) -> Option<Recovery> {
 }
 
 /// What leaves nothing but a live lease, if there is anything else.
-fn without_streak(record: Option<&Record>, now: SystemTime) -> Option<Write> {
+pub(super) fn without_streak(record: Option<&Record>, now: SystemTime) -> Option<Write> {
     let record = record?;
     let Some(lease) = record.live_lease(now) else {
         return Some(Write::Delete);

@@ -5,13 +5,13 @@ use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock};
 use relent::store::Inline;
-use relent::store::blocking::{DurableTracker, WriteBehind};
+use relent::store::blocking::{DurableTracker, Flusher, WriteBehind};
 use relent::store::{self, MemoryStore};
-use relent::{Backoff, BackoffTracker, Jitter, Readiness, random};
+use relent::{Backoff, BackoffTracker, Jitter, Readiness, Streak, random};
 
 use crate::flaky::{Away, Flaky};
 
@@ -97,6 +97,68 @@ fn a_flush_writes_what_changed_and_nothing_else() {
     assert_eq!(again.tracker().check("c"), Readiness::Ready);
     assert!(matches!(again.tracker().check("b"), Readiness::Wait(_)));
     assert_eq!(again.flush(), Ok(0));
+}
+
+#[test]
+fn g3_p6_no_time_makes_a_store_forget() {
+    let clock = clock(1_000_000);
+    let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let open = || WriteBehind::open(Arc::clone(&store), tracker(&clock)).unwrap();
+    let friday = open();
+    for _ in 0..6 {
+        let _ = friday.tracker().record_failure("gone");
+    }
+    let _ = friday.tracker().record_failure("flaky");
+    assert_eq!(friday.flush(), Ok(2));
+
+    // The program is down for longer than a tracker alone remembers; then it is idle as long.
+    let monday = Duration::from_secs(3 * 24 * 3600);
+    clock.advance(monday);
+    let behind = open();
+    clock.advance(monday);
+    behind.tracker().purge();
+    assert_eq!(behind.flush(), Ok(0));
+    assert_eq!(store.len(), 2);
+    assert!(matches!(
+        behind.tracker().check("gone"),
+        Readiness::GaveUp(_)
+    ));
+    let _ = behind.tracker().record_failure("flaky");
+    let flaky = behind.tracker().get("flaky").unwrap();
+    assert_eq!(
+        (flaky.state.failures, flaky.state.interval),
+        (2, 2 * SECOND)
+    );
+
+    let aged = |streak: &Streak| streak.elapsed > SECOND;
+    behind.tracker().retain(|_, streak| !aged(streak));
+    assert_eq!(behind.flush(), Ok(2), "who wants to forget can say so");
+    assert!(store.is_empty());
+}
+
+#[test]
+fn to_open_a_store_takes_nothing_from_it_whatever_the_bound() {
+    let clock = clock(1_000_000);
+    let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let durable = DurableTracker::new(Arc::clone(&store), POLICY);
+    for n in 0..25 {
+        assert!(durable.record_failure(&n.to_string(), "broken").is_ok());
+    }
+    let small = || {
+        let builder = BackoffTracker::builder(POLICY).clock(clock.clone());
+        builder.max_keys(10).build()
+    };
+    let behind = WriteBehind::open(Arc::clone(&store), small()).unwrap();
+    assert_eq!(behind.tracker().len(), 25);
+    assert_eq!(behind.flush(), Ok(0));
+    // From here on it is bounded: the store knows what the tracker does.
+    let _ = behind.tracker().record_failure("another");
+    assert_eq!(
+        (behind.tracker().len(), behind.tracker().evicted()),
+        (25, 1)
+    );
+    assert_eq!(behind.flush(), Ok(2));
+    assert_eq!(store.len(), 25);
 }
 
 #[test]
@@ -229,6 +291,57 @@ fn an_error_of_the_last_flush_is_told_once() {
     assert_eq!(told.try_iter().collect::<Vec<_>>(), ["away"]);
     assert!(flusher().close().is_err());
     assert_eq!(told.try_iter().count(), 0, "who closes it is answered");
+}
+
+#[test]
+fn a_flusher_outlives_a_panic_and_hands_it_on_when_closed() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let behind = Arc::new(WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap());
+    let flusher = || {
+        let on_error = |_: &Away| panic!("told of an error");
+        behind.flush_every(Duration::ZERO, on_error).unwrap()
+    };
+    let panics_through = |key: &str, end: fn(Flusher<Away>)| {
+        flaky.away.store(true, SeqCst);
+        let flusher = flusher();
+        let _ = behind.tracker().record_failure(key);
+        let calls = flaky.calls.load(SeqCst);
+        let began = Instant::now();
+        while flaky.calls.load(SeqCst) < calls + 3 {
+            assert!(began.elapsed() < 20 * SECOND, "the flusher has ended");
+            std::thread::yield_now();
+        }
+        flaky.away.store(false, SeqCst);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| end(flusher)));
+        let payload = ended.err()?;
+        payload
+            .downcast_ref::<&str>()
+            .map(|said| (*said).to_owned())
+    };
+    let closed = panics_through("a", |flusher| drop(flusher.close()));
+    assert_eq!(closed.as_deref(), Some("told of an error"));
+    assert_eq!(flaky.store.len(), 1, "the last flush was made");
+    let dropped = panics_through("b", drop);
+    assert_eq!(dropped, None);
+    assert_eq!(flaky.store.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_async_flusher_outlives_a_panic_too() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let behind = store::WriteBehind::open(Inline(flaky.clone()), tracker(&clock)).await;
+    let behind = Arc::new(behind.unwrap());
+    let flusher = behind.flush_every(SECOND, |_| panic!("told of an error"));
+    let flusher = tokio::spawn(flusher);
+    let _ = behind.tracker().record_failure("a");
+    flaky.away.store(true, SeqCst);
+    tokio::time::sleep(SECOND * 60).await;
+    flaky.away.store(false, SeqCst);
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(flaky.store.len(), 1);
+    assert!(!flusher.is_finished());
 }
 
 #[tokio::test(start_paused = true)]

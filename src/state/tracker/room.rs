@@ -23,6 +23,11 @@ impl Room {
         }
     }
 
+    /// Makes sure that there is room for so many keys more.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        self.most = self.most.max(self.taken().saturating_add(keys));
+    }
+
     #[inline]
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Relaxed)

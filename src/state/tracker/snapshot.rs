@@ -114,6 +114,17 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         self.clock.wall()
     }
 
+    /// Forgets nothing by time alone, whatever its retention.
+    pub(crate) fn never_forgetting(self) -> Self {
+        let retention = u64::MAX;
+        BackoffTracker { retention, ..self }
+    }
+
+    /// Makes room for so many keys more, whatever its bound.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        self.room.reserve(keys);
+    }
+
     /// Goes on where a snapshot left off. The time since then has passed for the keys too.
     ///
     /// Keys that are tracked already stay as they are. The others come in like keys that fail for

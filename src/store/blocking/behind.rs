@@ -17,7 +17,20 @@ use crate::store::behind::{self, Behind};
 /// have it [flush](Self::flush_every) as often as you would hate to lose: every second, say.
 ///
 /// The store's keys, or a namespace of them, must be this process's alone while it runs. Keys that
-/// no store takes stay in memory only.
+/// no store takes stay in memory only. A history notes nothing of it.
+///
+/// # What it forgets
+///
+/// The store knows what the tracker does, so a key's record goes when its streak ends: by a success,
+/// or because the program [forgets](BackoffTracker::forget) it, or does not
+/// [retain](BackoffTracker::retain) it. Not by time: in front of a store a tracker remembers a key
+/// until then, whatever its [retention](crate::BackoffTrackerBuilder::retention), while the program
+/// runs and while it does not.
+///
+/// At its [bound](crate::BackoffTrackerBuilder::max_keys), by default a million keys, a tracker
+/// forgets one key for each that comes, and [counts](BackoffTracker::evicted) them: those go from the
+/// store too, which so is bounded as well. The bound is never less than what the store knew at the
+/// beginning: to open it takes nothing from it.
 ///
 /// ```
 /// use relent::{Backoff, BackoffTracker, Readiness};
@@ -51,14 +64,14 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
         tracker: BackoffTracker<String, C>,
     ) -> Result<WriteBehind<S, C>, S::Error> {
         let mut behind = Behind::default();
+        let mut tracker = tracker.never_forgetting();
         for mut page in behind::first_pages() {
             loop {
                 let listed = store.list(&page)?;
                 let Some(last) = listed.last() else { break };
                 page = page.after(last);
                 let (_, now) = store.load("")?;
-                let wall = tracker.wall();
-                tracker.restore(behind.read(listed, now, wall));
+                behind.restore(&mut tracker, listed, now);
             }
         }
         Ok(WriteBehind {

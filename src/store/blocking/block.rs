@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::task::unconstrained;
@@ -14,6 +14,7 @@ use tokio::task::unconstrained;
 use super::{Store, Transactional};
 use crate::store::change::Change;
 use crate::store::future::{AsyncStore, AsyncTransactional};
+use crate::store::lease::LeaseLost;
 use crate::store::listing::{Listed, Page};
 use crate::store::record::Record;
 use crate::store::step::Start;
@@ -121,6 +122,15 @@ impl<S: AsyncStore> Store for Block<S> {
 
     fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, S::Error> {
         self.wait(self.store.claim(start, limit))
+    }
+
+    fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), S::Error> {
+        self.wait(self.store.extend(leases, time_to_live, told))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::background::Background;
 use super::{Store, WriteBehind};
 use crate::clock::Clock;
-use crate::store::behind::Pace;
+use crate::store::behind::{Listener, Pace};
 
 /// A thread that flushes a [`WriteBehind`] at an interval, and once more at its end.
 ///
@@ -33,7 +33,8 @@ where
     /// An error of the store is told to `on_error`, and the flush is tried again: soon at first, then
     /// ever more slowly, at most 16 times the interval later. Nothing is lost meanwhile but by a
     /// crash. An error of the last flush, when the [`Flusher`] is dropped, is told to it too: that is
-    /// not tried again.
+    /// not tried again. If `on_error` panics, the thread flushes on, and [`close`](Flusher::close)
+    /// panics with that at the end.
     ///
     /// # Errors
     ///
@@ -55,13 +56,14 @@ where
     pub fn flush_every(
         self: &Arc<Self>,
         interval: Duration,
-        mut on_error: impl FnMut(&S::Error) + Send + 'static,
+        on_error: impl FnMut(&S::Error) + Send + 'static,
     ) -> std::io::Result<Flusher<S::Error>> {
         let behind = Arc::clone(self);
         let is_closed = Arc::new(AtomicBool::new(false));
         let is_answered = Arc::clone(&is_closed);
         let thread = Background::spawn("relent-flusher", move |stop| {
             let mut pace = Pace::new(interval);
+            let mut listener = Listener::new(on_error);
             let mut well = true;
             while !stop.is_told() {
                 stop.wait(pace.pause(well));
@@ -71,13 +73,14 @@ where
                 let flushed = behind.flush();
                 well = flushed.is_ok();
                 if let Err(error) = flushed {
-                    on_error(&error);
+                    listener.tell(&error);
                 }
             }
             let last = behind.flush();
             if let (Err(error), false) = (&last, is_answered.load(Relaxed)) {
-                on_error(error);
+                listener.tell(error);
             }
+            listener.dismiss();
             last
         });
         Ok(Flusher {
@@ -93,6 +96,10 @@ impl<E> Flusher<E> {
     /// # Errors
     ///
     /// The store's, of the last flush. Another can still be tried.
+    ///
+    /// # Panics
+    ///
+    /// If the thread did, or whoever is told of its errors.
     pub fn close(mut self) -> Result<usize, E> {
         self.is_closed.store(true, Relaxed);
         match self.thread.end() {

@@ -46,7 +46,7 @@ use crate::store::step::{self, Window};
 /// ```
 #[derive(Debug)]
 pub struct DurableTracker<S> {
-    pub(super) desk: Desk<S>,
+    pub(in crate::store) desk: Desk<S>,
 }
 
 /// Making one.
@@ -118,7 +118,8 @@ impl<S: Store> DurableTracker<S> {
         Ok(self.load(key)?.0)
     }
 
-    /// Counts a failure, and says how long to wait.
+    /// Counts a failure, and says how long to wait. The cause is any text; what is longer than
+    /// [`MAX_CAUSE`](crate::store::MAX_CAUSE) is cut.
     pub fn record_failure(&self, key: &str, cause: &str) -> Result<Decision, Error<S::Error>> {
         self.update(key, step::failure(self.desk.failed(cause)))
     }

@@ -8,6 +8,7 @@ use crate::state::{Decision, Recovery};
 use crate::store::desk::{Desk, Held};
 use crate::store::error::WorkError;
 use crate::store::record::Record;
+use crate::store::session::Expiry;
 use crate::store::step::{self, Failed};
 
 /// A key that this worker has taken: to be finished, failed or canceled.
@@ -56,6 +57,23 @@ impl<S> Work<S> {
     pub fn expired(&self) -> bool {
         self.held.expired()
     }
+
+    /// Waits until the lease is lost, which a heartbeat has to notice: because it ran out, because
+    /// somebody else has the key, or because the session has expired. To be raced against the work.
+    /// Never, once the work has ended. Cancelling it does nothing.
+    #[must_use = "a future does nothing unless awaited"]
+    pub fn expiry(&self) -> Expiry {
+        self.held.expiry()
+    }
+
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(in crate::store) fn of(desk: Desk<S>, held: Held) -> Work<S> {
+        Work { desk, held }
+    }
 }
 
 impl<S: Store> Work<S> {
@@ -65,6 +83,7 @@ impl<S: Store> Work<S> {
     ///
     /// [`WorkError::Lost`] if the lease is not good any more.
     pub fn finish(&self) -> Result<Option<Recovery>, WorkError<S::Error>> {
+        let _ending = self.held.ending();
         let ended = self
             .desk
             .store
@@ -102,6 +121,7 @@ impl<S: Store> Work<S> {
     ///
     /// [`WorkError::Lost`] if the lease is not good any more.
     pub fn cancel(&self) -> Result<(), WorkError<S::Error>> {
+        let _ending = self.held.ending();
         let ended = self
             .desk
             .store
@@ -110,6 +130,7 @@ impl<S: Store> Work<S> {
     }
 
     fn failed(&self, failed: Failed) -> Result<Decision, WorkError<S::Error>> {
+        let _ending = self.held.ending();
         let ended = self
             .desk
             .store

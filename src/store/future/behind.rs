@@ -29,14 +29,14 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
         tracker: BackoffTracker<String, C>,
     ) -> Result<WriteBehind<S, C>, S::Error> {
         let mut behind = Behind::default();
+        let mut tracker = tracker.never_forgetting();
         for mut page in behind::first_pages() {
             loop {
                 let listed = store.list(&page).await?;
                 let Some(last) = listed.last() else { break };
                 page = page.after(last);
                 let (_, now) = store.load("").await?;
-                let wall = tracker.wall();
-                tracker.restore(behind.read(listed, now, wall));
+                behind.restore(&mut tracker, listed, now);
             }
         }
         Ok(WriteBehind {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{AsyncStore, WriteBehind};
 use crate::clock::Clock;
-use crate::store::behind::Pace;
+use crate::store::behind::{Listener, Pace};
 
 impl<S, C> WriteBehind<S, C>
 where
@@ -18,7 +18,7 @@ where
     ///
     /// An error of the store is told to `on_error`, and the flush is tried again: soon at first,
     /// then ever more slowly, at most 16 times the interval later. Nothing is lost meanwhile but by
-    /// a crash.
+    /// a crash. If `on_error` panics, it flushes on.
     ///
     /// Dropping it stops that, also midway through a flush. Flush once more before the program
     /// ends.
@@ -36,7 +36,7 @@ where
         self: &Arc<Self>,
         interval: Duration,
         mut sleep: impl FnMut(Duration) -> F + Send + 'static,
-        mut on_error: impl FnMut(&S::Error) + Send + 'static,
+        on_error: impl FnMut(&S::Error) + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,
@@ -44,13 +44,14 @@ where
         let behind = Arc::clone(self);
         async move {
             let mut pace = Pace::new(interval);
+            let mut listener = Listener::new(on_error);
             let mut well = true;
             loop {
                 sleep(pace.pause(well)).await;
                 let flushed = behind.flush().await;
                 well = flushed.is_ok();
                 if let Err(error) = flushed {
-                    on_error(&error);
+                    listener.tell(&error);
                 }
             }
         }

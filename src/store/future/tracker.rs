@@ -53,7 +53,7 @@ use crate::store::step::{self, Window};
 /// ```
 #[derive(Debug)]
 pub struct DurableTracker<S> {
-    pub(super) desk: Desk<S>,
+    pub(in crate::store) desk: Desk<S>,
 }
 
 /// Making one.
@@ -125,7 +125,8 @@ impl<S: AsyncStore> DurableTracker<S> {
         Ok(self.load(key).await?.0)
     }
 
-    /// Counts a failure, and says how long to wait.
+    /// Counts a failure, and says how long to wait. The cause is any text; what is longer than
+    /// [`MAX_CAUSE`](crate::store::MAX_CAUSE) is cut.
     pub async fn record_failure(
         &self,
         key: &str,

@@ -291,8 +291,7 @@ impl<'a> Notes<'a> {
         for event in events {
             self.keys.push(key);
             self.events.push(columns::event(event));
-            self.causes
-                .push(cause.filter(|_| columns::has_cause(event)));
+            self.causes.push(columns::cause(event, cause));
         }
     }
 

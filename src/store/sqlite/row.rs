@@ -299,7 +299,7 @@ pub(super) fn note(
     event: Event,
     cause: Option<&str>,
 ) -> rusqlite::Result<()> {
-    let cause = cause.filter(|_| columns::has_cause(event));
+    let cause = columns::cause(event, cause);
     let mut statement = connection.prepare_cached(
         "INSERT INTO relent_history (namespace, key, at, event, cause) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Failed, current, escalate, left, moved_back, ready, recovery};
+use super::{Failed, current, escalate, left, moved_back, noting_first, ready, recovery};
 use crate::policy::Backoff;
 use crate::random;
 use crate::state::{Decision, Recovery};
 use crate::store::change::{Change, Event};
 use crate::store::lease::{Lease, LeaseLost, Refusal};
 use crate::store::record::{Record, after};
+use crate::store::text::{MAX_HOLDER, storable};
 
 /// What is recorded as the cause where a worker died.
 pub const LEASE_EXPIRED: &str = "lease expired";
@@ -81,18 +82,14 @@ impl Start {
             None => {
                 record.lease = Some(Lease {
                     token: 0,
-                    holder: self.holder.clone(),
+                    holder: storable(&self.holder, MAX_HOLDER).into_owned(),
                     since: now,
                     until: after(now, self.time_to_live),
                 });
                 Change::grant(record, Ok).noting(Event::Started)
             }
         };
-        if expired.is_some() {
-            change.noting_first(Event::Expired)
-        } else {
-            change
-        }
+        noting_first(change, expired.is_some())
     }
 }
 
@@ -146,6 +143,23 @@ pub fn cancel(
     move |record, now| match held(record, now, token) {
         Err(lost) => Change::keep(Err(lost)),
         Ok(record) => given_back(record, Ok(())),
+    }
+}
+
+/// Gives back a lease that was not used, as [`cancel`] does; also one that has run out, unless that
+/// has been counted. Answers whether it was still there.
+pub fn give_back(
+    token: u64,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
+    move |record, now| {
+        let own = record.filter(|record| {
+            let lease = record.lease.as_ref();
+            lease.is_some_and(|lease| lease.token == token)
+        });
+        match own {
+            None => Change::keep(false),
+            Some(record) => given_back(moved_back(record, now), true),
+        }
     }
 }
 

@@ -15,14 +15,17 @@ impl<S: Store> DurableTracker<S> {
     ///
     /// # Errors
     ///
-    /// [`StartError::Refused`] says why the key cannot be taken now.
+    /// [`StartError::Refused`] says why the key cannot be taken now; [`StartError::TooLate`] that the
+    /// store took longer than the lease lives.
     pub fn start(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;
         let record = self
             .update(key, step::start(start))?
             .map_err(StartError::Refused)?;
-        Ok(Work::new(&self.desk, key, record, asked))
+        let work = Work::new(&self.desk, key, record, asked);
+        self.in_time(std::slice::from_ref(&work))?;
+        Ok(work)
     }
 
     /// Takes a key also if it waits or gave up: because an operator asked for it, or because
@@ -42,7 +45,9 @@ impl<S: Store> DurableTracker<S> {
         let record = self
             .update(key, step::start_now(start))?
             .map_err(StartError::Refused)?;
-        Ok(Work::new(&self.desk, key, record, asked))
+        let work = Work::new(&self.desk, key, record, asked);
+        self.in_time(std::slice::from_ref(&work))?;
+        Ok(work)
     }
 
     /// Takes the first of several keys that can be taken, or none.
@@ -79,9 +84,11 @@ impl<S: Store> DurableTracker<S> {
             .claim(&start, limit)
             .map_err(StartError::Store)?;
         let works = claimed.into_iter();
-        Ok(works
+        let works: Vec<_> = works
             .map(|Listed { key, record }| Work::new(&self.desk, &key, record, asked))
-            .collect())
+            .collect();
+        self.in_time(&works)?;
+        Ok(works)
     }
 
     /// Extends all leases of the session once, as [`heartbeat`](Self::heartbeat) does time and
@@ -89,15 +96,29 @@ impl<S: Store> DurableTracker<S> {
     ///
     /// # Errors
     ///
-    /// The store's. The leases may still be extended until they run out.
+    /// The store's, of a lease that was not extended. Those that could be were, and the others may
+    /// still be until they run out.
     pub fn beat(&self) -> Result<(), S::Error> {
-        let Some(beat) = self.desk.session.beat() else {
+        let session = &self.desk.session;
+        let Some(beat) = session.beat() else {
             return Ok(());
         };
-        let change = desk::extensions(&beat, self.desk.session.time_to_live());
-        let keys: Vec<_> = beat.leases.iter().map(|(_, key)| key.as_str()).collect();
-        let answers = self.desk.store.update_all(&keys, change)?;
-        self.desk.session.beaten(beat, answers);
-        Ok(())
+        let told = |n, answer| session.told(&beat, n, answer);
+        let store = &self.desk.store;
+        store.extend(&beat.leases(), session.time_to_live(), told)
+    }
+
+    /// Gives back what was just taken, if that took so long that it cannot be relied on.
+    fn in_time(&self, works: &[Work<S>]) -> Result<(), StartError<S::Error>> {
+        let Some(late) = works.iter().find_map(|work| work.held().too_late()) else {
+            return Ok(());
+        };
+        let keys: Vec<_> = works.iter().map(Work::key).collect();
+        let given_back = desk::given_back(works.iter().map(Work::token));
+        let store = &self.desk.store;
+        store
+            .update_all(&keys, given_back)
+            .map_err(StartError::Store)?;
+        Err(late)
     }
 }

@@ -75,7 +75,8 @@ impl<S: Transactional> DurableTracker<S> {
     }
 
     /// The work to do, once the transaction that [`start_in`](Self::start_in) was part of is
-    /// committed. A lease that is not known to be must not be used: let go of it.
+    /// committed. A lease that is not known to be must not be used: let go of it. One that is known
+    /// only after it may have run out is [expired](Work::expired) from the beginning.
     pub fn committed(&self, granted: Granted) -> Work<S> {
         let Granted { key, record, asked } = granted;
         Work::new(&self.desk, &key, record, asked)

@@ -15,7 +15,8 @@ impl<S: AsyncStore> DurableTracker<S> {
     ///
     /// # Errors
     ///
-    /// [`StartError::Refused`] says why the key cannot be taken now.
+    /// [`StartError::Refused`] says why the key cannot be taken now; [`StartError::TooLate`] that the
+    /// store took longer than the lease lives.
     pub async fn start(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;
@@ -23,7 +24,9 @@ impl<S: AsyncStore> DurableTracker<S> {
             .update(key, step::start(start))
             .await?
             .map_err(StartError::Refused)?;
-        Ok(Work::new(&self.desk, key, record, asked))
+        let work = Work::new(&self.desk, key, record, asked);
+        self.in_time(std::slice::from_ref(&work)).await?;
+        Ok(work)
     }
 
     /// Takes a key also if it waits or gave up: because an operator asked for it, or because
@@ -44,7 +47,9 @@ impl<S: AsyncStore> DurableTracker<S> {
             .update(key, step::start_now(start))
             .await?
             .map_err(StartError::Refused)?;
-        Ok(Work::new(&self.desk, key, record, asked))
+        let work = Work::new(&self.desk, key, record, asked);
+        self.in_time(std::slice::from_ref(&work)).await?;
+        Ok(work)
     }
 
     /// Takes the first of several keys that can be taken, or none.
@@ -82,9 +87,11 @@ impl<S: AsyncStore> DurableTracker<S> {
             .await
             .map_err(StartError::Store)?;
         let works = claimed.into_iter();
-        Ok(works
+        let works: Vec<_> = works
             .map(|Listed { key, record }| Work::new(&self.desk, &key, record, asked))
-            .collect())
+            .collect();
+        self.in_time(&works).await?;
+        Ok(works)
     }
 
     /// Extends all leases of the session once, as [`heartbeat_with`](Self::heartbeat_with) does
@@ -92,15 +99,32 @@ impl<S: AsyncStore> DurableTracker<S> {
     ///
     /// # Errors
     ///
-    /// The store's. The leases may still be extended until they run out.
+    /// The store's, of a lease that was not extended. Those that could be were, and the others may
+    /// still be until they run out.
     pub async fn beat(&self) -> Result<(), S::Error> {
-        let Some(beat) = self.desk.session.beat() else {
+        let session = &self.desk.session;
+        let Some(beat) = session.beat() else {
             return Ok(());
         };
-        let change = desk::extensions(&beat, self.desk.session.time_to_live());
-        let keys: Vec<_> = beat.leases.iter().map(|(_, key)| key.as_str()).collect();
-        let answers = self.desk.store.update_all(&keys, change).await?;
-        self.desk.session.beaten(beat, answers);
-        Ok(())
+        let told = |n, answer| session.told(&beat, n, answer);
+        let store = &self.desk.store;
+        store
+            .extend(&beat.leases(), session.time_to_live(), told)
+            .await
+    }
+
+    /// Gives back what was just taken, if that took so long that it cannot be relied on.
+    async fn in_time(&self, works: &[Work<S>]) -> Result<(), StartError<S::Error>> {
+        let Some(late) = works.iter().find_map(|work| work.held().too_late()) else {
+            return Ok(());
+        };
+        let keys: Vec<_> = works.iter().map(Work::key).collect();
+        let given_back = desk::given_back(works.iter().map(Work::token));
+        let store = &self.desk.store;
+        store
+            .update_all(&keys, given_back)
+            .await
+            .map_err(StartError::Store)?;
+        Err(late)
     }
 }

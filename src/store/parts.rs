@@ -1,0 +1,104 @@
+//! What is done to many at once, and where that fails, to ever smaller parts of them.
+
+use std::ops::Range;
+
+use crate::random;
+
+/// The parts that are still to be tried.
+///
+/// One that fails is halved, so that one key which cannot be reached keeps none of the others from
+/// being. Where one after the other fails, down to a single key and up again, it is the store that
+/// cannot be reached, and no more are tried.
+pub(super) struct Parts {
+    left: Vec<Range<usize>>,
+    misses: u32,
+    patience: u32,
+}
+
+impl Parts {
+    /// All of so many.
+    pub(super) fn of(many: usize) -> Parts {
+        let all = 0..many;
+        Parts {
+            left: Vec::from_iter((many > 0).then_some(all)),
+            misses: 0,
+            patience: 2 * (usize::BITS - many.leading_zeros()) + 2,
+        }
+    }
+
+    /// The part to try next.
+    pub(super) fn next(&mut self) -> Option<Range<usize>> {
+        self.left.pop()
+    }
+
+    /// Notes that a part went well.
+    pub(super) fn made(&mut self) {
+        self.misses = 0;
+    }
+
+    /// Notes that a part failed. Whether that is how it ends, for it or for all that are left.
+    pub(super) fn failed(&mut self, part: Range<usize>) -> bool {
+        self.misses += 1;
+        if self.misses > self.patience {
+            self.left.clear();
+            return true;
+        }
+        if part.len() <= 1 {
+            return true;
+        }
+        let middle = part.start + part.len() / 2;
+        let mut halves = [part.start..middle, middle..part.end];
+        // Many that fail side by side should not be the first each time.
+        if random::seed() & 1 == 0 {
+            halves.reverse();
+        }
+        self.left.extend(halves);
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Parts;
+
+    /// Which of so many are reached, if these cannot be; and by how many calls.
+    fn reached(many: usize, broken: impl Fn(usize) -> bool) -> (Vec<usize>, u32) {
+        let mut parts = Parts::of(many);
+        let (mut reached, mut calls) = (vec![], 0);
+        while let Some(part) = parts.next() {
+            calls += 1;
+            if part.clone().any(&broken) {
+                parts.failed(part);
+            } else {
+                parts.made();
+                reached.extend(part);
+            }
+        }
+        reached.sort_unstable();
+        (reached, calls)
+    }
+
+    #[test]
+    fn one_that_fails_keeps_none_of_the_others() {
+        assert_eq!(reached(0, |_| false), (vec![], 0));
+        for many in [1, 2, 3, 7, 8, 100, 1000] {
+            let all: Vec<_> = (0..many).collect();
+            assert_eq!(reached(many, |_| false), (all.clone(), 1));
+            for broken in [0, many / 2, many - 1] {
+                let (reached, calls) = reached(many, |n| n == broken);
+                let others = all.iter().copied().filter(|&n| n != broken);
+                assert_eq!(reached, others.collect::<Vec<_>>());
+                assert!(calls <= 2 * many.ilog2() + 3, "{calls} calls for {many}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_soon_left_alone() {
+        for many in [1, 2, 8, 1000, 1_000_000] {
+            let (reached, calls) = reached(many, |_| true);
+            assert!(reached.is_empty());
+            assert!(calls <= 45, "{calls} calls for {many}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! To be told of a loss.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::Session;
+use super::held::Lease;
+
+/// The future of [`Session::expiry`], and of [`Work::expiry`](super::Work::expiry).
+#[derive(Debug)]
+#[must_use = "a future does nothing unless awaited"]
+pub struct Expiry {
+    session: Session,
+    /// Of which lease; of the whole session if none.
+    lease: Option<Lease>,
+    /// Its place among those who wait, once it does.
+    waiter: Option<u64>,
+}
+
+impl Expiry {
+    pub(super) fn new(session: &Session, lease: Option<Lease>) -> Expiry {
+        Expiry {
+            session: session.clone(),
+            lease,
+            waiter: None,
+        }
+    }
+}
+
+impl Clone for Expiry {
+    fn clone(&self) -> Expiry {
+        Expiry::new(&self.session, self.lease.clone())
+    }
+}
+
+impl Future for Expiry {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Expiry {
+            session,
+            lease,
+            waiter,
+        } = &mut *self;
+        // A waker is somebody else's code.
+        let waker = context.waker().clone();
+        let (is_over, _outdated) = session.look(|held, _| {
+            let is_over = match lease {
+                None => held.expired,
+                Some(lease) => held.is_lost(lease),
+            };
+            if is_over {
+                return (true, Some(waker));
+            }
+            let waiter = *waiter.get_or_insert_with(|| {
+                held.waiters += 1;
+                held.waiters
+            });
+            (false, held.waiting.insert(waiter, waker))
+        });
+        if is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Expiry {
+    fn drop(&mut self) {
+        let forget = |waiter| self.session.0.held.lock().waiting.remove(&waiter);
+        let _outdated = self.waiter.and_then(forget);
+    }
+}

@@ -1,0 +1,72 @@
+//! The leases that are held, and those that were lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::store::lease::LeaseLost;
+
+/// A lease: its token and its key.
+pub(super) type Lease = (u64, String);
+
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) good: BTreeMap<Lease, Good>,
+    /// None of them runs out before, so that not all need to be looked at each time.
+    pub(super) good_until: Duration,
+    /// Those that are not good any more, of work that is still in hand.
+    pub(super) lost: BTreeSet<Lease>,
+    /// When the store was asked what it last answered about any of the leases.
+    pub(super) heard: Duration,
+    pub(super) expired: bool,
+    /// Who waits to be told that something was lost.
+    pub(super) waiting: BTreeMap<u64, Waker>,
+    pub(super) waiters: u64,
+}
+
+/// A lease that is good.
+pub(super) struct Good {
+    /// The worker's own time until which it is so for certain.
+    pub(super) deadline: Duration,
+    /// Whether its work is being ended. That it has ended is then no news.
+    pub(super) ending: bool,
+}
+
+impl Held {
+    /// Notes which leases have run out.
+    ///
+    /// Where the store has answered of late, it is not the store that is out of reach, but what is
+    /// kept for these keys.
+    pub(super) fn settle(&mut self, now: Duration, time_to_live: Duration) {
+        if now < self.good_until {
+            return;
+        }
+        let run_out = self.good.iter().filter(|(_, good)| good.deadline <= now);
+        let run_out: Vec<_> = run_out.map(|(lease, _)| lease.clone()).collect();
+        if !run_out.is_empty() && self.heard.saturating_add(time_to_live) <= now {
+            self.expired = true;
+        }
+        for lease in run_out {
+            self.good.remove(&lease);
+            self.lost.insert(lease);
+        }
+        self.good_until = self.first_deadline().unwrap_or(Duration::MAX);
+    }
+
+    pub(super) fn first_deadline(&self) -> Option<Duration> {
+        self.good.values().map(|good| good.deadline).min()
+    }
+
+    pub(super) fn lose(&mut self, lease: Lease, why: &LeaseLost) {
+        // If not, it was let go meanwhile, or it is known to be lost.
+        if self.good.remove(&lease).is_some() {
+            self.lost.insert(lease);
+            // Too soon: the store goes by another time, for all of them.
+            self.expired |= matches!(why, LeaseLost::Expired { .. });
+        }
+    }
+
+    pub(super) fn is_lost(&self, lease: &Lease) -> bool {
+        self.lost.contains(lease) || self.expired && self.good.contains_key(lease)
+    }
+}

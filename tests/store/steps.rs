@@ -1,0 +1,141 @@
+//! The transitions themselves, where a store is not needed to see what they come to.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use relent::store::step::{self, Failed, Start, Window};
+use relent::store::{Change, Event, Record, Write};
+use relent::{Backoff, Jitter};
+
+const SECOND: Duration = Duration::from_secs(1);
+const POLICY: Backoff = Backoff::exponential(SECOND, Duration::from_secs(600)).jitter(Jitter::None);
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn failed() -> Failed {
+    Failed {
+        backoff: Some(POLICY),
+        retry_after: None,
+        cause: "broken".to_owned(),
+        entropy: 0,
+    }
+}
+
+/// What a change leaves, and what it has noted.
+#[track_caller]
+fn made<R>(change: Change<R>) -> (Option<Record>, Vec<Event>) {
+    let settled = change.settle(|| Ok::<_, ()>(1)).unwrap();
+    let record = match settled.write {
+        Write::Put(record) => Some(record),
+        Write::Delete => None,
+        Write::Keep => panic!("nothing was written"),
+    };
+    (record, settled.events.into_iter().flatten().collect())
+}
+
+/// A key that failed once, and that somebody took for a minute and died on.
+fn died_on() -> Record {
+    let (record, _) = made(step::failure(failed())(None, at(1000)));
+    let mut start = step::start(Start {
+        holder: "worker".to_owned(),
+        time_to_live: 60 * SECOND,
+        backoff: Some(POLICY),
+        entropy: 0,
+    });
+    made(start(record.as_ref(), at(1010))).0.unwrap()
+}
+
+#[test]
+fn p2_whoever_changes_a_key_that_somebody_died_on_notes_that_first() {
+    let record = died_on();
+    let live = Some(&record);
+    let (before, after) = (at(1069), at(1070));
+
+    let (failing, events) = made(step::failure(failed())(live, before));
+    assert_eq!(events, [Event::Failed]);
+    assert!(failing.is_some_and(|record| record.lease.is_some()));
+    let (failing, events) = made(step::failure(failed())(live, after));
+    assert_eq!(events, [Event::Expired, Event::Failed]);
+    let failing = failing.unwrap();
+    assert_eq!((failing.state.failures, failing.lease), (2, None));
+
+    let (kept, events) = made(step::success()(live, before));
+    assert_eq!((kept.is_some(), events), (true, vec![Event::Finished]));
+    let (gone, events) = made(step::success()(live, after));
+    assert_eq!(
+        (gone, events),
+        (None, vec![Event::Expired, Event::Finished])
+    );
+
+    let (kept, events) = made(step::forget()(live, before));
+    assert_eq!((kept.is_some(), events), (true, vec![Event::Forgotten]));
+    let (gone, events) = made(step::forget()(live, after));
+    assert_eq!(
+        (gone, events),
+        (None, vec![Event::Expired, Event::Forgotten])
+    );
+}
+
+#[test]
+fn p1_p2_a_window_stays_the_same_when_the_clock_is_set_back() {
+    let broken = |record: Option<&Record>, now| made(step::failure(failed())(record, now)).0;
+    let first = broken(None, at(9000));
+    let record = broken(first.as_ref(), at(9002));
+    let window = Window::of(record.as_ref());
+
+    // The clock is set back by an hour, and somebody asks for the key before the attempt fails.
+    let now = at(5402) + Duration::from_nanos(7);
+    let moved = made(step::check()(record.as_ref(), now)).0;
+    assert_ne!(Window::of(moved.as_ref()), window);
+    let later = now + SECOND;
+    let change = step::failure_in(window, failed())(moved.as_ref(), later);
+    let third = made(change).0.unwrap();
+    assert_eq!(third.state.failures, 3);
+
+    // It is the same once, and no other is.
+    let counts = |record: Option<&Record>| {
+        let change = step::failure_in(window, failed())(record, at(99_999));
+        change.write() != Write::Keep
+    };
+    assert!(counts(record.as_ref()) && counts(moved.as_ref()));
+    assert!(!counts(Some(&third)), "another failure came before");
+    assert!(!counts(None), "a success came before");
+    let other = broken(broken(None, at(9010)).as_ref(), at(9012));
+    assert!(!counts(other.as_ref()), "another streak, later");
+    let other = broken(broken(None, at(5000)).as_ref(), at(5003));
+    assert!(
+        !counts(other.as_ref()),
+        "another streak, after the clock was set back"
+    );
+}
+
+/// The death has its own cause in a history, and not that of what was recorded with it.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_history_tells_who_died_apart_from_what_was_recorded_then() {
+    use relent::clock::ManualClock;
+    use relent::store::blocking::DurableTracker;
+    use relent::store::{Options, SqliteStore};
+
+    let clock = ManualClock::new();
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path().join("history.db")).unwrap();
+    let store = store.with_clock(clock.clone()).with_history();
+    let tracker = DurableTracker::new(store, Options::new(POLICY).time_to_live(SECOND));
+    for key in ["failed", "finished"] {
+        drop(tracker.start(key).unwrap());
+    }
+    clock.advance(SECOND);
+    assert!(tracker.record_failure("failed", "broken").is_ok());
+    assert!(tracker.record_success("finished").is_ok());
+    let told = |key| {
+        let entries = tracker.store().history(key, 9).unwrap().into_iter().rev();
+        let entries = entries.map(|entry| (entry.event, entry.cause.unwrap_or_default()));
+        entries.skip(1).collect::<Vec<_>>()
+    };
+    let died = || (Event::Expired, step::LEASE_EXPIRED.to_owned());
+    let failed = (Event::Failed, "broken".to_owned());
+    assert_eq!(told("failed"), [died(), failed]);
+    assert_eq!(told("finished"), [died(), (Event::Finished, String::new())]);
+}
