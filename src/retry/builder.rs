@@ -31,8 +31,8 @@ pin_project! {
     /// 7. The delay is waited. A delay of zero sets no timer; of many such attempts in a row, an
     ///    async loop lets other tasks run now and then.
     ///
-    /// A success at the first attempt costs nothing besides the operation and a look at the budget, if
-    /// there is one: no clock is read, no randomness drawn, nothing allocated.
+    /// A success at the first attempt costs nothing besides the operation and a look at the budget,
+    /// if there is one: no clock is read, no randomness drawn, nothing allocated.
     #[must_use = "nothing runs before `.call()`, `.await` or `.run()`"]
     pub struct Retry<Run, E, K = Hooks> {
         pub(super) attempts: Attempts<K>,
@@ -138,10 +138,11 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Retries only while `budget` lasts, which other loops share. See [`RetryBudget`](super::RetryBudget).
+    /// Retries only while `budget` lasts, which other loops share. See
+    /// [`RetryBudget`](super::RetryBudget).
     ///
-    /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, an `Arc` of it, a reference to
-    /// that, or an `Option` of any, of which `None` is no budget. See [`Limit`].
+    /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, an `Arc` of it, a
+    /// reference to that, or an `Option` of any, of which `None` is no budget. See [`Limit`].
     #[inline]
     pub fn budget<L>(self, budget: L) -> Retry<Run, E, Hooks<W, H, N, L, C, S>>
     where
