@@ -22,7 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub trait Clock {
     /// The time since some instant that stays the same while the clock lives.
     ///
-    /// Should never run back. Where it does all the same, no wait becomes longer than the policy's `max`.
+    /// Should never run back. Where it does all the same, no wait becomes longer than the policy's
+    /// `max`.
     fn now(&self) -> Duration;
 
     /// The time of day: for what outlives the process, snapshots and stores, whose waits and leases
@@ -143,8 +144,8 @@ impl ManualClock {
         self.0.now.store(nanos(now), Relaxed);
     }
 
-    /// Sets the time of day alone, as an administrator would. Before 1970 counts as 1970, also where
-    /// [`set`](Self::set) takes it there.
+    /// Sets the time of day alone, as an administrator would. Before 1970 counts as 1970, also
+    /// where [`set`](Self::set) takes it there.
     pub fn set_wall(&self, wall: SystemTime) {
         let since_1970 = i128::from(nanos(wall.duration_since(UNIX_EPOCH).unwrap_or_default()));
         let ahead = since_1970 - i128::from(self.0.now.load(Relaxed));

@@ -41,15 +41,15 @@
 //!
 //! # Where it runs
 //!
-//! Rust 1.85 compiles it, with every feature and the dependencies of its `Cargo.lock`; cargo (resolver
-//! 3) prefers such as keep to your own `rust-version`. Without `std` there remain the policy, the
-//! step, [`Schedule`] and [`random::draw`], for any target.
+//! Rust 1.85 compiles it, with every feature and the dependencies of its `Cargo.lock`; cargo
+//! (resolver 3) prefers such as keep to your own `rust-version`. Without `std` there remain the
+//! policy, the step, [`Schedule`] and [`random::draw`], for any target.
 //!
 //! On `wasm32-wasip1` loops and trackers run as elsewhere. On `wasm32-unknown-unknown` the standard
 //! library has no clock, no sleep and no entropy: [`Instant::now`](std::time::Instant::now) and
-//! [`thread::sleep`](std::thread::sleep) panic there. So give a loop `.clock(..)` and `.sleep(..)`, a
-//! tracker a clock, and both a seed, from what the page has; nothing else of them needs any of the
-//! three. Stores that keep files or connections are for machines that have those.
+//! [`thread::sleep`](std::thread::sleep) panic there. So give a loop `.clock(..)` and `.sleep(..)`,
+//! a tracker a clock, and both a seed, from what the page has; nothing else of them needs any of
+//! the three. Stores that keep files or connections are for machines that have those.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

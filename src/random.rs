@@ -2,10 +2,10 @@
 
 /// 64 bits that no other call, thread or process draws, nor a process that forked from this one.
 ///
-/// Good for as long as this process has a past of its own: a virtual machine that is copied while it
-/// runs goes on drawing what its copy draws. So does every instance of a program on
-/// `wasm32-unknown-unknown`, where the standard library has no entropy: give loops and trackers a seed
-/// there.
+/// Good for as long as this process has a past of its own: a virtual machine that is copied while
+/// it runs goes on drawing what its copy draws. So does every instance of a program on
+/// `wasm32-unknown-unknown`, where the standard library has no entropy: give loops and trackers a
+/// seed there.
 #[cfg(feature = "std")]
 #[must_use]
 pub fn seed() -> u64 {
@@ -21,8 +21,8 @@ pub fn seed() -> u64 {
     draw(process, SEEDS.fetch_add(1, Relaxed))
 }
 
-/// What tells a child that forked from its parent: the rest it has as its parent left it. Where nothing
-/// forks there may be no process to ask for a number.
+/// What tells a child that forked from its parent: the rest it has as its parent left it. Where
+/// nothing forks there may be no process to ask for a number.
 #[cfg(feature = "std")]
 fn fork() -> u64 {
     if cfg!(unix) {

@@ -13,8 +13,8 @@
 //!
 //! # Events
 //!
-//! Under the feature `tracing` a loop tells of itself, in fields `failures`, `delay_ms`, `elapsed_ms`
-//! and `reason`. A success at the first attempt tells nothing.
+//! Under the feature `tracing` a loop tells of itself, in fields `failures`, `delay_ms`,
+//! `elapsed_ms` and `reason`. A success at the first attempt tells nothing.
 //!
 //! | level | message | when |
 //! |---|---|---|

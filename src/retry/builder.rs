@@ -138,10 +138,11 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Retries only while `budget` lasts, which other loops share. See [`RetryBudget`](super::RetryBudget).
+    /// Retries only while `budget` lasts, which other loops share. See
+    /// [`RetryBudget`](super::RetryBudget).
     ///
-    /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, an `Arc` of it, a reference
-    /// to that, or an `Option` of any, of which `None` is no budget. See [`Limit`].
+    /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, an `Arc` of it, a
+    /// reference to that, or an `Option` of any, of which `None` is no budget. See [`Limit`].
     #[inline]
     pub fn budget<L>(self, budget: L) -> Retry<Run, E, Hooks<W, H, N, L, C, S>>
     where

@@ -1,18 +1,19 @@
 //! The loop that is a future.
 
+mod options;
+
 use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::ops::ControlFlow::{Break, Continue};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::attempts::Rest;
 use super::{
-    Cancel, Cancelling, Consult, Hooks, Operation, Outcome, Retry, RuntimeSleep, RuntimeSleeper,
-    Sleeper, Timed, TimedAttempt, Unset, sealed,
+    Cancel, Consult, Hooks, Operation, Outcome, Retry, RuntimeSleep, RuntimeSleeper, Sleeper,
+    Unset, sealed,
 };
 use crate::clock::RuntimeClock;
 use crate::policy::Backoff;
@@ -20,8 +21,8 @@ use crate::policy::Backoff;
 pin_project! {
     /// Runs as a future: [`Backoff::retry_async`].
     ///
-    /// `O` is the operation, `A` one attempt of it; `S` is the timer, `Z` one wait by it; `Q` is what
-    /// may cancel. An attempt and a wait share their place.
+    /// `O` is the operation, `A` one attempt of it; `S` is the timer, `Z` one wait by it; `Q` is
+    /// what may cancel. An attempt and a wait share their place.
     pub struct Async<O, A, S = RuntimeSleeper, Z = RuntimeSleep, Q = Unset> {
         operation: O,
         timer: S,
@@ -59,13 +60,13 @@ impl Backoff {
     /// Sleeps by tokio's timer under the feature `tokio`, by any other through
     /// [`sleep`](Retry::sleep); without one it does not compile.
     ///
-    /// Dropping it cancels: the attempt or the wait it is in is dropped with it, and nothing goes on
-    /// elsewhere. Polled after its end, it is pending for ever.
+    /// Dropping it cancels: the attempt or the wait it is in is dropped with it, and nothing goes
+    /// on elsewhere. Polled after its end, it is pending for ever.
     ///
     /// # Panics
     ///
-    /// At its first wait, or limit of time, if that is to be tokio's and it runs outside a tokio runtime: on
-    /// another one it needs [`sleep`](Retry::sleep).
+    /// At its first wait, or limit of time, if that is to be tokio's and it runs outside a tokio
+    /// runtime: on another one it needs [`sleep`](Retry::sleep).
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -111,101 +112,6 @@ impl<O, A, E> Retry<Async<O, A>, E, AsyncHooks> {
             state: State::Idle,
         };
         Retry::new(policy, run, AsyncHooks::default())
-    }
-}
-
-type SleepBy<O, S, Q> = Async<O, <O as Operation<S>>::Attempt, S, <S as Sleeper>::Sleep, Q>;
-type TimedAsync<O, X, A, S, Z, Q> = Async<Timed<O, X>, TimedAttempt<A, Z>, S, Z, Q>;
-type CancelBy<O, A, S, Z, G, E> = Async<O, A, S, Z, Cancelling<<G as IntoFuture>::IntoFuture, E>>;
-
-/// How the loop waits, what ends its waits, and for how long an attempt may run.
-impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
-    /// Waits by another timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
-    ///
-    /// Set before the first poll. It is asked for delays above zero, and for the limits that
-    /// [`timeout`](Self::timeout) sets.
-    #[inline]
-    pub fn sleep<S2>(self, timer: S2) -> Retry<SleepBy<O, S2, Q>, E, K>
-    where
-        O: Operation<S2, Error = E>,
-        S2: Sleeper,
-    {
-        self.map_run(|run| Async {
-            operation: run.operation,
-            timer,
-            cancel: run.cancel,
-            state: State::Idle,
-        })
-    }
-
-    /// Gives each attempt `limit`; one that is not ready by then is dropped, and counts as failed
-    /// with what `on_timeout` returns. Of several limits the shortest holds.
-    ///
-    /// Waits are not counted. The limit runs from where the attempt begins.
-    #[inline]
-    pub fn timeout<X>(
-        self,
-        limit: Duration,
-        on_timeout: X,
-    ) -> Retry<TimedAsync<O, X, A, S, Z, Q>, E, K>
-    where
-        X: FnMut() -> E,
-    {
-        self.map_run(|run| Async {
-            operation: Timed {
-                operation: run.operation,
-                limit,
-                on_timeout,
-            },
-            timer: run.timer,
-            cancel: run.cancel,
-            state: State::Idle,
-        })
-    }
-
-    /// Lets `signal` end the waits: the loop then ends with the last error and
-    /// [`StopReason::Cancelled`](super::StopReason::Cancelled).
-    ///
-    /// A signal is a [`&CancelToken`](super::CancelToken), as of a blocking loop, or any future that
-    /// becomes ready: the end of another task, `tokio_util`'s `token.cancelled()`. It is polled in
-    /// waits alone, and not again once it was ready.
-    ///
-    /// An attempt that runs is not interrupted, and the first always runs; what it gives counts.
-    /// Dropping the loop interrupts everything, and leaves no error.
-    ///
-    /// ```
-    /// use relent::{Backoff, CancelToken, StopReason};
-    /// use std::time::Duration;
-    ///
-    /// const POLICY: Backoff = Backoff::fixed(Duration::from_secs(3600));
-    ///
-    /// # #[cfg(feature = "tokio")]
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// let shutdown = CancelToken::new();
-    /// let worker = tokio::spawn({
-    ///     let shutdown = shutdown.clone();
-    ///     let retry = POLICY.retry_async(async || Err::<(), _>("down"));
-    ///     retry.cancel_on(&shutdown).outcome()
-    /// });
-    /// shutdown.cancel();
-    /// let outcome = worker.await.unwrap();
-    /// assert_eq!((outcome.stop, outcome.result), (StopReason::Cancelled, Err("down")));
-    /// # }
-    /// # #[cfg(not(feature = "tokio"))]
-    /// # fn main() {}
-    /// ```
-    #[inline]
-    pub fn cancel_on<G>(self, signal: G) -> Retry<CancelBy<O, A, S, Z, G, E>, E, K>
-    where
-        G: IntoFuture<Output = ()>,
-    {
-        self.map_run(|run| Async {
-            operation: run.operation,
-            timer: run.timer,
-            cancel: Cancelling::new(signal.into_future()),
-            state: State::Idle,
-        })
     }
 }
 

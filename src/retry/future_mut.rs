@@ -26,10 +26,10 @@ impl Backoff {
     /// The same as [`retry_async`](Self::retry_async) for a closure that borrows mutably, which the
     /// other does not allow: where nothing is spawned, in a test or under `block_on`.
     ///
-    /// In a spawned task use [`retry_async_with`](Self::retry_async_with). Of a closure that borrows
-    /// mutably the compiler cannot show that its futures are `Send` (`higher-ranked lifetime error`),
-    /// unless it is an `async move` one over what it owns. This is no future itself but has
-    /// [`run`](Retry::run).
+    /// In a spawned task use [`retry_async_with`](Self::retry_async_with). Of a closure that
+    /// borrows mutably the compiler cannot show that its futures are `Send` (`higher-ranked
+    /// lifetime error`), unless it is an `async move` one over what it owns. This is no future
+    /// itself but has [`run`](Retry::run).
     ///
     /// Dropping the future cancels: the attempt or the wait it is in is dropped with it.
     ///
@@ -106,8 +106,8 @@ impl<O, S, Q, E, K> Retry<AsyncMut<O, S, Q>, E, K> {
     /// Lets `signal` end the waits: the loop then ends with the last error and
     /// [`StopReason::Cancelled`](super::StopReason::Cancelled).
     ///
-    /// A signal is a [`&CancelToken`](super::CancelToken), or any future that becomes ready. An attempt
-    /// that runs is not interrupted, and the first always runs; what it gives counts.
+    /// A signal is a [`&CancelToken`](super::CancelToken), or any future that becomes ready. An
+    /// attempt that runs is not interrupted, and the first always runs; what it gives counts.
     #[inline]
     pub fn cancel_on<G>(self, signal: G) -> Retry<CancelMutBy<O, S, G, E>, E, K>
     where

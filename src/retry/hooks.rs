@@ -64,8 +64,9 @@ impl<A> Hook<A, ()> for Unset {
     fn call(&mut self, _: &A) {}
 }
 
-/// What lends a [`RetryBudget`]: a `&RetryBudget`, an `Arc` or `Rc` of one, a reference to either, or an
-/// `Option` of any of them, of which `None` is no budget. [`Unset`] is none. Sealed: no other type lends one.
+/// What lends a [`RetryBudget`]: a `&RetryBudget`, an `Arc` or `Rc` of one, a reference to either,
+/// or an `Option` of any of them, of which `None` is no budget. [`Unset`] is none. Sealed: no other
+/// type lends one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` lends no `RetryBudget`",
     label = "neither a reference to a budget nor a shared one",

@@ -11,12 +11,13 @@ use super::{Async, AsyncHooks, Operation, Retry};
 use crate::policy::Backoff;
 
 impl Backoff {
-    /// The same as [`retry_async`](Self::retry_async) for an operation that needs something mutable: a
-    /// connection, a buffer, a client that takes `&mut self`.
+    /// The same as [`retry_async`](Self::retry_async) for an operation that needs something
+    /// mutable: a connection, a buffer, a client that takes `&mut self`.
     ///
-    /// `context` is a mutable borrow of it, or the thing itself, which then ends with the loop. Each
-    /// attempt has it [`Lent`], and gives it back when it is over, also when it failed by `?` or its
-    /// time ran out. Runs in a spawned task, as `retry_async` does, and all else is the same.
+    /// `context` is a mutable borrow of it, or the thing itself, which then ends with the loop.
+    /// Each attempt has it [`Lent`], and gives it back when it is over, also when it failed by `?`
+    /// or its time ran out. Runs in a spawned task, as `retry_async` does, and all else is the
+    /// same.
     ///
     /// Allocates once, when it is made: the place where the context is between attempts.
     ///
@@ -44,8 +45,8 @@ impl Backoff {
     ///
     /// # Panics
     ///
-    /// If an attempt is to begin before the last one's [`Lent`] is dropped, because that one has sent it
-    /// elsewhere.
+    /// If an attempt is to begin before the last one's [`Lent`] is dropped, because that one has
+    /// sent it elsewhere.
     #[inline]
     pub fn retry_async_with<C, F, A, T, E>(
         &self,

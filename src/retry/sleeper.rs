@@ -54,13 +54,14 @@ where
 /// The runtime's timer, by which async loops wait unless told otherwise: under the feature `tokio`
 /// tokio's, and otherwise none.
 ///
-/// A type of its own, so that code which names the type of a loop stays as it is, whoever else enables
-/// the feature.
+/// A type of its own, so that code which names the type of a loop stays as it is, whoever else
+/// enables the feature.
 ///
 /// # Panics
 ///
 /// Under the feature `tokio`, [`sleep`](Sleeper::sleep) panics outside a tokio runtime, or in one
-/// without [`enable_time`](https://docs.rs/tokio/latest/tokio/runtime/struct.Builder.html#method.enable_time).
+/// without
+/// [`enable_time`](https://docs.rs/tokio/latest/tokio/runtime/struct.Builder.html#method.enable_time).
 /// On another runtime give the loop its timer, by `.sleep(..)`.
 ///
 /// Without the feature, an async loop that was given no timer does not compile:

@@ -212,7 +212,7 @@ impl<S: AsyncStore + ?Sized> AsyncStore for Arc<S> {
 impl<S: AsyncTransactional + ?Sized> AsyncTransactional for Arc<S> {
     type Connection<'a> = S::Connection<'a>;
 
-    // Not an `async fn`: of one, Rust before 1.92 says `lifetime bound not satisfied` (its issue 100013).
+    // As an `async fn` it does not compile before Rust 1.92 (rust-lang/rust#100013).
     fn update_in<R: Send + 'static>(
         &self,
         connection: S::Connection<'_>,
