@@ -154,7 +154,7 @@ impl Kept {
             return Some("a lease's token is greater than `last_token`".to_owned());
         }
         let most = i64::MAX as u64;
-        (last >= most).then(|| format!("`last_token` is {last}, and can be less than {most}"))
+        (last >= most).then(|| format!("`last_token` is {last}, and has to be less than {most}"))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Record> {

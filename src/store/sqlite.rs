@@ -4,6 +4,7 @@ mod database;
 mod error;
 mod history;
 mod list;
+mod range;
 mod row;
 mod schema;
 mod turn;

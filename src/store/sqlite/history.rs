@@ -2,8 +2,12 @@
 
 use std::time::SystemTime;
 
+use rusqlite::{Connection, Row, params};
+
+use super::SqliteStore;
 use super::error::SqliteError;
-use super::{SqliteStore, row};
+use super::row::{Read, column, known, time};
+use crate::store::change::Event;
 use crate::store::columns;
 use crate::store::history::Entry;
 
@@ -23,7 +27,7 @@ impl<C> SqliteStore<C> {
     /// The database's.
     pub fn history(&self, key: &str, limit: usize) -> Result<Vec<Entry>, SqliteError> {
         let connection = self.database.reader().lock();
-        let entries = row::history(&connection, &self.namespace, key, limit);
+        let entries = entries(&connection, &self.namespace, key, limit);
         let entries = entries.map_err(self.failed())?.into_iter();
         let entries = entries
             .map(|entry| entry.map_err(|why| self.damaged("relent_history", key, why).into()));
@@ -43,7 +47,7 @@ impl<C> SqliteStore<C> {
         let mut pruned = 0;
         loop {
             let some = self.database.in_turn(|transaction| {
-                row::prune(transaction, &self.namespace, before, MOST).map_err(self.failed())
+                prune(transaction, &self.namespace, before, MOST).map_err(self.failed())
             })?;
             pruned += some;
             if some < MOST {
@@ -51,4 +55,61 @@ impl<C> SqliteStore<C> {
             }
         }
     }
+}
+
+pub(super) fn note(
+    connection: &Connection,
+    namespace: &str,
+    key: &str,
+    at: i64,
+    event: Event,
+    cause: Option<&str>,
+) -> rusqlite::Result<()> {
+    let cause = columns::cause(event, cause);
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO relent_history (namespace, key, at, event, cause) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    statement.execute(params![namespace, key, at, columns::event(event), cause])?;
+    Ok(())
+}
+
+fn entries(
+    connection: &Connection,
+    namespace: &str,
+    key: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Read<Entry>>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT at, event, cause FROM relent_history WHERE namespace = ?1 AND key = ?2
+         ORDER BY id DESC LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![namespace, key, limit], |row| Ok(entry(row)))?;
+    rows.collect()
+}
+
+/// From the columns `at, event, cause`.
+fn entry(row: &Row<'_>) -> Read<Entry> {
+    let event = column::<String>(row, 1)?;
+    Ok(Entry {
+        at: time(row, 0)?,
+        event: known(columns::to_event(&event), row, 1)?,
+        cause: column(row, 2)?,
+    })
+}
+
+/// Deletes up to `most` entries.
+fn prune(
+    connection: &Connection,
+    namespace: &str,
+    before: i64,
+    most: usize,
+) -> rusqlite::Result<usize> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM relent_history WHERE id IN (
+             SELECT id FROM relent_history WHERE namespace = ?1 AND at < ?2 LIMIT ?3
+         )",
+    )?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    statement.execute(params![namespace, before, most])
 }

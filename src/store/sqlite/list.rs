@@ -2,9 +2,10 @@
 
 use rusqlite::Connection;
 
+use super::SqliteStore;
 use super::database::Moment;
 use super::error::SqliteError;
-use super::{SqliteStore, row};
+use super::range::{self, Found, Range};
 use crate::clock::Clock;
 use crate::store::columns;
 use crate::store::listing::{Listed, Page, Which};
@@ -17,15 +18,15 @@ impl<C: Clock> SqliteStore<C> {
         page: &Page,
         moment: Moment,
     ) -> Result<Vec<Listed>, SqliteError> {
-        let mut found = row::Found::default();
+        let mut found = Found::default();
         let now = columns::time(moment.now);
         let mut add = |range| {
-            row::list(connection, &self.namespace, range, page, now, &mut found)
+            range::list(connection, &self.namespace, range, page, now, &mut found)
                 .map_err(self.failed())
         };
-        add(row::Range::of(page.which))?;
+        add(Range::of(page.which))?;
         if page.which == Which::Due && moment.is_set_back {
-            add(row::Range::FromTheFuture)?;
+            add(Range::FromTheFuture)?;
         }
         match found.unreadable {
             Some((key, why)) if found.listed.is_empty() && page.after.is_none() => {
@@ -47,7 +48,7 @@ impl<C: Clock> SqliteStore<C> {
     /// The database's.
     pub fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, SqliteError> {
         let connection = self.database.reader().lock();
-        let rows = row::unreadable(&connection, &self.namespace, limit).map_err(self.failed())?;
+        let rows = range::unreadable(&connection, &self.namespace, limit).map_err(self.failed())?;
         let rows = rows.into_iter();
         Ok(rows
             .map(|(key, why)| self.damaged("relent", &key, why))

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction};
 
 use super::database::Moment;
 use super::error::SqliteError;
-use super::{SqliteStore, row};
+use super::{SqliteStore, history, row};
 use crate::clock::Clock;
 use crate::store::blocking::Transactional;
 use crate::store::change::{Change, Settled, Write};
@@ -49,7 +49,7 @@ impl<C: Clock> SqliteStore<C> {
             };
             for event in events.into_iter().flatten() {
                 let at = columns::time(now);
-                row::note(transaction, &self.namespace, key, at, event, cause)
+                history::note(transaction, &self.namespace, key, at, event, cause)
                     .map_err(self.failed())?;
             }
         }
