@@ -75,12 +75,6 @@ if kept then
     end
 end
 
-local at = 4
-local function argument()
-    at = at + 1
-    return ARGV[at]
-end
-
 -- To write a number takes longer than all the rest, and many are the same.
 local times = {}
 local function filled(gap)
@@ -95,11 +89,7 @@ end
 -- What to write; what to add to the lists, and to remove from them: all at once, too.
 local sets, deletes, expiring = {}, {}, {}
 local added, removed = {{}, {}, {}}, {{}, {}, {}}
-
-local function remove(which, key)
-    local keys = removed[which]
-    keys[#keys + 1] = key
-end
+local puts = 0
 
 local function add(which, key, score)
     local places = added[which]
@@ -107,22 +97,28 @@ local function add(which, key, score)
     places[n + 1], places[n + 2] = score, key
 end
 
-local function put(name, key, pieces, is_revived)
-    local due, written, expires, token = argument(), argument(), argument(), '0'
-    for n = 2, #pieces, 2 do
-        if pieces[n] == '#' then
+local function remove(which, key)
+    local keys = removed[which]
+    keys[#keys + 1] = key
+end
+
+-- Where the pieces are, and after them the places.
+local function put(name, key, first, last, is_revived)
+    local due, written, expires, token = ARGV[last + 1], ARGV[last + 2], ARGV[last + 3], '0'
+    for n = first + 1, last, 2 do
+        if ARGV[n] == '#' then
             token = string.format('%.0f', redis.call('INCR', KEYS[4]))
-            pieces[n] = token
+            ARGV[n] = token
         else
-            pieces[n] = filled(pieces[n])
+            ARGV[n] = filled(ARGV[n])
         end
     end
-    local n = #sets
-    sets[n + 1], sets[n + 2] = name, table.concat(pieces)
+    sets[puts + 1], sets[puts + 2] = name, table.concat(ARGV, '', first, last)
+    added[2][puts + 1], added[2][puts + 2] = filled(written), key
+    puts = puts + 2
     if expires ~= '' then
         expiring[#expiring + 1] = {name, math.ceil(filled(expires) / 1000)}
     end
-    add(2, key, filled(written))
     if due == '' then
         add(3, key, '0')
         remove(1, key)
@@ -137,25 +133,25 @@ end
 
 local says = read({unpack(KEYS, 6)})
 local answer = {time[1], time[2]}
-local span_from, span_before = tonumber(ARGV[3]), tonumber(ARGV[4])
+local usual_from, usual_before = tonumber(ARGV[3]), tonumber(ARGV[4])
+local at = 5
 for n, text in ipairs(says) do
-    local name = KEYS[n + 5]
-    local believed, verb, from, before = argument(), argument(), span_from, span_before
-    local pieces
+    local name, from, before = KEYS[n + 5], usual_from, usual_before
+    local believed, verb = ARGV[at], ARGV[at + 1]
+    at = at + 2
     if verb == 'within' then
-        from, before, verb = tonumber(argument()), tonumber(argument()), argument()
+        from, before, verb = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
+        at = at + 3
     end
     local is_put = verb == 'put' or verb == 'revive'
-    if is_put then
-        local last = at + 1 + ARGV[at + 1]
-        pieces = {unpack(ARGV, at + 2, last)}
-        at = last
-    end
+    local first = at + 1
+    local last = is_put and at + ARGV[at]
+    at = is_put and last + 4 or at
     if (text or '') ~= believed or now < from or now >= before then
         answer[n + 2] = '-' .. (text or '')
-        at = is_put and at + 3 or at
     elseif is_put then
-        answer[n + 2] = '+' .. put(name, string.sub(name, prefix + 1), pieces, verb == 'revive')
+        local key = string.sub(name, prefix + 1)
+        answer[n + 2] = '+' .. put(name, key, first, last, verb == 'revive')
     else
         answer[n + 2] = '+0'
         if verb == 'delete' then

@@ -95,27 +95,33 @@ struct Server(Arc<Mutex<Vec<u8>>>);
 
 impl Server {
     fn change(&self, words: &[Vec<u8>]) -> Value {
-        // EVALSHA, the script, five keys and their number.
-        let mut words = words[8..].iter();
+        // EVALSHA, the script, six keys and their number, the call's number, and a length.
+        let mut words = words[11..].iter();
         let mut word = || words.next().expect("an argument");
-        let (_, believed, from, before, verb) = (word(), word(), word(), word(), word());
         let now = NOW.as_micros() as u64;
         let number = |word: &[u8]| -> u64 {
             std::str::from_utf8(word).ok().and_then(|word| word.parse().ok()).expect("a number")
         };
+        let (mut from, mut before) = (number(word()), number(word()));
+        let (believed, mut verb) = (word(), word());
+        if &verb[..] == b"within" {
+            (from, before, verb) = (number(word()), number(word()), word());
+        }
         let says = self.0.lock().expect("alone").clone();
-        let answer = if says != *believed || now < number(from) || now >= number(before) {
+        let answer = if says != *believed || now < from || now >= before {
             [b"-", &says[..]].concat()
         } else {
             match &verb[..] {
-                b"put" => {
+                b"put" | b"revive" => {
                     let mut text = vec![];
-                    for _ in 0..number(word()) {
+                    for n in 0..number(word()) {
                         let piece = word();
                         match piece[0] {
-                            b'+' => text.extend((now + number(&piece[1..])).to_string().bytes()),
-                            b'=' => text.extend(&piece[1..]),
-                            other => panic!("no lease is granted: {other}"),
+                            b'+' if n % 2 == 1 => {
+                                text.extend((now + number(&piece[1..])).to_string().bytes());
+                            }
+                            b'#' if n % 2 == 1 => panic!("no lease is granted"),
+                            _ => text.extend(piece),
                         }
                     }
                     *self.0.lock().expect("alone") = text;
