@@ -38,6 +38,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod clock;
+mod heartbeats;
 mod leases;
 mod listings;
 mod records;
@@ -48,6 +49,7 @@ pub use clock::{
     p1_a_clock_set_back_lengthens_no_lease, p1_a_clock_set_back_lengthens_no_wait,
     p1_waits_by_the_stores_clock, p7_times_keep_their_fractions,
 };
+pub use heartbeats::p2_a_heartbeat_tells_what_became_of_each_lease;
 pub use leases::{
     p2_a_dead_worker_counts_as_one_failure, p2_a_stale_worker_is_refused,
     p2_heartbeats_keep_leases, p2_one_lease_per_key, p2_tokens_grow_also_over_deletion,
@@ -108,6 +110,7 @@ pub async fn all<B: Bench>(bench: &B) {
     p2_attempts_of_one_window_escalate_once(bench).await;
     p2_a_dead_worker_counts_as_one_failure(bench).await;
     p2_heartbeats_keep_leases(bench).await;
+    p2_a_heartbeat_tells_what_became_of_each_lease(bench).await;
     p2_work_out_of_turn_escalates_nothing(bench).await;
     p3_finish_deletes_fail_escalates_cancel_restores(bench).await;
     p3_work_ends_once(bench).await;
