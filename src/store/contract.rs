@@ -47,6 +47,7 @@
 #![expect(clippy::missing_panics_doc, reason = "to panic is what these are for")]
 
 mod clock;
+mod heartbeats;
 mod history;
 mod leases;
 mod listings;
@@ -59,6 +60,7 @@ pub use clock::{
     p1_a_clock_set_back_lengthens_no_lease, p1_a_clock_set_back_lengthens_no_wait,
     p1_waits_by_the_stores_clock, p7_times_keep_their_fractions,
 };
+pub use heartbeats::p2_a_heartbeat_tells_what_became_of_each_lease;
 pub use history::{
     HistoryBench, history_does_not_tell_of_what_changed_nothing, history_is_pruned_by_age,
     history_is_told_by_key_and_limit, history_outlives_the_record,
@@ -133,6 +135,7 @@ pub async fn all<B: Bench>(bench: &B) {
     p2_attempts_of_one_window_escalate_once(bench).await;
     p2_a_dead_worker_counts_as_one_failure(bench).await;
     p2_heartbeats_keep_leases(bench).await;
+    p2_a_heartbeat_tells_what_became_of_each_lease(bench).await;
     p2_work_out_of_turn_escalates_nothing(bench).await;
     p3_finish_deletes_fail_escalates_cancel_restores(bench).await;
     p3_work_ends_once(bench).await;
