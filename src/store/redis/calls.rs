@@ -1,35 +1,34 @@
 //! What calls are named, so that the server knows one that it has answered already.
 
-use std::fmt;
-
 use parking_lot::Mutex;
 
 use crate::random;
 
 /// The lines over which a handle calls: as many as there ever were calls at once.
 ///
-/// A client may send a call again whose answer was lost: that of a cluster does. The server keeps
-/// the last answer of each line, and gives that.
+/// A call may be sent again, because its answer was lost. The server keeps the last answer of each
+/// line, and gives that.
 #[derive(Debug)]
 pub(super) struct Lines {
     handle: u64,
-    lines: Mutex<Seen>,
+    known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
-    number: u64,
+struct Known {
+    lines: u64,
     free: Vec<Line>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    number: u64,
-    /// How many calls there were before.
+    name: u64,
+    /// How many there were over it.
     calls: u64,
 }
 
-/// A line that is taken. Let go when dropped.
+/// A call. Its line is free for the next when it is dropped, be there an answer or not: the server
+/// knows the calls of a line by their order.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     lines: &'a Lines,
@@ -40,18 +39,18 @@ impl Default for Lines {
     fn default() -> Lines {
         Lines {
             handle: random::seed(),
-            lines: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 }
 
 impl Lines {
     pub(super) fn call(&self) -> Call<'_> {
-        let mut seen = self.lines.lock();
-        let mut line = seen.free.pop().unwrap_or_else(|| {
-            seen.number += 1;
-            let number = seen.number;
-            Line { number, calls: 0 }
+        let mut known = self.known.lock();
+        let mut line = known.free.pop().unwrap_or_else(|| {
+            known.lines += 1;
+            let name = known.lines;
+            Line { name, calls: 0 }
         });
         line.calls += 1;
         Call { lines: self, line }
@@ -63,17 +62,16 @@ impl Call<'_> {
     pub(super) fn number(&self) -> u64 {
         self.line.calls
     }
-}
 
-/// The name of its line.
-impl fmt::Display for Call<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}", self.lines.handle, self.line.number)
+    /// The name of its line.
+    pub(super) fn line(&self) -> String {
+        let (handle, name) = (self.lines.handle, self.line.name);
+        format!("{handle:016x}-{name}")
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.lines.lines.lock().free.push(self.line);
+        self.lines.known.lock().free.push(self.line);
     }
 }

@@ -57,7 +57,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
             script.key(format!("{}{list}", self.prefix));
         }
         let call = self.lines.call();
-        script.key(format!("{}call:{call}", self.prefix));
+        script.key(format!("{}call:{}", self.prefix, call.line()));
         let is_write = asks.iter().any(|(_, ask)| ask.is_write());
         script.arg(if is_write { call.number() } else { 0 });
         script.arg(self.name("").len());
