@@ -269,6 +269,9 @@ impl Held {
         if ended.is_ok() {
             // That it has ended, once the caller commits, is then no news to a heartbeat.
             self.session.set_ending(self.token, &self.key, true);
+        } else {
+            // Has the session notice, before the lease goes, that it is lost because it ran out.
+            let _ = self.session.expired();
         }
         ended
     }

@@ -128,12 +128,14 @@ impl Session {
         self.0.clock.now()
     }
 
-    /// Takes a lease into the session, asked of the store at `asked`; unless it may have run out by
-    /// now, because the store took so long to give it.
+    /// Takes a lease into the session, asked of the store at `asked`: as one that is lost, if it may
+    /// have run out by now.
     pub(super) fn hold(&self, token: u64, key: &str, asked: Duration) {
         let deadline = asked.saturating_add(self.0.time_to_live);
+        let lease = (token, key.to_owned());
         self.look(|held, now| {
             if deadline <= now {
+                held.lost.insert(lease);
                 return;
             }
             if held.good.is_empty() {
@@ -141,7 +143,7 @@ impl Session {
             }
             let ending = false;
             let good = Good { deadline, ending };
-            held.good.insert((token, key.to_owned()), good);
+            held.good.insert(lease, good);
             held.good_until = held.good_until.min(deadline);
         });
     }

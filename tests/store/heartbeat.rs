@@ -433,3 +433,30 @@ fn p5_a_damaged_row_expires_no_other_lease() {
     assert!(a.expired() && !b.expired() && !c.expired() && !tracker.session().expired());
     assert!(b.finish().is_ok() && c.finish().is_ok());
 }
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn p2_work_that_is_committed_too_late_is_lost_alone() {
+    use relent::store::SqliteStore;
+    use rusqlite::{Connection, TransactionBehavior};
+
+    let clock = ManualClock::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("leases.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let store = store.with_clock(clock.clone());
+    let tracker = blocking::DurableTracker::new(store, options(&clock));
+    let fine = tracker.start("fine").unwrap();
+    let mut own = Connection::open(&path).unwrap();
+    let immediate = TransactionBehavior::Immediate;
+    let transaction = own.transaction_with_behavior(immediate).unwrap();
+    let granted = tracker.start_in(&transaction, "late").unwrap();
+    clock.advance(TIME_TO_LIVE / 2);
+    transaction.commit().unwrap();
+    assert!(tracker.beat().is_ok());
+    clock.advance(TIME_TO_LIVE / 2);
+    let late = tracker.committed(granted);
+    assert!(late.expired() && is_ready(late.expiry()));
+    assert!(!fine.expired() && !tracker.session().expired());
+    assert!(late.finish().is_err() && fine.finish().is_ok());
+}

@@ -112,7 +112,8 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     /// up. [`RETENTION`](BackoffTrackerBuilder::RETENTION) unless set.
     ///
     /// Should be longer than the time from one attempt at a key to the next, or its failures never
-    /// add up. Zero forgets a key as soon as its wait has passed.
+    /// add up. Zero forgets a key as soon as its wait has passed. In front of a
+    /// [store](crate::store::blocking::WriteBehind) nothing is forgotten by time.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
         self

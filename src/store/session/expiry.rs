@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use super::Session;
 use super::held::Lease;
 
-/// The future of [`Session::expiry`], and of [`Work::expiry`](super::Work::expiry).
+/// The future of [`Session::expiry`], and of [`Work::expiry`](crate::store::Work::expiry).
 #[derive(Debug)]
 #[must_use = "a future does nothing unless awaited"]
 pub struct Expiry {
