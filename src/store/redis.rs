@@ -71,8 +71,8 @@ use super::unreadable::Unreadable;
 /// # What cannot be read
 ///
 /// A value that is damaged, something else, or of a newer version is an error that names it where
-/// its key is asked for, alone or in a batch, of which all others are changed. Lists and claims leave
-/// it out, and are that error where nothing else is left.
+/// its key is asked for, alone or in a batch, of which all others are changed. Lists and claims
+/// pass it over where there is anything else to answer; [`unreadable`](Self::unreadable) finds it.
 ///
 /// # What a crash loses
 ///

@@ -1,6 +1,7 @@
 //! Which keys there are, as scripts tell it.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use redis::ScriptInvocation;
 use redis::aio::ConnectionLike;
@@ -14,6 +15,15 @@ use crate::store::unreadable::Unreadable;
 struct Place {
     score: Vec<u8>,
     key: Vec<u8>,
+}
+
+/// What a script has found.
+struct Look {
+    now: SystemTime,
+    /// Keys and what they say.
+    found: Vec<(String, Vec<u8>)>,
+    /// Where to go on, if there is more.
+    next: Option<Place>,
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
@@ -38,14 +48,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
                 // There may be many of them.
                 Some(_) => Self::BATCH,
             };
-            let listing = self.listing(page.which, limit, place);
-            let (now, mut answer) = self.read(&listing).await?;
-            let mut part = || answer.next().flatten();
-            let (score, key) = (part().unwrap_or_default(), part().unwrap_or_default());
-            while let Some((key, text)) = part().zip(part()) {
-                let key = String::from_utf8_lossy(&key).into_owned();
+            let look = self.look(page.which, limit, place).await?;
+            for (key, text) in look.found {
                 match self.decode(&key, &text) {
-                    Ok(record) if page.lists(&record, now) => {
+                    Ok(record) if page.lists(&record, look.now) => {
                         records.insert(key.clone(), record);
                     }
                     // Somebody has changed it by hand.
@@ -54,13 +60,60 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
                 }
                 self.memory.learn(&key, text);
             }
-            if score.is_empty() || records.len() >= page.limit {
+            if look.next.is_none() || records.len() >= page.limit {
                 let records = records.iter();
-                let listed = page.of(records.map(|(key, record)| (key.as_str(), record)), now);
-                return Ok((listed, unreadable));
+                let records = records.map(|(key, record)| (key.as_str(), record));
+                return Ok((page.of(records, look.now), unreadable));
             }
-            place = Some(Place { score, key });
+            place = look.next;
         }
+    }
+
+    /// The values of the namespace that cannot be read, up to `limit` of them.
+    ///
+    /// Such a value is an error wherever its key is asked for, and is not written to. Lists and claims
+    /// pass it over, so that it stands in the way of no other key; it is their error only where there
+    /// is nothing else to answer. So ask for them now and then, to repair or delete them: this reads
+    /// all values that are in a list, [`BATCH`](Self::BATCH) of them at once.
+    ///
+    /// # Errors
+    ///
+    /// The server's.
+    pub async fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, RedisError> {
+        let mut all = BTreeMap::new();
+        for which in [Which::Due, Which::Waiting, Which::GaveUp] {
+            let mut place = Some(Place::default());
+            while place.is_some() && all.len() < limit {
+                let look = self.look(which, Self::BATCH, place).await?;
+                for (key, text) in look.found {
+                    if let Err(unreadable) = self.decode(&key, &text) {
+                        all.insert(key, unreadable);
+                    }
+                }
+                place = look.next;
+            }
+        }
+        Ok(all.into_values().take(limit).collect())
+    }
+
+    /// Finds up to so many keys from a place on, or fewer: one script.
+    async fn look(
+        &self,
+        which: Which,
+        limit: usize,
+        after: Option<Place>,
+    ) -> Result<Look, RedisError> {
+        let listing = self.listing(which, limit, after);
+        let (now, mut answer) = self.read(&listing).await?;
+        let mut part = || answer.next().flatten();
+        let (score, key) = (part().unwrap_or_default(), part().unwrap_or_default());
+        let pairs = std::iter::from_fn(|| part().zip(part()));
+        let found = pairs.map(|(key, text)| (String::from_utf8_lossy(&key).into_owned(), text));
+        Ok(Look {
+            now,
+            found: found.collect(),
+            next: (!score.is_empty()).then_some(Place { score, key }),
+        })
     }
 
     fn listing(

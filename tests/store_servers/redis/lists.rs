@@ -1,5 +1,6 @@
 //! Listings: in order, a bounded part of the server's time at once, and read only.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redis::{Script, cmd};
@@ -267,6 +268,11 @@ async fn p5_what_cannot_be_read_hides_nothing_else() {
         }
         assert_eq!(keys(&listed), good, "by {limit}");
     }
+    assert_eq!(store.unreadable(7).await.unwrap().len(), 7);
+    let all = store.unreadable(100).await.unwrap();
+    let all: BTreeSet<_> = all.into_iter().map(|unreadable| unreadable.place).collect();
+    assert_eq!(all.len(), 20);
+    assert!(all.iter().all(|place| place.contains(&name("bad "))));
     let mut works = vec![];
     while works.len() < 20 {
         let some = tracker.claim_due(7).await.unwrap();
