@@ -127,11 +127,11 @@ impl Behind {
     }
 
     /// Notes that the changes are in the store.
-    pub(super) fn written(&mut self, changes: Vec<Changed>) {
+    pub(super) fn written(&mut self, changes: &[Changed]) {
         for Changed { key, now } in changes {
             match now {
-                Some(now) => self.written.insert(key, now),
-                None => self.written.remove(&key),
+                Some(now) => self.written.insert(key.clone(), now.clone()),
+                None => self.written.remove(key),
             };
         }
     }

@@ -161,6 +161,48 @@ fn to_open_a_store_takes_nothing_from_it_whatever_the_bound() {
     assert_eq!(store.len(), 25);
 }
 
+/// And in both faces, the other keys are written at once.
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_damaged_row_keeps_no_other_key_from_being_written() {
+    use relent::store::SqliteStore;
+
+    let clock = clock(1_000_000);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("behind.db");
+    let open = || SqliteStore::open(&path).unwrap().with_clock(clock.clone());
+    let one = WriteBehind::open(open(), tracker(&clock)).unwrap();
+    let two = open().namespace("two").unwrap();
+    let two = store::WriteBehind::open(Inline(two), tracker(&clock)).await;
+    let two = two.unwrap();
+    let fail =
+        |key: &str| [one.tracker(), two.tracker()].map(|tracker| tracker.record_failure(key));
+    let _ = fail("damaged");
+    assert_eq!((one.flush().unwrap(), two.flush().await.unwrap()), (1, 1));
+    let damage = "UPDATE relent SET failures = -1";
+    let other = rusqlite::Connection::open(&path).unwrap();
+    assert_eq!(other.execute(damage, []).unwrap(), 2);
+    for key in ["a", "b", "damaged", "z"] {
+        let _ = fail(key);
+    }
+    assert!(one.flush().is_err() && two.flush().await.is_err());
+    let written = "SELECT count(*) FROM relent WHERE failures = 1";
+    let written = || {
+        other
+            .query_row(written, [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    assert_eq!(written(), 6);
+    let _ = fail("a");
+    assert!(one.flush().is_err() && two.flush().await.is_err());
+    assert_eq!(written(), 4);
+    // Once it is repaired, nothing is missing.
+    other
+        .execute("DELETE FROM relent WHERE failures = -1", [])
+        .unwrap();
+    assert_eq!((one.flush().unwrap(), two.flush().await.unwrap()), (1, 1));
+}
+
 #[test]
 fn the_async_face_does_the_same() {
     fn ready<T>(future: impl Future<Output = T>) -> T {

@@ -8,6 +8,7 @@ use super::Store;
 use crate::clock::{Clock, MonotonicClock};
 use crate::state::BackoffTracker;
 use crate::store::behind::{self, Behind};
+use crate::store::parts::Parts;
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a disk.
 ///
@@ -94,19 +95,28 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
     ///
     /// # Errors
     ///
-    /// The store's. What was not written is written by the next flush.
+    /// The store's. What was not written is written by the next flush. A key that cannot be reached,
+    /// as its row is damaged, keeps no other from being written.
     pub fn flush(&self) -> Result<usize, S::Error> {
         let mut behind = self.behind.lock();
         let snapshot = self.tracker.snapshot();
         let changes = behind.changes(&snapshot);
-        let count = changes.len();
-        let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
-        let transitions = behind::transitions(&changes, snapshot.taken_at);
-        if !keys.is_empty() {
-            self.store.update_all(&keys, transitions)?;
+        let mut parts = Parts::of(changes.len());
+        let mut failed = None;
+        while let Some(part) = parts.next() {
+            let changes = changes.get(part.clone()).unwrap_or_default();
+            let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
+            let transitions = behind::transitions(changes, snapshot.taken_at);
+            match self.store.update_all(&keys, transitions) {
+                Ok(_) => {
+                    parts.made();
+                    behind.written(changes);
+                }
+                Err(error) if parts.failed(part) => failed = Some(error),
+                Err(_) => {}
+            }
         }
-        behind.written(changes);
-        Ok(count)
+        failed.map_or(Ok(changes.len()), Err)
     }
 }
 

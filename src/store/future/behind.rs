@@ -8,6 +8,7 @@ use super::AsyncStore;
 use crate::clock::{Clock, MonotonicClock};
 use crate::state::BackoffTracker;
 use crate::store::behind::{self, Behind};
+use crate::store::parts::Parts;
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a store.
 ///
@@ -59,20 +60,29 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     ///
     /// # Errors
     ///
-    /// The store's. What was not written is written by the next flush.
+    /// The store's. What was not written is written by the next flush. A key that cannot be reached,
+    /// as its row is damaged, keeps no other from being written.
     pub async fn flush(&self) -> Result<usize, S::Error> {
         let snapshot = self.tracker.snapshot();
         // Not locked while the store is waited for. Of two flushes at once the next sets right what
         // the slower may have undone.
         let changes = self.behind.lock().changes(&snapshot);
-        let count = changes.len();
-        let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
-        let transitions = behind::transitions(&changes, snapshot.taken_at);
-        if !keys.is_empty() {
-            self.store.update_all(&keys, transitions).await?;
+        let mut parts = Parts::of(changes.len());
+        let mut failed = None;
+        while let Some(part) = parts.next() {
+            let changes = changes.get(part.clone()).unwrap_or_default();
+            let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
+            let transitions = behind::transitions(changes, snapshot.taken_at);
+            match self.store.update_all(&keys, transitions).await {
+                Ok(_) => {
+                    parts.made();
+                    self.behind.lock().written(changes);
+                }
+                Err(error) if parts.failed(part) => failed = Some(error),
+                Err(_) => {}
+            }
         }
-        self.behind.lock().written(changes);
-        Ok(count)
+        failed.map_or(Ok(changes.len()), Err)
     }
 }
 
