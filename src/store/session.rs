@@ -50,10 +50,15 @@ impl Session {
     const SHORTEST: Duration = Duration::from_millis(1);
 
     pub(super) fn new(options: &Options) -> Session {
-        let holder = options
-            .holder
-            .clone()
-            .unwrap_or_else(|| format!("{}-{:08x}", std::process::id(), random::seed() >> 32));
+        let holder = options.holder.clone().unwrap_or_else(|| {
+            // WebAssembly knows no processes, and panics if it is asked for one.
+            let process = if cfg!(target_family = "wasm") {
+                0
+            } else {
+                std::process::id()
+            };
+            format!("{process}-{:08x}", random::seed() >> 32)
+        });
         Session::with(
             storable(&holder, MAX_HOLDER).into_owned(),
             options.time_to_live.max(Session::SHORTEST),
