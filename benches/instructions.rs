@@ -30,7 +30,7 @@ const PATHS: &[Path] = &[
     },
     Path {
         name: "step: any policy, full jitter",
-        limit: 140,
+        limit: 145,
         run: |n| {
             let policy = black_box(POLICY);
             steps(n, |state, failure| black_box(&policy).next(state, failure));
@@ -63,12 +63,12 @@ const PATHS: &[Path] = &[
     },
     Path {
         name: "tracker: check of a failing key",
-        limit: 200,
+        limit: 205,
         run: |n| failing(n, |tracker, key| tracker.check(&key)),
     },
     Path {
         name: "tracker: record_failure",
-        limit: 295,
+        limit: 305,
         run: |n| failing(n, |tracker, key| tracker.record_failure(&key)),
     },
     Path {

@@ -45,7 +45,7 @@ pub use cancel::{CancelToken, Cancelled};
 pub use cancelling::{Cancel, Cancelling};
 pub use future::{Async, AsyncHooks, Awaited, OutcomeFuture};
 pub use future_mut::AsyncMut;
-pub use hooks::{Consult, Failed, Hook, Hooks, Limit, Seed, Unset};
+pub use hooks::{Consult, Failed, Hook, Hooks, LendsBudget, Seed, Unset};
 pub use lent::{Lending, Lent};
 pub use operation::{Operation, OperationMut, Timed, TimedAttempt};
 pub use outcome::{Outcome, StopReason};

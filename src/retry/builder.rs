@@ -7,7 +7,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::attempts::Attempts;
-use super::{Failed, Hooks, Limit};
+use super::{Failed, Hooks, LendsBudget};
 use crate::clock::Clock;
 use crate::policy::Backoff;
 
@@ -102,9 +102,10 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Waits at least as long as a server asked for in its error, though never longer than the
-    /// policy's `max`, and spread as the policy is: those who were told together must not return
-    /// together. It bypasses no limit.
+    /// Waits at least as long as a server asked for in its error, spread as the policy is: those who
+    /// were told together must not return together. Never longer than the policy's `max`: where the
+    /// server asks for that or more, the wait is between half of `max` and `max`. So let `max` exceed
+    /// what servers ask for. It bypasses no limit.
     #[inline]
     pub fn retry_after<F>(self, hint: F) -> Retry<Run, E, Hooks<W, F, N, B, C, S>>
     where
@@ -142,11 +143,11 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
     /// [`RetryBudget`](super::RetryBudget).
     ///
     /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, an `Arc` of it, a
-    /// reference to that, or an `Option` of any, of which `None` is no budget. See [`Limit`].
+    /// reference to that, or an `Option` of any, of which `None` is no budget. See [`LendsBudget`].
     #[inline]
     pub fn budget<L>(self, budget: L) -> Retry<Run, E, Hooks<W, H, N, L, C, S>>
     where
-        L: Limit,
+        L: LendsBudget,
     {
         self.with(|k| Hooks {
             when: k.when,

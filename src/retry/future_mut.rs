@@ -66,7 +66,7 @@ impl Backoff {
 
 type CancelMutBy<O, S, G, E> = AsyncMut<O, S, Cancelling<<G as IntoFuture>::IntoFuture, E>>;
 
-/// How the loop waits, what ends its waits, and for how long an attempt may run.
+/// How the loop waits, and for how long an attempt may run.
 impl<O, S, Q, E, K> Retry<AsyncMut<O, S, Q>, E, K> {
     /// Waits by another timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
     ///
@@ -102,7 +102,10 @@ impl<O, S, Q, E, K> Retry<AsyncMut<O, S, Q>, E, K> {
             cancel: run.cancel,
         })
     }
+}
 
+/// What ends its waits: one signal, of which a second would take the place.
+impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
     /// Lets `signal` end the waits: the loop then ends with the last error and
     /// [`StopReason::Cancelled`](super::StopReason::Cancelled).
     ///

@@ -72,26 +72,26 @@ impl<A> Hook<A, ()> for Unset {
     label = "neither a reference to a budget nor a shared one",
     note = "a budget is shared by many loops: lend this one `&budget`, an `Arc` of it, or an `Option` of either"
 )]
-pub trait Limit: sealed::Limit {
+pub trait LendsBudget: sealed::LendsBudget {
     /// The budget, if there is one.
     fn budget(&self) -> Option<&RetryBudget>;
 }
 
-impl Limit for &RetryBudget {
+impl LendsBudget for &RetryBudget {
     #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
         Some(self)
     }
 }
 
-impl Limit for Arc<RetryBudget> {
+impl LendsBudget for Arc<RetryBudget> {
     #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
         Some(self)
     }
 }
 
-impl Limit for Rc<RetryBudget> {
+impl LendsBudget for Rc<RetryBudget> {
     #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
         Some(self)
@@ -99,7 +99,7 @@ impl Limit for Rc<RetryBudget> {
 }
 
 #[diagnostic::do_not_recommend]
-impl<L: Limit> Limit for &L {
+impl<L: LendsBudget> LendsBudget for &L {
     #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
         (**self).budget()
@@ -107,14 +107,14 @@ impl<L: Limit> Limit for &L {
 }
 
 #[diagnostic::do_not_recommend]
-impl<L: Limit> Limit for Option<L> {
+impl<L: LendsBudget> LendsBudget for Option<L> {
     #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
         self.as_ref().and_then(L::budget)
     }
 }
 
-impl Limit for Unset {
+impl LendsBudget for Unset {
     #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
         None
@@ -175,7 +175,7 @@ where
     W: Hook<E, bool>,
     H: Hook<E, Option<Duration>>,
     N: for<'a> Hook<Failed<'a, E>, ()>,
-    B: Limit,
+    B: LendsBudget,
     C: Clock,
     S: Seed,
 {

@@ -24,13 +24,13 @@ pub trait Hook<A, R> {}
 impl<A, R, F: FnMut(&A) -> R> Hook<A, R> for F {}
 impl<A, R> Hook<A, R> for Unset {}
 
-pub trait Limit {}
-impl Limit for &RetryBudget {}
-impl Limit for Arc<RetryBudget> {}
-impl Limit for Rc<RetryBudget> {}
-impl<L: Limit> Limit for &L {}
-impl<L: Limit> Limit for Option<L> {}
-impl Limit for Unset {}
+pub trait LendsBudget {}
+impl LendsBudget for &RetryBudget {}
+impl LendsBudget for Arc<RetryBudget> {}
+impl LendsBudget for Rc<RetryBudget> {}
+impl<L: LendsBudget> LendsBudget for &L {}
+impl<L: LendsBudget> LendsBudget for Option<L> {}
+impl LendsBudget for Unset {}
 
 pub trait Seed {}
 impl Seed for u64 {}

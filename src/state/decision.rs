@@ -92,7 +92,8 @@ impl Backoff {
     /// time as at run time, on every platform.
     ///
     /// - The interval grows as [`interval_after`](Self::interval_after) says, and is kept in
-    ///   `state`.
+    ///   `state`. A state that counts failures but has an interval of zero knows none: the next is
+    ///   `initial`.
     /// - The delay is drawn from it as [`jitter`](Self::jitter) says, by `failure.entropy`.
     /// - A hint moves the range from which the delay is drawn to begin at the hint, still as wide,
     ///   and cut at `max`. A hint that reaches `max` moves it to end there, in the upper half of what

@@ -55,11 +55,13 @@ use timeline::Ahead;
 /// ```
 /// # use relent::{Backoff, BackoffTracker};
 /// # use std::sync::Arc;
-/// let regions: BackoffTracker<&'static str> = BackoffTracker::new(Backoff::DEFAULT);
+/// # use std::time::Duration;
+/// const HOURLY: Backoff = Backoff::fixed(Duration::from_secs(3600));
+/// let regions: BackoffTracker<&'static str> = BackoffTracker::new(HOURLY);
 /// regions.record_failure(&"eu-1");
 /// assert!(!regions.check("eu-1").is_ready());
 ///
-/// let tenants: BackoffTracker<Arc<str>> = BackoffTracker::new(Backoff::DEFAULT);
+/// let tenants: BackoffTracker<Arc<str>> = BackoffTracker::new(HOURLY);
 /// let tenant: Arc<str> = "tenant-42".into();
 /// tenants.record_failure(&tenant);
 /// assert!(!tenants.check("tenant-42").is_ready());

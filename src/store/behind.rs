@@ -160,7 +160,7 @@ impl Behind {
         let written = keys.iter().map(|kept| (kept.key.clone(), kept.clone()));
         self.written.extend(written);
         tracker.reserve(keys.len());
-        tracker.restore(Snapshot::new(wall, keys));
+        tracker.restore_whole(Snapshot::new(wall, keys));
     }
 }
 

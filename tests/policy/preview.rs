@@ -85,6 +85,10 @@ fn ends() {
         end(Backoff::fixed(Duration::ZERO).give_up_after(secs(5))),
         "the same from failure 1 on; gives up when 5.0 s have elapsed"
     );
+    assert_eq!(
+        end(Backoff::fixed(Duration::from_millis(1)).give_up_after(secs(100 * 86_400))),
+        "the same from failure 100 on; gives up when 100.0 d have elapsed"
+    );
     let growing = fixed
         .exponent(1.01)
         .max(Duration::MAX)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use relent::retry::{Limit, Unset};
+use relent::retry::{LendsBudget, Unset};
 use relent::{Backoff, RetryBudget, StopReason};
 
 const AT_ONCE: Backoff = Backoff::fixed(Duration::ZERO);
@@ -148,7 +148,11 @@ fn loops_share_one() {
 
 /// One token, which the loop takes if it is lent the budget.
 #[track_caller]
-fn lent<L: Limit>(lend: impl Fn(Arc<RetryBudget>) -> L, budget: &Arc<RetryBudget>, expected: u32) {
+fn lent<L: LendsBudget>(
+    lend: impl Fn(Arc<RetryBudget>) -> L,
+    budget: &Arc<RetryBudget>,
+    expected: u32,
+) {
     let outcome = AT_ONCE
         .give_up_after_failures(3)
         .retry(|| Err::<(), _>("down"))

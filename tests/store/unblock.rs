@@ -22,7 +22,7 @@ fn a_call_after_the_end_of_the_runtime_is_made_all_the_same() {
     let behind = WriteBehind::open(blocked, BackoffTracker::new(POLICY)).unwrap();
     let behind = Arc::new(behind);
     let flusher = behind.flush_every(NEVER * 100, |_| ()).unwrap();
-    let _ = behind.tracker().record_failure("key");
+    behind.tracker().record_failure("key");
     runtime.shutdown_timeout(SECOND);
 
     let (ended, told) = mpsc::channel();

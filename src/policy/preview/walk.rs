@@ -86,11 +86,10 @@ impl Walk {
             .saturating_sub(self.elapsed)
             .checked_div(self.delay)
             .filter(|_| deadline < u64::MAX);
-        let by_time = waits.map(|waits| {
-            u32::try_from(waits)
-                .unwrap_or(u32::MAX)
-                .saturating_add(self.failures)
-                .saturating_add(1)
+        // More of them than can be counted: the time is all there is to say.
+        let by_time = waits.and_then(|waits| {
+            let waits = u32::try_from(waits).ok()?;
+            waits.checked_add(self.failures)?.checked_add(1)
         });
         let (at, reason) = match (by_count, by_time) {
             (Some(failures), Some(at)) if at < failures => (at, GiveUpReason::Elapsed),

@@ -79,7 +79,7 @@ fn standstill(backoff: &Backoff) -> Option<Warning> {
     // mean.
     const BREAK_EVEN: f64 = core::f64::consts::E;
     let exponent = backoff.exponent;
-    (backoff.jitter == Jitter::Decorrelated && exponent > 1.0 && exponent < BREAK_EVEN)
+    (backoff.jitter == Jitter::Decorrelated && exponent < BREAK_EVEN)
         .then_some(Warning::Standstill { exponent })
 }
 

@@ -10,7 +10,7 @@ type SleepBy<O, S, Q> = Async<O, <O as Operation<S>>::Attempt, S, <S as Sleeper>
 type TimedAsync<O, X, A, S, Z, Q> = Async<Timed<O, X>, TimedAttempt<A, Z>, S, Z, Q>;
 type CancelBy<O, A, S, Z, G, E> = Async<O, A, S, Z, Cancelling<<G as IntoFuture>::IntoFuture, E>>;
 
-/// How the loop waits, what ends its waits, and for how long an attempt may run.
+/// How the loop waits, and for how long an attempt may run.
 impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
     /// Waits by another timer: any `FnMut(Duration) -> impl Future<Output = ()>`.
     ///
@@ -54,7 +54,10 @@ impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
             state: State::Idle,
         })
     }
+}
 
+/// What ends its waits: one signal, of which a second would take the place.
+impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
     /// Lets `signal` end the waits: the loop then ends with the last error and
     /// [`StopReason::Cancelled`](crate::StopReason::Cancelled).
     ///

@@ -43,7 +43,7 @@ pub struct BackoffTrackerBuilder<K, C = MonotonicClock, S = DefaultHashBuilder> 
 
 /// What is so unless set, for keys of any type.
 impl BackoffTrackerBuilder<()> {
-    /// Room for 2²⁰ keys: more than most programs have peers, and some 50 MB beside the keys.
+    /// Room for 2²⁰ keys: more than most programs have peers, and at most some 85 MB beside the keys.
     pub const MAX_KEYS: usize = 1 << 20;
 
     /// A day: longer than any wait that a person would set.

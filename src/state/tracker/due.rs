@@ -9,9 +9,8 @@ use super::timeline::Moment;
 use super::{BackoffTracker, Streak};
 use crate::clock::Clock;
 
-/// Which keys wait, and which are due. To tell, these look at all keys in turn, some hundred under one
-/// lock; keys that come or change meanwhile may be seen as they were or as they are, and none is seen
-/// twice.
+/// Which keys wait, and which are due. To tell, these look at all keys in turn, as
+/// [`retain`](Self::retain) does.
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// How many keys are waiting: neither due nor given up.
     pub fn waiting(&self) -> usize {
@@ -75,7 +74,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     ///
     /// Zero if one of them is due already. So a loop that notes the time, tries what is due, and then
     /// sleeps for as long misses no key that falls due while it is busy; nor does it spin for keys that
-    /// have been due all along, which it did not care to try. Those that gave up are never due.
+    /// have been due all along, which it did not care to try. Those that gave up are never due. A key
+    /// whose wait is zero, and that failed when the clock had not moved on from `since`, has been due
+    /// all along.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker, clock::ManualClock};

@@ -132,9 +132,20 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// them.
     ///
     /// If the time of day is now before that of the snapshot, no time has passed: no clock makes a
-    /// wait longer. Nor does a record that is wrong: none waits for longer than the `max` of the
+    /// wait longer. Nor does a wrong time of a record: none waits for longer than the `max` of the
     /// tracker's policy, or twice the interval of the record, whichever is longer.
     pub fn restore(&self, snapshot: Snapshot<K>) {
+        self.bring_in(snapshot, |kept| {
+            self.plan.max.max(kept.interval.saturating_mul(2))
+        });
+    }
+
+    /// The same of what a store has: no wait is cut, since it may be what a server asked for.
+    pub(crate) fn restore_whole(&self, snapshot: Snapshot<K>) {
+        self.bring_in(snapshot, |_| u64::MAX);
+    }
+
+    fn bring_in(&self, snapshot: Snapshot<K>, longest: impl Fn(&Kept) -> u64) {
         // Again what passes between the readings, and while all this goes on, shortens the waits.
         let at = self.latest();
         let wall = self.clock.wall().max(snapshot.taken_at);
@@ -156,11 +167,13 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
                 kept.failures = failures;
                 kept.interval = nanos(interval);
                 kept.first_failure = unshifted(wall, at, first_failure).min(now);
-                let mut longest = self.plan.max.max(kept.interval.saturating_mul(2));
-                if let Some(reason) = gave_up {
-                    kept.give_up(reason);
-                    longest = 0;
-                }
+                let longest = match gave_up {
+                    None => longest(&kept),
+                    Some(reason) => {
+                        kept.give_up(reason);
+                        0
+                    }
+                };
                 kept.until = unshifted(wall, at, until).min(at.saturating_add(longest));
                 if failures == 0 || kept.is_stale(now, self.retention) {
                     break;

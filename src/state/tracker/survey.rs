@@ -17,8 +17,9 @@ const STRETCH: usize = 512;
 /// it is looked at as a whole.
 const PATIENCE: u32 = 3;
 
-/// All keys. Each of these looks at all of them in turn, some hundred under one lock; keys that come
-/// or change meanwhile may be seen as they were or as they are, and none is seen twice.
+/// All keys. Each of these looks at all of them in turn, some hundred under one lock, or one 256th of
+/// them where keys come and go all the time; keys that come or change meanwhile may be seen as they
+/// were or as they are, and none is seen twice.
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Forgets all keys for which `keep` returns false, as if they had never failed.
     ///

@@ -36,7 +36,7 @@ pub extern "C" fn waiting() -> usize {
     let clock = relent::clock::ManualClock::new();
     let tracker: BackoffTracker<u32, _> = BackoffTracker::builder(POLICY).clock(clock).build();
     for key in [1, 2] {
-        let _ = tracker.record_failure(&key);
+        tracker.record_failure(&key);
     }
     tracker.waiting()
 }
