@@ -5,6 +5,7 @@ mod batch;
 mod claim;
 mod columns;
 mod error;
+mod extend;
 mod history;
 mod keys;
 mod list;
@@ -16,13 +17,14 @@ mod update;
 
 pub use error::PostgresError;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sqlx::postgres::{PgPool, PgRow};
 
 use super::change::Change;
 use super::future::AsyncStore;
 use super::key::InvalidKey;
+use super::lease::LeaseLost;
 use super::listing::{Listed, Page};
 use super::record::Record;
 use super::rounds::Contended;
@@ -187,12 +189,12 @@ impl PostgresStore {
         })
     }
 
-    fn unreadable(&self, table: &str, key: &str, problem: Problem) -> PostgresError {
+    fn refused(&self, table: &str, key: &str, problem: Problem) -> Unreadable {
         let namespace = &self.namespace;
-        PostgresError::Unreadable(Unreadable {
+        Unreadable {
             place: format!("the row {key:?} of the table {table} (namespace {namespace:?})"),
             problem,
-        })
+        }
     }
 
     fn check(rows: &[PgRow]) -> Result<(), PostgresError> {
@@ -202,8 +204,8 @@ impl PostgresStore {
         })
     }
 
-    fn read(&self, row: &PgRow, key: &str) -> Result<Kept, PostgresError> {
-        row::read(row).map_err(|problem| self.unreadable("relent", key, problem))
+    fn read(&self, row: &PgRow, key: &str) -> Result<Kept, Unreadable> {
+        row::read(row).map_err(|problem| self.refused("relent", key, problem))
     }
 }
 
@@ -242,5 +244,14 @@ impl AsyncStore for PostgresStore {
 
     async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, PostgresError> {
         self.take_due(start, limit).await
+    }
+
+    async fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), PostgresError> {
+        self.extend_each(leases, time_to_live, told).await
     }
 }

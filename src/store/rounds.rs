@@ -48,10 +48,10 @@ impl<'a, R> Rounds<'a, R> {
         Ok(now)
     }
 
-    /// Whether others have just come in the way.
+    /// How many rounds in a row others have just come in the way of.
     #[cfg(feature = "postgres")]
-    pub(super) fn is_contended(&self) -> bool {
-        self.conflicts > 0
+    pub(super) fn conflicts(&self) -> usize {
+        self.conflicts
     }
 
     /// Notes the answers of a round; `None` where somebody came in the way.

@@ -1,5 +1,7 @@
 //! What is particular to PostgreSQL.
 
+#[path = "postgres/locked.rs"]
+mod locked;
 #[path = "postgres/many.rs"]
 mod many;
 #[path = "postgres/serializable.rs"]
@@ -8,6 +10,8 @@ mod serializable;
 mod tables;
 #[path = "postgres/transactions.rs"]
 mod transactions;
+#[path = "postgres/unreadable.rs"]
+mod unreadable;
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -43,7 +43,7 @@ impl PostgresStore {
         let rows = again(read).await?;
         let entries = rows.iter().map(row::entry);
         entries
-            .map(|entry| entry.map_err(|problem| self.unreadable("relent_history", key, problem)))
+            .map(|entry| Ok(entry.map_err(|problem| self.refused("relent_history", key, problem))?))
             .collect()
     }
 

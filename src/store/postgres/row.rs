@@ -99,10 +99,10 @@ pub(super) fn now(row: &PgRow) -> Result<Moment, sqlx::Error> {
     Decode::<Postgres>::decode(now).map_err(sqlx::Error::Decode)
 }
 
-/// When the wait is over, by a [checked](check) row that may say nothing else.
-pub(super) fn until(row: &PgRow) -> Result<SystemTime, sqlx::Error> {
-    let until: Moment = row.try_get(7)?;
-    Ok(until.time().unwrap_or(UNIX_EPOCH))
+/// The same, where it may tell none.
+pub(super) fn moment(row: &PgRow) -> Result<Option<SystemTime>, sqlx::Error> {
+    let moment: Option<Moment> = row.try_get(14)?;
+    Ok(moment.map(|moment| moment.time().unwrap_or(UNIX_EPOCH)))
 }
 
 /// What a [checked](check) row says.
@@ -115,7 +115,8 @@ pub(super) fn read(row: &PgRow) -> Read<Kept> {
             known: u64::from(VERSION.unsigned_abs()),
         });
     }
-    let revision = fields.next()?;
+    // One more can be written.
+    let revision = fields.known(|revision: i64| (revision < i64::MAX).then_some(revision))?;
     let failures = fields.known(|failures: i64| u32::try_from(failures).ok())?;
     let interval = fields.known_if_any(columns::to_duration)?;
     let record = Record {
