@@ -48,12 +48,6 @@ impl<'a, R> Rounds<'a, R> {
         Ok(now)
     }
 
-    /// How many rounds in a row others have just come in the way of.
-    #[cfg(feature = "postgres")]
-    pub(super) fn conflicts(&self) -> usize {
-        self.conflicts
-    }
-
     /// Notes the answers of a round; `None` where somebody came in the way.
     pub(super) fn made(&mut self, places: Vec<Place<'a>>, answers: Vec<Option<R>>) {
         let mut missed = places.len() > answers.len();

@@ -4,6 +4,8 @@
 mod locked;
 #[path = "postgres/many.rs"]
 mod many;
+#[path = "postgres/rights.rs"]
+mod rights;
 #[path = "postgres/serializable.rs"]
 mod serializable;
 #[path = "postgres/tables.rs"]

@@ -125,7 +125,8 @@ impl PostgresStore {
         let counted = claimed.or_nothing(counted)?;
         let mut taken = claimed.taken;
         taken.extend(counted);
-        if let Some(unreadable) = claimed.unreadable.filter(|_| taken.is_empty()) {
+        let is_nothing_else = taken.is_empty() && claimed.died_on.is_empty();
+        if let Some(unreadable) = claimed.unreadable.filter(|_| is_nothing_else) {
             return Err(unreadable.into());
         }
         taken.sort_by(|(due, key, _), (other_due, other_key, _)| {

@@ -20,18 +20,19 @@ impl PostgresStore {
         mut told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
     ) -> Result<(), PostgresError> {
         /// How often in a row a row may be locked, or changed since it was read.
-        const MOST: usize = 2;
+        const MOST: u32 = 3;
         let keys: Vec<_> = leases.iter().map(|&(key, _)| key).collect();
         let mut extensions = desk::extensions(leases, time_to_live);
         let mut rounds = Rounds::of(&keys);
         let mut failed = Ok(());
+        let mut misses = 0;
         let mut connection = self.pool.acquire().await?;
         loop {
             let places = rounds.next(usize::MAX)?;
             let Some(&(_, first)) = places.first() else {
                 return failed;
             };
-            if rounds.conflicts() > MOST {
+            if misses >= MOST {
                 return Err(PostgresError::Locked(first.to_owned()));
             }
             let names: Vec<_> = places.iter().map(|&(_, key)| key).collect();
@@ -68,11 +69,16 @@ impl PostgresStore {
                 &mut extensions,
             );
             let made = match made.await {
-                Err(error) if error.is_conflict() => Vec::new(),
+                Err(error) if error.is_conflict() => {
+                    rounds.made(readable, Vec::new());
+                    continue;
+                }
                 made => made?,
             };
+            misses += 1;
             let answers = readable.iter().zip(made).map(|(&(n, _), answer)| {
                 told(n, answer?);
+                misses = 0;
                 Some(())
             });
             let answers = answers.collect();

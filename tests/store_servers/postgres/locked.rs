@@ -76,9 +76,10 @@ async fn p3_a_long_transaction_of_ones_own_keeps_its_key_and_the_session() {
     let b = tracker.start("b").await.unwrap();
     let mut own = pool.begin().await.unwrap();
     assert!(a.finish_in(&mut own).await.is_ok());
+    tokio::time::sleep(2 * TIME_TO_LIVE).await;
     let another = tracker.another(POLICY);
     let takes = tokio::spawn(async move { another.start("a").await.map(|work| work.token()) });
-    tokio::time::sleep(3 * TIME_TO_LIVE).await;
+    tokio::time::sleep(TIME_TO_LIVE).await;
     assert!(!b.expired() && !tracker.session().expired());
     assert!(!takes.is_finished(), "nobody else gets it");
     own.commit().await.unwrap();

@@ -133,18 +133,16 @@ async fn p5_a_lease_that_ran_out_in_a_damaged_row_stands_in_nobodys_way() {
     let Some((pool, tracker)) = machines().await else {
         return;
     };
-    let options = Options::new(AT_ONCE).time_to_live(Duration::from_millis(1));
+    let options = Options::new(AT_ONCE).time_to_live(SECOND / 10);
     let dying = DurableTracker::new(tracker.store().clone(), options);
     for key in ["bad 1", "fine 1", "fine 2"] {
-        let _ = dying.start(key).await;
+        drop(dying.start(key).await.unwrap());
     }
-    tokio::time::sleep(SECOND / 50).await;
+    tokio::time::sleep(SECOND / 5).await;
     spoil(&pool, "version = 2", "bad %").await;
     let before = rows(&pool).await;
-    for limit in [2, 10] {
-        let claimed = tracker.claim_due(limit).await.unwrap();
-        assert!(claimed.is_empty(), "they back off");
-    }
+    let claimed = tracker.claim_due(2).await.unwrap();
+    assert!(claimed.is_empty(), "they back off");
     for key in ["fine 1", "fine 2"] {
         let record = tracker.get(key).await.unwrap().unwrap();
         assert_eq!(record.state.failures, 1);
@@ -169,8 +167,9 @@ async fn p5_a_heartbeat_goes_on_without_a_row_that_cannot_be_read() {
     spoil(&pool, "first_failure = 'infinity'", "bad %").await;
     let before = rows(&pool).await;
     for _ in 0..5 {
+        let beat = tracker.beat().await;
+        assert!(bad.expired() || is_unreadable(&beat.unwrap_err()));
         tokio::time::sleep(SECOND / 4).await;
-        assert!(is_unreadable(&tracker.beat().await.unwrap_err()));
     }
     assert!(bad.expired() && !fine.expired() && !tracker.session().expired());
     assert_eq!(rows(&pool).await, before);
