@@ -2,27 +2,28 @@
 
 use std::time::{Duration, SystemTime};
 
-use sqlx::query;
+use sqlx::{Row, query};
 
 use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row::{self, Kept};
 use super::sql::{clock, columns, is_readable, is_wanted};
+use super::update::Reading;
 use super::{PostgresStore, count};
 use crate::store::listing::{Listed, Page, Which};
 use crate::store::record::Record;
 use crate::store::step::Start;
 use crate::store::unreadable::Unreadable;
 
-/// Takes what is due and has no lease, and answers with the rows as they are then. What is due and
-/// has a lease that ran out, or cannot be read, it answers with the time at which it was due, and
-/// leaves as it is: what becomes of that is not for a statement to decide. A row without a key tells
-/// the time if the clock was set back.
+/// Takes what is due and has no lease, and answers with the rows as they are then. Of what is due and
+/// has a lease that ran out, or cannot be read, it answers the keys, in rows that lack everything else,
+/// and leaves it: what becomes of that is not for a statement to decide. A row without a key tells the
+/// time if the clock was set back.
 ///
 /// Rows that somebody else is about to change are passed over, not waited for. All get one token. It
-/// is drawn from how many of them are locked, so it cannot be before they are: some databases ask for
-/// what does not depend on anything before all else.
+/// is drawn if there are any that are locked, and so after that: a database may well ask first for what
+/// depends on nothing.
 ///
 /// `$1` namespace, `$2` how many, `$3` holder, `$4` time to live in microseconds, `$5` the end of
 /// time, `$6` whether also rows that cannot be read.
@@ -37,9 +38,7 @@ macro_rules! claim {
             clock!(),
             ") AS clock
     ), due AS (
-        SELECT ",
-            columns!(),
-            ", due, token IS NULL AND ",
+        SELECT key, due, token IS NULL AND ",
             is_readable!(),
             " AS is_free
         FROM relent
@@ -52,9 +51,9 @@ macro_rules! claim {
     ), grant_all AS (
         SELECT nextval('relent_tokens') AS next FROM due WHERE is_free HAVING count(*) > 0
     ), taken AS (
-        UPDATE relent SET revision = revision + 1, token = next, holder = $3, lease_since = now,
-            lease_until = ends, due = ends
-        FROM clock, grant_all
+        UPDATE relent SET revision = revision + 1, token = (SELECT next FROM grant_all),
+            holder = $3, lease_since = now, lease_until = ends, due = ends
+        FROM clock
         WHERE namespace = (SELECT $1::TEXT)
             AND key = ANY (ARRAY(SELECT key FROM due WHERE is_free))
             AND (SELECT setval('relent_latest', micros) FROM relent_latest, clock
@@ -67,13 +66,12 @@ macro_rules! claim {
             "
     SELECT ",
             columns!(),
-            ", NULL::TIMESTAMPTZ AS was_due FROM taken
+            " FROM taken
     UNION ALL
-    SELECT ",
-            columns!(),
-            ", due FROM due WHERE is_free IS NOT TRUE
+    SELECT key, NULL, NULL, NULL, NULL, NULL, NULL, due, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM due WHERE is_free IS NOT TRUE
     UNION ALL
-    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, now
+    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, now, NULL, NULL, NULL, NULL, NULL, NULL
     FROM clock WHERE is_set_back"
         )
     };
@@ -162,22 +160,46 @@ impl PostgresStore {
             is_full: rows.len() >= limit,
             ..Claimed::default()
         };
+        let mut others = Vec::new();
         for row in &rows {
-            let moment = row::moment(row)?;
-            let Some(key) = row::key(row)? else {
-                claimed.set_back_to = moment;
-                continue;
-            };
-            match (self.read(row, key), moment) {
-                // Without a lease that is when it was due.
-                (Ok(Kept { record, .. }), None) => {
-                    claimed.taken.push((record.until, key.to_owned(), record));
-                }
-                (Ok(_), Some(due)) => claimed.died_on.push((due, key.to_owned())),
-                (Err(error), _) => drop(claimed.unreadable.get_or_insert(error)),
+            let is_taken = row.try_get::<Option<i16>, _>(1)?.is_some();
+            match row::key(row)? {
+                Some(key) if is_taken => match self.read(row, key) {
+                    Ok(Kept { record, .. }) => {
+                        // Without a lease that is when it was due.
+                        claimed.taken.push((record.until, key.to_owned(), record));
+                    }
+                    Err(error) => drop(claimed.unreadable.get_or_insert(error)),
+                },
+                Some(key) => others.push((row::until(row)?, key.to_owned())),
+                None => claimed.set_back_to = Some(row::until(row)?),
             }
         }
+        if !others.is_empty() {
+            let why = self.sort_out(others, &mut claimed).await;
+            claimed.or_nothing(why)?;
+        }
         Ok(claimed)
+    }
+
+    /// Tells those with a lease that ran out from those that cannot be read.
+    async fn sort_out(
+        &self,
+        mut others: Vec<(SystemTime, String)>,
+        claimed: &mut Claimed,
+    ) -> Result<(), PostgresError> {
+        others.sort_unstable_by(|(_, key), (_, other)| key.cmp(other));
+        let keys: Vec<_> = others.iter().map(|(_, key)| key.as_str()).collect();
+        let mut connection = self.pool.acquire().await?;
+        let (found, _) = self.find(&mut connection, Reading::Open, &keys).await?;
+        for (found, other) in found.into_iter().zip(others) {
+            match found {
+                Ok(_) => claimed.died_on.push(other),
+                Err(error) => drop(claimed.unreadable.get_or_insert(error)),
+            }
+        }
+        claimed.died_on.sort_unstable();
+        Ok(())
     }
 
     /// Starts up to so many of those that a statement could not decide about: that were died on, and

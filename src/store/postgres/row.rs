@@ -99,10 +99,10 @@ pub(super) fn now(row: &PgRow) -> Result<Moment, sqlx::Error> {
     Decode::<Postgres>::decode(now).map_err(sqlx::Error::Decode)
 }
 
-/// The same, where it may tell none.
-pub(super) fn moment(row: &PgRow) -> Result<Option<SystemTime>, sqlx::Error> {
-    let moment: Option<Moment> = row.try_get(14)?;
-    Ok(moment.map(|moment| moment.time().unwrap_or(UNIX_EPOCH)))
+/// When the wait is over, by a [checked](check) row that may say nothing else.
+pub(super) fn until(row: &PgRow) -> Result<SystemTime, sqlx::Error> {
+    let until: Moment = row.try_get(7)?;
+    Ok(until.time().unwrap_or(UNIX_EPOCH))
 }
 
 /// What a [checked](check) row says.
