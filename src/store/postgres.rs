@@ -5,6 +5,7 @@ mod batch;
 mod claim;
 mod columns;
 mod error;
+mod extend;
 mod history;
 mod keys;
 mod list;
@@ -16,13 +17,14 @@ mod update;
 
 pub use error::PostgresError;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sqlx::postgres::{PgPool, PgRow};
 
 use super::change::Change;
 use super::future::AsyncStore;
 use super::key::InvalidKey;
+use super::lease::LeaseLost;
 use super::listing::{Listed, Page};
 use super::record::Record;
 use super::rounds::Contended;
@@ -42,9 +44,16 @@ use row::Kept;
 /// quicker, it is done again, now with the rows locked. Keep connections unchecked in the pool
 /// (`test_before_acquire(false)`), or each call takes a round trip more.
 ///
-/// A batch is one commit. Where others changed some of its keys meanwhile, the rest of it is
-/// committed before those are done again. One that writes some keys and deletes others is done in a
-/// transaction, with the rows locked, and takes six round trips.
+/// A batch is one commit, or none. Where others changed some of its keys meanwhile, the database undoes
+/// its statement, and it is done again in a transaction, with the rows locked. (The server's log then
+/// has an error that says `relent: others were quicker`.) So is at once a batch that has a key twice,
+/// takes several new keys, or writes some keys and deletes others: six round trips or so.
+///
+/// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: one whose row
+/// a transaction has locked is left out, until it is free or the lease has run out.
+///
+/// A row that cannot be read is an error that names it, and is left as it is. Lists, claims and
+/// heartbeats pass it over; [`unreadable`](Self::unreadable) finds it.
 ///
 /// Transactions may be serializable by default: what the database refuses then, a failure to put it
 /// in order with what others did, is asked for again. Only [within a transaction of the
@@ -68,6 +77,35 @@ use row::Kept;
 /// SELECT setval('relent_latest', (EXTRACT(EPOCH FROM
 ///     GREATEST(clock_timestamp(), max(since), max(lease_since))) * 1000000)::BIGINT)
 /// FROM relent WHERE gave_up IS NULL
+/// ```
+///
+/// What is written says when it was decided, by the time of the read. A call that had to wait in between,
+/// because somebody had the row locked and then left it as it was, wrote it that much later: such a wait
+/// is already partly over. A lease that took longer to get than it lives is given back
+/// ([`TooLate`](super::StartError::TooLate)). So keep transactions that lock rows short, or have
+/// `lock_timeout` end such calls.
+///
+/// # Connections
+///
+/// A call has one connection for as long as it takes. Give the store a pool of its own, of two
+/// connections at least, if the program's transactions take long: a heartbeat that gets no connection
+/// within the leases' time to live loses them all.
+///
+/// Behind a pooler that lends a server's connection for one transaction at a time, such as `PgBouncer`
+/// in transaction mode, it must keep track of prepared statements: from its version 1.21 on, with
+/// `max_prepared_statements` above zero. For any other, use session mode; to set
+/// `statement_cache_capacity(0)` is not enough, as sqlx prepares and runs a statement in two steps. Nothing
+/// else of a session is relied on, but where the tables are not in the `public` schema: set the
+/// `search_path` of the role or the database then, not of the connection. It was never run behind one.
+///
+/// A role that does not own the tables needs these rights, [`migrate`](Self::migrate) included once the
+/// tables are up to date; the last but one only with a history:
+///
+/// ```sql
+/// GRANT SELECT, INSERT, UPDATE, DELETE ON relent TO worker;
+/// GRANT SELECT, UPDATE ON SEQUENCE relent_tokens, relent_latest TO worker;
+/// GRANT SELECT, INSERT, DELETE ON relent_history TO worker;
+/// GRANT SELECT ON relent_meta TO worker;
 /// ```
 ///
 /// # The table
@@ -187,12 +225,12 @@ impl PostgresStore {
         })
     }
 
-    fn unreadable(&self, table: &str, key: &str, problem: Problem) -> PostgresError {
+    fn refused(&self, table: &str, key: &str, problem: Problem) -> Unreadable {
         let namespace = &self.namespace;
-        PostgresError::Unreadable(Unreadable {
+        Unreadable {
             place: format!("the row {key:?} of the table {table} (namespace {namespace:?})"),
             problem,
-        })
+        }
     }
 
     fn check(rows: &[PgRow]) -> Result<(), PostgresError> {
@@ -202,8 +240,8 @@ impl PostgresStore {
         })
     }
 
-    fn read(&self, row: &PgRow, key: &str) -> Result<Kept, PostgresError> {
-        row::read(row).map_err(|problem| self.unreadable("relent", key, problem))
+    fn read(&self, row: &PgRow, key: &str) -> Result<Kept, Unreadable> {
+        row::read(row).map_err(|problem| self.refused("relent", key, problem))
     }
 }
 
@@ -242,5 +280,14 @@ impl AsyncStore for PostgresStore {
 
     async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, PostgresError> {
         self.take_due(start, limit).await
+    }
+
+    async fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), PostgresError> {
+        self.extend_each(leases, time_to_live, told).await
     }
 }

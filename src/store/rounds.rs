@@ -48,12 +48,6 @@ impl<'a, R> Rounds<'a, R> {
         Ok(now)
     }
 
-    /// Whether others have just come in the way.
-    #[cfg(feature = "postgres")]
-    pub(super) fn is_contended(&self) -> bool {
-        self.conflicts > 0
-    }
-
     /// Notes the answers of a round; `None` where somebody came in the way.
     pub(super) fn made(&mut self, places: Vec<Place<'a>>, answers: Vec<Option<R>>) {
         let mut missed = places.len() > answers.len();

@@ -1,13 +1,19 @@
 //! What is particular to PostgreSQL.
 
+#[path = "postgres/locked.rs"]
+mod locked;
 #[path = "postgres/many.rs"]
 mod many;
+#[path = "postgres/rights.rs"]
+mod rights;
 #[path = "postgres/serializable.rs"]
 mod serializable;
 #[path = "postgres/tables.rs"]
 mod tables;
 #[path = "postgres/transactions.rs"]
 mod transactions;
+#[path = "postgres/unreadable.rs"]
+mod unreadable;
 
 use std::time::{Duration, UNIX_EPOCH};
 

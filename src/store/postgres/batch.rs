@@ -11,7 +11,7 @@ use super::error::is_conflict;
 use super::keys::Keys;
 use super::moment::Moment;
 use super::row::{self, Found};
-use super::sql::{self, Writing};
+use super::sql::{self, Statement, Writing};
 use crate::store::change::{Change, Event, Write};
 use crate::store::columns;
 use crate::store::record::Record;
@@ -19,6 +19,7 @@ use crate::store::record::Record;
 /// The changes to several keys, in their order, none of them twice.
 pub(super) struct Batch<'a> {
     is_noting: bool,
+    is_each_apart: bool,
     made: Made,
     puts: Puts<'a>,
     deletes: Deletes<'a>,
@@ -55,9 +56,19 @@ impl<'a> Batch<'a> {
     pub(super) fn new(is_noting: bool) -> Batch<'a> {
         Batch {
             is_noting,
+            is_each_apart: false,
             made: Made::new(),
             puts: Puts::default(),
             deletes: Deletes::default(),
+        }
+    }
+
+    /// Of changes to leases, each of which is made as if it were alone: without those that somebody
+    /// else has locked. Otherwise all are made, or none.
+    pub(super) fn of_extensions() -> Batch<'a> {
+        Batch {
+            is_each_apart: true,
+            ..Batch::new(false)
         }
     }
 
@@ -94,9 +105,13 @@ impl<'a> Batch<'a> {
         self.made.push(made);
     }
 
-    /// Whether some rows are to be written and others deleted: one commit only within a transaction.
+    /// Whether that takes more than one statement: one commit only within a transaction. Some rows are
+    /// to be written and others deleted; or one of several new ones may need another token.
     pub(super) fn is_two_statements(&self) -> bool {
-        !self.puts.records.is_empty() && !self.deletes.revisions.is_empty()
+        let puts = &self.puts;
+        let is_new_lease = puts.are_granted_anew().any(|it| it);
+        !puts.records.is_empty() && !self.deletes.revisions.is_empty()
+            || puts.records.len() > 1 && is_new_lease
     }
 
     /// Writes what is still as it was read at `now`.
@@ -110,7 +125,9 @@ impl<'a> Batch<'a> {
         let now = Moment::of(now);
         if !self.puts.records.is_empty() {
             let puts = self.puts;
-            puts.write(connection, namespace, now, &mut made).await?;
+            let statement = self.is_each_apart.then_some(sql::EXTEND);
+            puts.write(statement, connection, namespace, now, &mut made)
+                .await?;
         }
         if !self.deletes.revisions.is_empty() {
             let deletes = self.deletes;
@@ -153,8 +170,15 @@ impl Puts<'_> {
         })
     }
 
+    /// For each whether it is the lease of a new row.
+    fn are_granted_anew(&self) -> impl Iterator<Item = bool> {
+        let granted = self.is_granted.iter().zip(&self.is_new);
+        granted.map(|(&is_granted, &is_new)| is_granted && is_new)
+    }
+
     async fn write(
         mut self,
+        statement: Option<Statement>,
         connection: &mut PgConnection,
         namespace: &str,
         now: Moment,
@@ -165,10 +189,12 @@ impl Puts<'_> {
             (false, _) => sql::PUT_OVER,
             (true, true) => sql::PUT,
         };
+        let is_new_lease: Vec<_> = self.are_granted_anew().collect();
         let is_noting = self.notes.are_any();
         let brief = writing.failures();
-        let brief = brief.filter(|_| !is_noting && self.are_failures(now));
-        let statement = brief.unwrap_or_else(|| writing.noting(is_noting));
+        let brief = brief.filter(|_| !is_noting && statement.is_none() && self.are_failures(now));
+        let statement = statement.or(brief);
+        let statement = statement.unwrap_or_else(|| writing.noting(is_noting));
         let put = query(statement.about(self.records.len()));
         let columns = Columns {
             query: put.bind(namespace).bind(now).bind(now.micros()),
@@ -184,7 +210,7 @@ impl Puts<'_> {
             .of(|record| Moment::of(record.until))
             .of(|record| record.cause.as_str());
         if brief.is_some() {
-            return write_failures(columns, &mut self.keys, connection, made).await;
+            return write_failures(columns, &self.keys, connection, made).await;
         }
         let columns = columns
             .of(|record| Moment::of(record.since))
@@ -198,9 +224,6 @@ impl Puts<'_> {
             .flags(&self.is_new);
         let put = self.notes.given(columns.query);
         let rows = put.fetch_all(&mut *connection).await?;
-        let granted = self.is_granted.iter().zip(&self.is_new);
-        let granted = granted.map(|(&is_granted, &is_new)| is_granted && is_new);
-        let is_new_lease: Vec<_> = granted.collect();
         let mut last_token = None;
         if is_new_lease.contains(&true) {
             for row in &rows {
@@ -229,26 +252,18 @@ impl Puts<'_> {
 /// Carries out a statement of [failures](Puts::are_failures), and notes what it tells of them.
 async fn write_failures(
     columns: Columns<'_>,
-    keys: &mut Keys<'_>,
+    keys: &Keys<'_>,
     connection: &mut PgConnection,
     made: &mut Made,
 ) -> Result<(), sqlx::Error> {
-    if columns.is_one {
-        if columns.query.execute(connection).await?.rows_affected() > 0 {
-            keys.make(0, 0, made);
-        }
-        return Ok(());
-    }
-    let told = columns.query.fetch_one(connection).await?;
-    match told.try_get::<Option<Vec<String>>, _>(0)? {
-        None => keys.make_all(made),
-        Some(some) => {
-            for key in &some {
-                if let Some(at) = keys.find(key) {
-                    keys.make(at, 0, made);
-                }
-            }
-        }
+    let query = columns.query;
+    let are_written = if columns.is_one {
+        query.execute(connection).await?.rows_affected() > 0
+    } else {
+        query.fetch_one(connection).await?.try_get::<i64, _>(0)? > 0
+    };
+    if are_written {
+        keys.make_all(made);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Taking what is due.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sqlx::{Row, query};
 
@@ -8,21 +8,25 @@ use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row::{self, Kept};
-use super::sql::{clock, columns};
+use super::sql::{clock, columns, is_readable, is_wanted};
+use super::update::Reading;
 use super::{PostgresStore, count};
 use crate::store::listing::{Listed, Page, Which};
+use crate::store::record::Record;
 use crate::store::step::Start;
+use crate::store::unreadable::Unreadable;
 
-/// Takes what is due and has no lease, and answers with the rows as they are then. Of what is due
-/// and has a lease that ran out it answers the keys, in rows that lack everything else, and leaves it:
-/// what becomes of that is not for a statement to decide. A row without a key tells the time if the
-/// clock was set back.
+/// Takes what is due and has no lease, and answers with the rows as they are then. Of what is due and
+/// has a lease that ran out, or cannot be read, it answers the keys, in rows that lack everything else,
+/// and leaves it: what becomes of that is not for a statement to decide. A row without a key tells the
+/// time if the clock was set back.
 ///
-/// Rows that somebody else is about to change are passed over, not waited for. All get one token: it
-/// is drawn once they are locked.
+/// Rows that somebody else is about to change are passed over, not waited for. All get one token. It
+/// is drawn if there are any that are locked, and so after that: a database may well ask first for what
+/// depends on nothing.
 ///
 /// `$1` namespace, `$2` how many, `$3` holder, `$4` time to live in microseconds, `$5` the end of
-/// time.
+/// time, `$6` whether also rows that cannot be read.
 macro_rules! claim {
     ($noted:expr) => {
         concat!(
@@ -34,16 +38,24 @@ macro_rules! claim {
             clock!(),
             ") AS clock
     ), due AS (
-        SELECT key, due, token FROM relent
-        WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL AND version <= 1
+        SELECT key, due, token IS NULL AND ",
+            is_readable!(),
+            " AS is_free
+        FROM relent
+        WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL
             AND due <= (SELECT now FROM clock)
+            AND ",
+            is_wanted!("$6"),
+            "
         ORDER BY due, key LIMIT (SELECT $2::BIGINT) FOR UPDATE SKIP LOCKED
+    ), grant_all AS (
+        SELECT nextval('relent_tokens') AS next FROM due WHERE is_free HAVING count(*) > 0
     ), taken AS (
-        UPDATE relent SET revision = revision + 1, token = (SELECT nextval('relent_tokens')),
+        UPDATE relent SET revision = revision + 1, token = (SELECT next FROM grant_all),
             holder = $3, lease_since = now, lease_until = ends, due = ends
         FROM clock
         WHERE namespace = (SELECT $1::TEXT)
-            AND key = ANY (ARRAY(SELECT key FROM due WHERE token IS NULL))
+            AND key = ANY (ARRAY(SELECT key FROM due WHERE is_free))
             AND (SELECT setval('relent_latest', micros) FROM relent_latest, clock
                  WHERE last_value < micros) IS DISTINCT FROM 0
         RETURNING ",
@@ -57,7 +69,7 @@ macro_rules! claim {
             " FROM taken
     UNION ALL
     SELECT key, NULL, NULL, NULL, NULL, NULL, NULL, due, NULL, NULL, NULL, NULL, NULL, NULL
-    FROM due WHERE token IS NOT NULL
+    FROM due WHERE is_free IS NOT TRUE
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, now, NULL, NULL, NULL, NULL, NULL, NULL
     FROM clock WHERE is_set_back"
@@ -79,12 +91,52 @@ const CLAIM_NOTING: &str = claim!(
 /// No lease lives longer: the database cannot add more to a time.
 const LONGEST: Duration = Duration::from_nanos(i64::MAX as u64);
 
+/// What the statement answers.
+#[derive(Default)]
+struct Claimed {
+    /// With the time at which each was due.
+    taken: Vec<(SystemTime, String, Record)>,
+    /// Those with a lease that ran out.
+    died_on: Vec<(SystemTime, String)>,
+    /// The first of those that cannot be read.
+    unreadable: Option<Unreadable>,
+    set_back_to: Option<SystemTime>,
+    /// Whether there may be more.
+    is_full: bool,
+}
+
 impl PostgresStore {
     pub(super) async fn take_due(
         &self,
         start: &Start,
         limit: usize,
     ) -> Result<Vec<Listed>, PostgresError> {
+        let mut claimed = self.take(start, limit, true).await?;
+        if claimed.is_full && claimed.unreadable.is_some() {
+            let behind = self.take(start, limit - claimed.taken.len(), false).await;
+            let behind = claimed.or_nothing(behind)?;
+            claimed.taken.extend(behind.taken);
+            claimed.died_on = behind.died_on;
+        }
+        let missing = limit.saturating_sub(claimed.taken.len());
+        let counted = self.count_out(start, &claimed, missing).await;
+        let counted = claimed.or_nothing(counted)?;
+        let mut taken = claimed.taken;
+        taken.extend(counted);
+        let is_nothing_else = taken.is_empty() && claimed.died_on.is_empty();
+        if let Some(unreadable) = claimed.unreadable.filter(|_| is_nothing_else) {
+            return Err(unreadable.into());
+        }
+        taken.sort_by(|(due, key, _), (other_due, other_key, _)| {
+            (due, key).cmp(&(other_due, other_key))
+        });
+        let listed = taken.into_iter();
+        let listed = listed.map(|(_, key, record)| Listed { key, record });
+        Ok(listed.collect())
+    }
+
+    /// Takes what a statement can.
+    async fn take(&self, start: &Start, limit: usize, any: bool) -> Result<Claimed, PostgresError> {
         let micros = start.time_to_live.min(LONGEST).as_micros();
         let statement = if self.history { CLAIM_NOTING } else { CLAIM };
         let take = || {
@@ -94,6 +146,7 @@ impl PostgresStore {
                 .bind(&start.holder)
                 .bind(i64::try_from(micros).unwrap_or(i64::MAX))
                 .bind(Moment::NEVER)
+                .bind(any)
                 .fetch_all(&self.pool)
         };
         let rows = match again(take).await {
@@ -102,42 +155,85 @@ impl PostgresStore {
             rows => rows?,
         };
         Self::check(&rows)?;
-        let (mut taken, mut others) = (Vec::with_capacity(rows.len()), Vec::new());
-        let mut set_back_to = None;
+        let mut claimed = Claimed {
+            taken: Vec::with_capacity(rows.len()),
+            is_full: rows.len() >= limit,
+            ..Claimed::default()
+        };
+        let mut others = Vec::new();
         for row in &rows {
-            let key = row::key(row)?;
             let is_taken = row.try_get::<Option<i16>, _>(1)?.is_some();
-            match key {
-                Some(key) if is_taken => {
-                    let Kept { record, .. } = self.read(row, key)?;
-                    // Without a lease that is when it was due.
-                    taken.push((record.until, key.to_owned(), record));
-                }
+            match row::key(row)? {
+                Some(key) if is_taken => match self.read(row, key) {
+                    Ok(Kept { record, .. }) => {
+                        // Without a lease that is when it was due.
+                        claimed.taken.push((record.until, key.to_owned(), record));
+                    }
+                    Err(error) => drop(claimed.unreadable.get_or_insert(error)),
+                },
                 Some(key) => others.push((row::until(row)?, key.to_owned())),
-                None => set_back_to = Some(row::until(row)?),
+                None => claimed.set_back_to = Some(row::until(row)?),
             }
         }
-        if let Some(now) = set_back_to.filter(|_| taken.len() < limit) {
-            let due = self.page(&Page::first(Which::Due, limit)).await?;
+        if !others.is_empty() {
+            let why = self.sort_out(others, &mut claimed).await;
+            claimed.or_nothing(why)?;
+        }
+        Ok(claimed)
+    }
+
+    /// Tells those with a lease that ran out from those that cannot be read.
+    async fn sort_out(
+        &self,
+        mut others: Vec<(SystemTime, String)>,
+        claimed: &mut Claimed,
+    ) -> Result<(), PostgresError> {
+        others.sort_unstable_by(|(_, key), (_, other)| key.cmp(other));
+        let keys: Vec<_> = others.iter().map(|(_, key)| key.as_str()).collect();
+        let mut connection = self.pool.acquire().await?;
+        let (found, _) = self.find(&mut connection, Reading::Open, &keys).await?;
+        for (found, other) in found.into_iter().zip(others) {
+            match found {
+                Ok(_) => claimed.died_on.push(other),
+                Err(error) => drop(claimed.unreadable.get_or_insert(error)),
+            }
+        }
+        claimed.died_on.sort_unstable();
+        Ok(())
+    }
+
+    /// Starts up to so many of those that a statement could not decide about: that were died on, and
+    /// that are from the future.
+    async fn count_out(
+        &self,
+        start: &Start,
+        claimed: &Claimed,
+        missing: usize,
+    ) -> Result<Vec<(SystemTime, String, Record)>, PostgresError> {
+        let mut others = claimed.died_on.clone();
+        if let Some(now) = claimed.set_back_to.filter(|_| missing > 0) {
+            let page = Page::first(Which::Due, claimed.taken.len() + missing);
+            let due = self.page(&page).await?;
             let future = due
                 .into_iter()
                 .filter(|it| it.record.is_from_the_future(now));
             others.extend(future.map(|it| (it.record.due().unwrap_or(now), it.key)));
         }
-        others.truncate(limit.saturating_sub(taken.len()));
-        if !others.is_empty() {
-            let keys: Vec<_> = others.iter().map(|(_, key)| key.as_str()).collect();
-            let started = self.change_all(&keys, |n, record, now| start.nth(n).apply(record, now));
-            let started = started.await?.into_iter().zip(others);
-            taken.extend(
-                started.filter_map(|(started, (due, key))| Some((due, key, started.ok()?))),
-            );
+        others.truncate(missing);
+        let keys: Vec<_> = others.iter().map(|(_, key)| key.as_str()).collect();
+        let started = self.change_all(&keys, |n, record, now| start.nth(n).apply(record, now));
+        let started = started.await?.into_iter().zip(others);
+        let started = started.filter_map(|(started, (due, key))| Some((due, key, started.ok()?)));
+        Ok(started.collect())
+    }
+}
+
+impl Claimed {
+    /// An error only where nothing was taken: what was is the caller's.
+    fn or_nothing<T: Default>(&self, more: Result<T, PostgresError>) -> Result<T, PostgresError> {
+        match more {
+            Err(_) if !self.taken.is_empty() => Ok(T::default()),
+            more => more,
         }
-        taken.sort_by(|(due, key, _), (other_due, other_key, _)| {
-            (due, key).cmp(&(other_due, other_key))
-        });
-        let listed = taken.into_iter();
-        let listed = listed.map(|(_, key, record)| Listed { key, record });
-        Ok(listed.collect())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::sql::SOME_ONLY;
 use crate::store::rounds::Contended;
 use crate::store::unreadable::Unreadable;
 
@@ -18,6 +19,8 @@ pub enum PostgresError {
     NoTransaction,
     /// Others changed the same keys each time that it was tried. Nothing was written.
     Contended,
+    /// A lease was not extended: somebody has had the row of this key locked all the time.
+    Locked(String),
     /// The database failed.
     Postgres(sqlx::Error),
 }
@@ -36,8 +39,10 @@ impl PostgresError {
 
 /// The same of an error of the database.
 pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
+    let said = error.as_database_error();
+    let said = said.map_or("", sqlx::error::DatabaseError::message);
     // serialization_failure, deadlock_detected
-    is(error, &["40001", "40P01"])
+    is(error, &["40001", "40P01"]) || said.contains(SOME_ONLY)
 }
 
 /// Whether the database's error has one of these codes.
@@ -51,6 +56,12 @@ pub(super) fn is(error: &sqlx::Error, codes: &[&str]) -> bool {
 impl From<Contended> for PostgresError {
     fn from(_: Contended) -> PostgresError {
         PostgresError::Contended
+    }
+}
+
+impl From<Unreadable> for PostgresError {
+    fn from(unreadable: Unreadable) -> PostgresError {
+        PostgresError::Unreadable(unreadable)
     }
 }
 
@@ -76,6 +87,12 @@ impl fmt::Display for PostgresError {
             }
             PostgresError::Contended => {
                 f.write_str("others changed the same keys time and again; nothing was written")
+            }
+            PostgresError::Locked(key) => {
+                write!(
+                    f,
+                    "the row {key:?} is locked by a transaction; its lease was not extended"
+                )
             }
             PostgresError::Postgres(error) => error.fmt(f),
         }

@@ -15,8 +15,11 @@ const HISTORY: &str = "
     SELECT at, event, cause FROM relent_history
     WHERE namespace = $1 AND key = $2 ORDER BY id DESC LIMIT $3";
 
-/// `$1` namespace, `$2` time.
-const PRUNE: &str = "DELETE FROM relent_history WHERE namespace = $1 AND at < $2";
+/// `$1` namespace, `$2` time, `$3` how many.
+const PRUNE: &str = "
+    DELETE FROM relent_history WHERE id = ANY (ARRAY(
+        SELECT id FROM relent_history WHERE namespace = $1 AND at < $2 ORDER BY at LIMIT $3
+    ))";
 
 impl PostgresStore {
     /// Keeps a history of what happens to keys from now on: who [started](crate::store::Event) and
@@ -43,23 +46,33 @@ impl PostgresStore {
         let rows = again(read).await?;
         let entries = rows.iter().map(row::entry);
         entries
-            .map(|entry| entry.map_err(|problem| self.unreadable("relent_history", key, problem)))
+            .map(|entry| Ok(entry.map_err(|problem| self.refused("relent_history", key, problem))?))
             .collect()
     }
 
     /// Deletes what happened before `time` to any key of the namespace. Returns how much.
     ///
+    /// A thousand entries at a time, each a commit of its own, so that none takes long.
+    ///
     /// # Errors
     ///
-    /// The database's.
+    /// The database's. Some may be deleted by then.
     pub async fn prune_history(&self, time: SystemTime) -> Result<u64, PostgresError> {
-        let prune = || {
-            query(PRUNE)
-                .bind(&self.namespace)
-                .bind(Moment::of(time))
-                .execute(&self.pool)
-        };
-        let pruned = again(prune).await?;
-        Ok(pruned.rows_affected())
+        const MOST: usize = 1000;
+        let mut pruned = 0;
+        loop {
+            let prune = || {
+                query(PRUNE)
+                    .bind(&self.namespace)
+                    .bind(Moment::of(time))
+                    .bind(count(MOST))
+                    .execute(&self.pool)
+            };
+            let some = again(prune).await?.rows_affected();
+            pruned += some;
+            if some < MOST as u64 {
+                return Ok(pruned);
+            }
+        }
     }
 }

@@ -115,7 +115,8 @@ pub(super) fn read(row: &PgRow) -> Read<Kept> {
             known: u64::from(VERSION.unsigned_abs()),
         });
     }
-    let revision = fields.next()?;
+    // One more can be written.
+    let revision = fields.known(|revision: i64| (revision < i64::MAX).then_some(revision))?;
     let failures = fields.known(|failures: i64| u32::try_from(failures).ok())?;
     let interval = fields.known_if_any(columns::to_duration)?;
     let record = Record {

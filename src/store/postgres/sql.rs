@@ -16,7 +16,7 @@
 
 mod put;
 
-pub(super) use put::{PUT, PUT_NEW, PUT_OVER, REGRANT};
+pub(super) use put::{EXTEND, PUT, PUT_NEW, PUT_OVER, REGRANT};
 
 /// A statement about one key, and the same about a few and about many.
 #[derive(Clone, Copy)]
@@ -61,6 +61,9 @@ use in_order;
 /// Those of rows that are there, each of which is locked before the next is looked at.
 macro_rules! locked {
     ($changes:expr) => {
+        locked!($changes, "")
+    };
+    ($changes:expr, $or_else:literal) => {
         concat!(
             "
         SELECT change.* FROM (",
@@ -68,7 +71,9 @@ macro_rules! locked {
             ") AS change
         CROSS JOIN LATERAL (
             SELECT key FROM relent AS held
-            WHERE held.namespace = (SELECT $1::TEXT) AND held.key = change.key FOR UPDATE
+            WHERE held.namespace = (SELECT $1::TEXT) AND held.key = change.key FOR UPDATE",
+            $or_else,
+            "
         ) AS held OFFSET 0"
         )
     };
@@ -179,12 +184,93 @@ RETURNING ",
     ", clock_timestamp() AS now"
 );
 
+/// A row that [`row`](super::row) can read. Nothing in the table sees to it, so that whoever looks for
+/// rows passes the others over, and never writes to them.
+macro_rules! is_readable {
+    () => {
+        "version <= 1 AND revision < 9223372036854775807
+                AND failures BETWEEN 0 AND 4294967295
+                AND (interval_ns IS NULL OR interval_ns >= 0)
+                AND LEAST(first_failure, since, until) >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
+                AND GREATEST(first_failure, since, until)
+                    <= TIMESTAMPTZ '2262-04-11 23:47:16.854775+00'
+                AND (gave_up IS NULL OR gave_up IN ('failures', 'elapsed'))
+                AND (token IS NULL OR token >= 0 AND holder IS NOT NULL
+                    AND LEAST(lease_since, lease_until) >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
+                    AND GREATEST(lease_since, lease_until)
+                        <= TIMESTAMPTZ '2262-04-11 23:47:16.854775+00'
+                    AND lease_since IS NOT NULL AND lease_until IS NOT NULL)"
+    };
+}
+pub(super) use is_readable;
+
+/// The same; or any row, where a parameter says so, to be told of those that cannot be read.
+macro_rules! is_wanted {
+    ($any:literal) => {
+        concat!("((SELECT ", $any, "::BOOLEAN) OR ", is_readable!(), ")")
+    };
+}
+pub(super) use is_wanted;
+
+/// What the database is asked to take for a number, to undo a statement that wrote only some of its
+/// rows.
+macro_rules! some_only {
+    () => {
+        "relent: others were quicker, to be done again"
+    };
+}
+use some_only;
+
+/// The same in an error of the database.
+pub(super) const SOME_ONLY: &str = some_only!();
+
+/// How many rows were `written`: none, or as many as there are keys. Otherwise it is an error, and
+/// none were.
+macro_rules! all_or_none {
+    ($keys:literal) => {
+        concat!(
+            "
+    SELECT CASE WHEN count(*) IN (0, array_length(",
+            $keys,
+            "::TEXT[], 1)) THEN count(*)
+        ELSE CAST('",
+            some_only!(),
+            " (' || count(*)::TEXT || ')' AS BIGINT) END
+    FROM written"
+        )
+    };
+}
+use all_or_none;
+
+/// What of all that was `written` is answered: all, or it is an error.
+macro_rules! if_all {
+    ($keys:literal) => {
+        concat!(" WHERE (", all_or_none!($keys), ") > 0")
+    };
+}
+use if_all;
+
+/// A statement about many keys that writes all of their rows, or none.
+macro_rules! whole {
+    ($write:expr, $keys:literal) => {
+        concat!(
+            "
+    WITH written AS (",
+            $write,
+            ")
+    SELECT * FROM written",
+            if_all!($keys)
+        )
+    };
+}
+use whole;
+
 /// With events to note of the keys that were written; each has to answer with its `key`.
 ///
 /// `IS TRUE` has the database look keys up in a table of hashes; it takes arrays for short, and would
 /// compare each with each.
 macro_rules! noting {
-    ($write:expr, $keys:literal, $events:literal, $causes:literal) => {
+    ($write:expr, $keys:literal, $events:literal, $causes:literal, $if_all:expr) => {
         concat!(
             "
     WITH written AS (",
@@ -202,7 +288,8 @@ macro_rules! noting {
         WHERE (key IN (SELECT key FROM written)) IS TRUE ORDER BY n
         RETURNING key
     )
-    SELECT * FROM written"
+    SELECT * FROM written",
+            $if_all
         )
     };
 }
@@ -250,14 +337,14 @@ macro_rules! delete_many {
     };
 }
 
-/// Deletes rows that are as they were when they were read, and answers which.
+/// Deletes rows that are as they were when they were read, and answers which: of several, all or none.
 ///
 /// `$1` namespace, `$2` the time of reading, `$3` keys, `$4` their revisions; what to note.
 pub(super) const DELETE: Writing = Writing {
     failures: None,
-    plain: Statement::new(delete_one!(), delete_many!()),
+    plain: Statement::new(delete_one!(), whole!(delete_many!(), "$3")),
     noting: Statement::new(
-        noting!(delete_one!(), "$5", "$6", "$7"),
-        noting!(delete_many!(), "$5", "$6", "$7"),
+        noting!(delete_one!(), "$5", "$6", "$7", ""),
+        noting!(delete_many!(), "$5", "$6", "$7", if_all!("$3")),
     ),
 };

@@ -18,10 +18,11 @@ use crate::store::change::Change;
 use crate::store::future::AsyncTransactional;
 use crate::store::record::Record;
 use crate::store::rounds::{Contended, Place, Rounds};
+use crate::store::unreadable::Unreadable;
 
 /// How rows are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
+pub(super) enum Reading {
     /// As they are: others may change them.
     Open,
     /// Until the end of the transaction nobody else changes them.
@@ -36,7 +37,7 @@ impl PostgresStore {
     ) -> Result<(Option<Record>, SystemTime), PostgresError> {
         let mut connection = self.pool.acquire().await?;
         let (mut found, now) = self.find(&mut connection, Reading::Open, &[key]).await?;
-        let record = match found.pop() {
+        let record = match found.pop().transpose()? {
             Some(Found::Kept(kept)) => Some(kept.record),
             _ => None,
         };
@@ -44,12 +45,12 @@ impl PostgresStore {
     }
 
     /// Reads the rows of several keys, which are sorted, and the time.
-    async fn find(
+    pub(super) async fn find(
         &self,
         connection: &mut PgConnection,
         reading: Reading,
         keys: &[&str],
-    ) -> Result<(Vec<Found>, SystemTime), PostgresError> {
+    ) -> Result<(Vec<Result<Found, Unreadable>>, SystemTime), PostgresError> {
         let statement = match reading {
             Reading::Open => sql::READ,
             Reading::Locked => sql::LOCK,
@@ -66,7 +67,7 @@ impl PostgresStore {
         };
         let rows = read.fetch_all(connection).await?;
         Self::check(&rows)?;
-        let mut all: Vec<_> = keys.iter().map(|_| Found::Nothing).collect();
+        let mut all: Vec<_> = keys.iter().map(|_| Ok(Found::Nothing)).collect();
         let mut finder = Finder::default();
         let mut now = Moment::BEGINNING;
         for row in &rows {
@@ -75,22 +76,21 @@ impl PostgresStore {
             let Some(key) = row::key(row)? else {
                 continue;
             };
-            let kept = self.read(row, key)?;
             let Some(at) = finder.find(keys, key) else {
                 continue;
             };
             if let Some(found) = all.get_mut(at) {
-                *found = match places.get(at) {
+                *found = self.read(row, key).map(|kept| match places.get(at) {
                     Some(&place) if kept.revision == place => Found::Place(place),
                     _ => Found::Kept(kept),
-                };
+                });
             }
         }
         Ok((all, now.time().unwrap_or(UNIX_EPOCH)))
     }
 
-    /// Makes changes to several keys, sorted and none of them twice, as far as nobody comes in the
-    /// way: the answers of those that were made.
+    /// Makes changes to several keys, sorted and none of them twice, if nobody comes in the way: the
+    /// answers of those that were made. Of what is to be written, that is all or nothing.
     async fn attempt<R: Send>(
         &self,
         connection: &mut PgConnection,
@@ -99,12 +99,27 @@ impl PostgresStore {
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<R>>, PostgresError> {
         let names: Vec<_> = keys.iter().map(|&(_, key)| key).collect();
-        let (all, now) = self.find(connection, reading, &names).await?;
-        let each = keys.iter().zip(&all);
+        let (found, now) = self.find(connection, reading, &names).await?;
+        let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let batch = Batch::new(self.history);
+        self.make(connection, keys, &found, now, batch, change)
+            .await
+    }
+
+    /// Makes changes to what was found of several keys, as far as it is still so, by an empty batch.
+    pub(super) async fn make<R: Send>(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[Place<'_>],
+        found: &[Found],
+        now: SystemTime,
+        mut batch: Batch<'_>,
+        change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
+    ) -> Result<Vec<Option<R>>, PostgresError> {
+        let each = keys.iter().zip(found);
         let changes = each.map(|(&(n, _), found)| change(n, found.record(), now));
         let changes: Vec<_> = changes.collect();
-        let mut batch = Batch::new(self.history);
-        for ((key, found), change) in names.iter().zip(&all).zip(&changes) {
+        for ((&(_, key), found), change) in keys.iter().zip(found).zip(&changes) {
             batch.add(key, found, change);
         }
         if batch.is_two_statements() && !connection.is_in_transaction() {
@@ -120,51 +135,76 @@ impl PostgresStore {
         Ok(answers.collect())
     }
 
-    /// As [`attempt`](Self::attempt), with the rows locked.
+    /// Makes changes to several keys, in one transaction and with the rows locked.
     ///
     /// Whatever the isolation of other transactions: at a stricter one, whoever has waited for a
     /// row is refused it because it has changed meanwhile, and nobody could make sure of a turn.
     async fn attempt_locked<R: Send>(
         &self,
         connection: &mut PgConnection,
-        keys: &[Place<'_>],
+        keys: &[&str],
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
-    ) -> Result<Vec<Option<R>>, PostgresError> {
+    ) -> Result<Vec<R>, PostgresError> {
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
         let mut transaction = Connection::begin_with(connection, begin).await?;
-        let answers = self
-            .attempt(&mut transaction, Reading::Locked, keys, change)
-            .await?;
-        transaction.commit().await?;
-        Ok(answers)
+        let mut rounds = Rounds::of(keys);
+        loop {
+            let places = rounds.next(usize::MAX)?;
+            if places.is_empty() {
+                transaction.commit().await?;
+                return Ok(rounds.answers()?);
+            }
+            let made = self
+                .attempt(&mut transaction, Reading::Locked, &places, change)
+                .await?;
+            if !are_all(&made, &places) {
+                // A row came or a lease ran out since. All of it is undone.
+                return Err(Contended.into());
+            }
+            rounds.made(places, made);
+        }
     }
 
+    /// Makes a change to each of several keys, or to none of them.
     pub(super) async fn change_all<R: Send>(
         &self,
         keys: &[&str],
         mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send,
     ) -> Result<Vec<R>, PostgresError> {
         let mut rounds = Rounds::of(keys);
+        let places = rounds.next(usize::MAX)?;
+        if places.is_empty() {
+            return Ok(rounds.answers()?);
+        }
         let mut connection = self.pool.acquire().await?;
-        loop {
-            let keys = rounds.next(usize::MAX)?;
-            if keys.is_empty() {
-                return Ok(rounds.answers()?);
-            }
-            // Hardly ever does anybody come in the way. After that, make sure of our turn.
-            let made = if rounds.is_contended() {
-                self.attempt_locked(&mut connection, &keys, &mut change)
-                    .await
-            } else {
-                self.attempt(&mut connection, Reading::Open, &keys, &mut change)
-                    .await
-            };
-            match made {
-                Err(error) if error.is_conflict() => rounds.made(keys, Vec::new()),
-                made => rounds.made(keys, made?),
+        // Hardly ever does anybody come in the way. After that, make sure of our turn. A key that is
+        // there twice takes two statements.
+        if places.len() == keys.len() {
+            let made = self.attempt(&mut connection, Reading::Open, &places, &mut change);
+            match made.await {
+                Err(error) if error.is_conflict() => {}
+                made => {
+                    let made = made?;
+                    if are_all(&made, &places) {
+                        rounds.made(places, made);
+                        return Ok(rounds.answers()?);
+                    }
+                }
             }
         }
+        for _ in 0..Rounds::<R>::MOST {
+            let made = self.attempt_locked(&mut connection, keys, &mut change);
+            match made.await {
+                Err(error) if error.is_conflict() => {}
+                made => return made,
+            }
+        }
+        Err(Contended.into())
     }
+}
+
+fn are_all<R>(made: &[Option<R>], places: &[Place<'_>]) -> bool {
+    made.len() == places.len() && made.iter().all(Option::is_some)
 }
 
 /// Within a transaction that sqlx has begun on the connection, at any level of isolation. It keeps

@@ -1,6 +1,9 @@
 //! The statements that write rows.
 
-use super::{Statement, Writing, in_order, is_any, lease_is_as_read, locked, noting};
+use super::{
+    Statement, Writing, all_or_none, if_all, in_order, is_any, lease_is_as_read, locked, noting,
+    some_only, whole,
+};
 
 /// One row, as [`batch`](super::super::batch) tells it.
 macro_rules! one {
@@ -46,8 +49,11 @@ macro_rules! many {
 }
 
 macro_rules! noted {
-    ($write:expr) => {
-        noting!($write, "$20", "$21", "$22")
+    (one $write:expr) => {
+        noting!($write, "$20", "$21", "$22", "")
+    };
+    (whole $write:expr) => {
+        noting!($write, "$20", "$21", "$22", if_all!("$4"))
     };
 }
 
@@ -60,17 +66,15 @@ macro_rules! latest_is_raised {
     };
 }
 
-/// All keys were written, which is told by NULL; or some, which are told.
-macro_rules! all_or_some {
+/// Writes the rows of all keys, and answers how many that are; or none.
+macro_rules! counted {
     ($write:expr) => {
         concat!(
             "
     WITH written AS (",
             $write,
-            " RETURNING relent.key)
-    SELECT CASE WHEN count(*) < array_length($4::TEXT[], 1)
-        THEN (SELECT COALESCE(array_agg(key), ARRAY[]::TEXT[]) FROM written) END
-    FROM written"
+            " RETURNING relent.key)",
+            all_or_none!("$4")
         )
     };
 }
@@ -123,7 +127,8 @@ macro_rules! over {
     };
 }
 
-/// Writes over rows that are as they were when they were read, and answers which.
+/// Writes over rows that are as they were when they were read, and answers which: of several, all or
+/// none.
 ///
 /// A row is as it was if its revision is one less than the one to write. A new lease gets its token
 /// here: from a row that nobody else can change in between.
@@ -133,20 +138,26 @@ macro_rules! over {
 pub(in crate::store::postgres) const PUT_OVER: Writing = Writing {
     failures: Some(Statement {
         one: over!(failures, one!(failures), " = $4"),
-        few: all_or_some!(over!(failures, locked!(many!(failures)), is_any!("$4"))),
-        many: all_or_some!(over!(failures, many!(failures), is_any!("$4"))),
+        few: counted!(over!(failures, locked!(many!(failures)), is_any!("$4"))),
+        many: counted!(over!(failures, many!(failures), is_any!("$4"))),
     }),
     plain: Statement {
         one: over!(whole, one!(whole), " = $4"),
-        few: over!(whole, locked!(many!(whole)), is_any!("$4")),
-        many: over!(whole, many!(whole), is_any!("$4")),
+        few: whole!(over!(whole, locked!(many!(whole)), is_any!("$4")), "$4"),
+        many: whole!(over!(whole, many!(whole), is_any!("$4")), "$4"),
     },
     noting: Statement {
-        one: noted!(over!(whole, one!(whole), " = $4")),
-        few: noted!(over!(whole, locked!(many!(whole)), is_any!("$4"))),
-        many: noted!(over!(whole, many!(whole), is_any!("$4"))),
+        one: noted!(one over!(whole, one!(whole), " = $4")),
+        few: noted!(whole over!(whole, locked!(many!(whole)), is_any!("$4"))),
+        many: noted!(whole over!(whole, many!(whole), is_any!("$4"))),
     },
 };
+
+/// The same each by itself, and only those rows that nobody else has locked: nobody is waited for.
+pub(in crate::store::postgres) const EXTEND: Statement = Statement::new(
+    over!(whole, locked!(one!(whole), " SKIP LOCKED"), " = $4"),
+    over!(whole, locked!(many!(whole), " SKIP LOCKED"), is_any!("$4")),
+);
 
 macro_rules! insert {
     (failures, $change:expr) => {
@@ -190,7 +201,7 @@ macro_rules! insert {
     };
 }
 
-/// Writes new rows, and answers which. They begin with a random revision, so that none can be taken
+/// Writes new rows, and answers which: of several, all or none. They begin with a random revision, so that none can be taken
 /// for one that was there before it was deleted.
 ///
 /// The token of a new row is drawn before the row is in its place: so the last token is told as of
@@ -198,15 +209,15 @@ macro_rules! insert {
 pub(in crate::store::postgres) const PUT_NEW: Writing = Writing {
     failures: Some(Statement::new(
         insert!(failures, one!(failures)),
-        all_or_some!(insert!(failures, in_order!(many!(failures)))),
+        counted!(insert!(failures, in_order!(many!(failures)))),
     )),
     plain: Statement::new(
         insert!(whole, one!(whole), "NOTHING"),
-        insert!(whole, in_order!(many!(whole)), "NOTHING"),
+        whole!(insert!(whole, in_order!(many!(whole)), "NOTHING"), "$4"),
     ),
     noting: Statement::new(
-        noted!(insert!(whole, one!(whole), "NOTHING")),
-        noted!(insert!(whole, in_order!(many!(whole)), "NOTHING")),
+        noted!(one insert!(whole, one!(whole), "NOTHING")),
+        noted!(whole insert!(whole, in_order!(many!(whole)), "NOTHING")),
     ),
 };
 
@@ -246,8 +257,8 @@ macro_rules! both {
 /// changes of one table in one statement would be faster, and are not for every database.
 pub(in crate::store::postgres) const PUT: Writing = Writing {
     failures: None,
-    plain: Statement::new(both!(), both!()),
-    noting: Statement::new(noted!(both!()), noted!(both!())),
+    plain: Statement::new(both!(), whole!(both!(), "$4")),
+    noting: Statement::new(noted!(one both!()), noted!(whole both!())),
 };
 
 /// Gives a lease in a row that is in its place another token. What else was written there meanwhile

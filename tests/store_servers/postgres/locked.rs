@@ -1,0 +1,161 @@
+//! Rows that a transaction of somebody's has locked, for a long time.
+
+use std::time::Duration;
+
+use relent::store::{DurableTracker, Options, PostgresError, PostgresStore, WorkError};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::query;
+
+use super::{POLICY, SECOND, machines};
+
+const TIME_TO_LIVE: Duration = Duration::from_millis(600);
+
+async fn short() -> Option<(PgPool, DurableTracker<PostgresStore>)> {
+    let (pool, tracker) = machines().await?;
+    let options = Options::new(POLICY).time_to_live(TIME_TO_LIVE);
+    Some((pool, DurableTracker::new(tracker.store().clone(), options)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_a_heartbeat_waits_for_no_row_that_somebody_has_locked() {
+    let Some((pool, tracker)) = short().await else {
+        return;
+    };
+    let heartbeat = tokio::spawn(tracker.heartbeat());
+    let a = tracker.start("a").await.unwrap();
+    let b = tracker.start("b").await.unwrap();
+    let mut theirs = pool.begin().await.unwrap();
+    let beside = tracker.record_failure_in(&mut theirs, "a", "beside");
+    assert!(beside.await.is_ok());
+    let locked = tracker.beat().await;
+    assert!(
+        matches!(&locked, Err(PostgresError::Locked(key)) if key == "a"),
+        "{locked:?}"
+    );
+    tokio::time::sleep(3 * TIME_TO_LIVE).await;
+    assert!(a.expired(), "nobody could extend it");
+    assert!(!b.expired() && !tracker.session().expired());
+    assert!(tracker.another(POLICY).start("b").await.is_err());
+    theirs.commit().await.unwrap();
+    assert!(b.finish().await.is_ok());
+    let late = a.finish().await;
+    assert!(matches!(late, Err(WorkError::Lost(_))), "{late:?}");
+    heartbeat.abort();
+}
+
+/// A lock that ends within the time to live costs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_a_lease_is_extended_as_soon_as_its_row_is_free() {
+    let Some((pool, tracker)) = short().await else {
+        return;
+    };
+    let heartbeat = tokio::spawn(tracker.heartbeat());
+    let a = tracker.start("a").await.unwrap();
+    for _ in 0..4 {
+        let mut theirs = pool.begin().await.unwrap();
+        let lock = query("SELECT 1 FROM relent WHERE key = 'a' FOR UPDATE");
+        lock.execute(&mut *theirs).await.unwrap();
+        tokio::time::sleep(TIME_TO_LIVE / 2).await;
+        theirs.rollback().await.unwrap();
+        tokio::time::sleep(TIME_TO_LIVE / 4).await;
+    }
+    assert!(!a.expired());
+    assert!(a.finish().await.is_ok());
+    heartbeat.abort();
+}
+
+/// What a transaction of its own has finished is so once that is committed, however late: nobody
+/// could take the key meanwhile. The session goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_long_transaction_of_ones_own_keeps_its_key_and_the_session() {
+    let Some((pool, tracker)) = short().await else {
+        return;
+    };
+    let heartbeat = tokio::spawn(tracker.heartbeat());
+    let a = tracker.start("a").await.unwrap();
+    let b = tracker.start("b").await.unwrap();
+    let mut own = pool.begin().await.unwrap();
+    assert!(a.finish_in(&mut own).await.is_ok());
+    tokio::time::sleep(2 * TIME_TO_LIVE).await;
+    let another = tracker.another(POLICY);
+    let takes = tokio::spawn(async move { another.start("a").await.map(|work| work.token()) });
+    tokio::time::sleep(TIME_TO_LIVE).await;
+    assert!(!b.expired() && !tracker.session().expired());
+    assert!(!takes.is_finished(), "nobody else gets it");
+    own.commit().await.unwrap();
+    let token = takes.await.unwrap().unwrap();
+    assert!(token > b.token(), "begun anew, without a failure");
+    assert!(b.finish().await.is_ok());
+    heartbeat.abort();
+}
+
+/// What a batch is answered is what was committed of it: an error means nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_batch_that_fails_has_written_nothing() {
+    for keys in [["a", "b", "c"], ["a", "b", "a"]] {
+        let Some((pool, tracker)) = machines().await else {
+            return;
+        };
+        let both = [("a", "1"), ("b", "1")];
+        assert!(tracker.record_failures(&both).await.is_ok());
+        let options = pool.connect_options().as_ref().clone();
+        let options = options.options([("lock_timeout", "300ms")]);
+        let impatient = PgPoolOptions::new().max_connections(1);
+        let impatient = PostgresStore::new(impatient.connect_with(options).await.unwrap());
+        let impatient = DurableTracker::new(impatient, POLICY);
+        let mut first = pool.begin().await.unwrap();
+        let failed = tracker.record_failure_in(&mut first, "b", "other");
+        assert!(failed.await.is_ok());
+        let batch = tokio::spawn(async move {
+            let failures = keys.map(|key| (key, "2"));
+            impatient.record_failures(&failures).await
+        });
+        tokio::time::sleep(SECOND / 10).await;
+        let second = tokio::spawn({
+            let pool = pool.clone();
+            async move {
+                let mut second = pool.begin().await.unwrap();
+                let lock = query("SELECT 1 FROM relent WHERE key = 'b' FOR UPDATE");
+                lock.execute(&mut *second).await.unwrap();
+                tokio::time::sleep(SECOND).await;
+                second.rollback().await.unwrap();
+            }
+        });
+        tokio::time::sleep(SECOND / 10).await;
+        first.commit().await.unwrap();
+        assert!(batch.await.unwrap().is_err());
+        second.await.unwrap();
+        let failures = async |key| {
+            let record = tracker.get(key).await.unwrap();
+            record.map(|record| record.state.failures)
+        };
+        assert_eq!(failures("a").await, Some(1), "{keys:?}");
+        assert_eq!(failures("b").await, Some(2), "{keys:?}");
+        assert_eq!(failures("c").await, None, "{keys:?}");
+    }
+}
+
+/// A key that is in a batch twice is changed twice, in one commit.
+#[tokio::test]
+async fn p3_a_key_twice_in_a_batch_is_one_commit() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    assert!(tracker.record_failure("a", "1").await.is_ok());
+    let forbid = "
+        CREATE FUNCTION forbid() RETURNS TRIGGER LANGUAGE plpgsql
+            AS $$ BEGIN RAISE 'no third'; END $$;
+        CREATE TRIGGER forbid BEFORE UPDATE ON relent FOR EACH ROW
+            WHEN (NEW.failures = 3) EXECUTE FUNCTION forbid()";
+    sqlx::raw_sql(forbid).execute(&pool).await.unwrap();
+    let batch = [("a", "2"), ("b", "2"), ("a", "3")];
+    assert!(tracker.record_failures(&batch).await.is_err());
+    let record = tracker.get("a").await.unwrap().unwrap();
+    assert_eq!((record.state.failures, &*record.cause), (1, "1"));
+    assert_eq!(tracker.get("b").await.unwrap(), None);
+    let allow = "DROP TRIGGER forbid ON relent";
+    query(allow).execute(&pool).await.unwrap();
+    assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 3);
+    let record = tracker.get("a").await.unwrap().unwrap();
+    assert_eq!((record.state.failures, &*record.cause), (3, "3"));
+}

@@ -1,0 +1,97 @@
+//! Roles that may do no more than they have to, and what they keep small.
+
+use relent::Backoff;
+use relent::store::{DurableTracker, Event, PostgresStore};
+use sqlx::postgres::PgPool;
+use sqlx::{query, query_scalar, raw_sql};
+
+use super::{SECOND, machines};
+use crate::servers::postgres as server;
+
+/// As the documentation says it.
+const GRANTS: &str = "
+GRANT SELECT, INSERT, UPDATE, DELETE ON relent TO worker;
+GRANT SELECT, UPDATE ON SEQUENCE relent_tokens, relent_latest TO worker;
+GRANT SELECT, INSERT, DELETE ON relent_history TO worker;
+GRANT SELECT ON relent_meta TO worker;
+";
+
+/// Every verb, by a role that has been granted what is documented.
+#[tokio::test]
+async fn a_role_needs_no_more_than_the_documented_rights() {
+    let Some((owner, _)) = machines().await else {
+        return;
+    };
+    for statement in ["CREATE ROLE worker LOGIN", GRANTS] {
+        raw_sql(statement).execute(&owner).await.unwrap();
+    }
+    let options = owner.connect_options().as_ref().clone().username("worker");
+    let pool = PgPool::connect_with(options).await.unwrap();
+    let store = PostgresStore::new(pool.clone()).with_history();
+    store.migrate().await.unwrap();
+    let tracker = DurableTracker::new(store, Backoff::fixed(SECOND / 1_000_000));
+    let batch = [("a", "x"), ("b", "x"), ("c", "x"), ("a", "x")];
+    assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 4);
+    assert!(tracker.record_failure("a", "x").await.is_ok());
+    tokio::time::sleep(SECOND / 50).await;
+    assert_eq!(tracker.due(10).await.unwrap().len(), 3);
+    assert_eq!(tracker.waiting(10).await.unwrap().len(), 0);
+    assert_eq!(tracker.gave_up(10).await.unwrap().len(), 0);
+    let works = tracker.claim_due(2).await.unwrap();
+    tracker.beat().await.unwrap();
+    assert!(works[0].fail("x").await.is_ok());
+    let mut transaction = pool.begin().await.unwrap();
+    assert!(works[1].finish_in(&mut transaction).await.is_ok());
+    transaction.commit().await.unwrap();
+    let fresh = tracker.start("fresh").await.unwrap();
+    fresh.cancel().await.unwrap();
+    assert!(tracker.forget("c").await.is_ok());
+    let store = tracker.store();
+    assert_eq!(store.unreadable(10).await.unwrap(), []);
+    let history = store.history("fresh", 10).await.unwrap();
+    let events = history.iter().map(|entry| entry.event);
+    assert_eq!(
+        events.collect::<Vec<_>>(),
+        [Event::Canceled, Event::Started]
+    );
+    assert!(
+        store
+            .prune_history(std::time::SystemTime::now())
+            .await
+            .unwrap()
+            > 0
+    );
+    let taken = query("DROP TABLE relent").execute(&pool).await;
+    assert!(taken.is_err(), "it is the owner");
+}
+
+/// Many at once go in parts, and none is left.
+#[tokio::test]
+async fn a_long_history_is_deleted_in_parts() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let fill = "
+        INSERT INTO relent_history (namespace, key, at, event)
+        SELECT space, 'key', now() - INTERVAL '1 day', 'finished'
+        FROM generate_series(1, 2500), UNNEST(ARRAY['', 'other']) AS space";
+    query(fill).execute(&pool).await.unwrap();
+    // As long as a part of them, and no more.
+    let limit = server::made(
+        "CREATE FUNCTION at_most() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+            IF (SELECT count(*) FROM gone) > 1000 THEN RAISE 'too many'; END IF;
+            RETURN NULL; END $$;
+         CREATE TRIGGER at_most AFTER DELETE ON relent_history REFERENCING OLD TABLE AS gone
+            FOR EACH STATEMENT EXECUTE FUNCTION at_most()"
+            .to_owned(),
+    );
+    raw_sql(limit).execute(&pool).await.unwrap();
+    let hour_ago = std::time::SystemTime::now() - 3600 * SECOND;
+    let pruned = tracker.store().prune_history(hour_ago).await.unwrap();
+    assert_eq!(pruned, 2500);
+    let left: i64 = query_scalar("SELECT count(*) FROM relent_history")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 2500, "of the other namespace");
+}
