@@ -239,7 +239,9 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, RedisError> {
         match self.page(page).await? {
-            (listed, Some(unreadable)) if listed.is_empty() => Err(unreadable.into()),
+            (listed, Some(unreadable)) if listed.is_empty() && page.after.is_none() => {
+                Err(unreadable.into())
+            }
             (listed, _) => Ok(listed),
         }
     }
