@@ -93,7 +93,7 @@ use super::unreadable::Unreadable;
 /// | `{relent:NAMESPACE}:written` | sorted set: when each was written |
 /// | `{relent:NAMESPACE}:gave-up` | sorted set: those that gave up |
 /// | `{relent:NAMESPACE}:token` | the last token |
-/// | `{relent:NAMESPACE}:call:LINE` | the number of the last call over a line, and its answer; for five minutes. A handle has as many lines as it makes calls at once |
+/// | `{relent:NAMESPACE}:call:LINE` | the number of the last call over a line, and what it did; for five minutes. A handle has as many lines as it makes calls at once |
 ///
 /// In the namespace, `%` and `}` are written `%25` and `%7D`. Times are microseconds since 1970,
 /// rounded down. Where nobody has a lease, there is none in the record.
@@ -149,6 +149,9 @@ impl<C> RedisStore<C> {
     }
 
     /// Another set of keys over the same connection. The first is named `""`.
+    ///
+    /// Keep what this gives, and clone it, rather than ask for the same name again: it remembers
+    /// nothing yet, and the server keeps an answer of each such handle's for five minutes.
     ///
     /// # Errors
     ///
