@@ -150,8 +150,8 @@ impl<C> RedisStore<C> {
 
     /// Another set of keys over the same connection. The first is named `""`.
     ///
-    /// Keep what this gives, and clone it, rather than ask for the same name again: it remembers
-    /// nothing yet, and the server keeps an answer of each such handle's for five minutes.
+    /// Keep one for each name, and clone it. Every other that is asked for begins without knowing
+    /// anything, and the server keeps its last answer, too, for five minutes.
     ///
     /// # Errors
     ///
