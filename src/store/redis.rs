@@ -93,7 +93,7 @@ use super::unreadable::Unreadable;
 /// | `{relent:NAMESPACE}:written` | sorted set: when each was written |
 /// | `{relent:NAMESPACE}:gave-up` | sorted set: those that gave up |
 /// | `{relent:NAMESPACE}:token` | the last token |
-/// | `{relent:NAMESPACE}:call:LINE` | the number of the last call over a line, and its answer; for five minutes. A handle has as many lines as it makes calls at once |
+/// | `{relent:NAMESPACE}:call:LINE` | the number of the last call over a line, and what it did; for five minutes. A handle has as many lines as it makes calls at once |
 ///
 /// In the namespace, `%` and `}` are written `%25` and `%7D`. Times are microseconds since 1970,
 /// rounded down. Where nobody has a lease, there is none in the record.
@@ -149,6 +149,9 @@ impl<C> RedisStore<C> {
     }
 
     /// Another set of keys over the same connection. The first is named `""`.
+    ///
+    /// Keep one for each name, and clone it. Every other that is asked for begins without knowing
+    /// anything, and the server keeps its last answer, too, for five minutes.
     ///
     /// # Errors
     ///
@@ -239,7 +242,9 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, RedisError> {
         match self.page(page).await? {
-            (listed, Some(unreadable)) if listed.is_empty() => Err(unreadable.into()),
+            (listed, Some(unreadable)) if listed.is_empty() && page.after.is_none() => {
+                Err(unreadable.into())
+            }
             (listed, _) => Ok(listed),
         }
     }

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redis::Client;
 use redis::aio::MultiplexedConnection;
+use redis::{Client, RedisResult};
 
 use super::process::{Process, find, or_skip};
 
@@ -81,13 +81,19 @@ impl Server {
 
     /// A connection, once it answers.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
+        let answer = self.answers().await;
+        answer.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`connection`](Self::connection), for a server that may have failed to start.
+    pub(crate) async fn answers(&self) -> RedisResult<MultiplexedConnection> {
         let started = Instant::now();
         loop {
-            match connect(&self.directory).await {
-                Ok(connection) => return connection,
-                Err(error) if started.elapsed() > Duration::from_secs(20) => panic!("{error}"),
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            let answer = connect(&self.directory).await;
+            if answer.is_ok() || started.elapsed() > Duration::from_secs(20) {
+                return answer;
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
@@ -104,7 +110,7 @@ pub(crate) fn socket(directory: &Path) -> PathBuf {
 }
 
 /// A connection to the server in this directory.
-pub(crate) async fn connect(directory: &Path) -> redis::RedisResult<MultiplexedConnection> {
+pub(crate) async fn connect(directory: &Path) -> RedisResult<MultiplexedConnection> {
     let client = Client::open(format!("unix://{}", socket(directory).display()))?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     redis::cmd("PING").exec_async(&mut connection).await?;

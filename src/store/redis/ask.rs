@@ -36,6 +36,8 @@ pub(super) enum Told {
     Made(u64),
     /// Nothing was changed: the key says this.
     Says(Vec<u8>),
+    /// Nothing was changed. What the key said is lost with the answer to a call that was sent again.
+    Unsaid,
 }
 
 impl Told {
@@ -43,6 +45,7 @@ impl Told {
         match answer.split_first()? {
             (b'+', token) => Some(Told::Made(str::from_utf8(token).ok()?.parse().ok()?)),
             (b'-', text) => Some(Told::Says(text.to_owned())),
+            (b'?', []) => Some(Told::Unsaid),
             _ => None,
         }
     }

@@ -75,6 +75,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
             let text = match told {
                 Told::Made(token) => ask.left(now, *token),
                 Told::Says(text) => Some(text.clone()),
+                Told::Unsaid => None,
             };
             if let Some(text) = text {
                 self.memory.learn(key, text);
@@ -161,6 +162,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
                 Told::Says(text) => {
                     told.insert(n, ask.told(text, now));
                 }
+                Told::Unsaid => {}
             }
         }
         Ok(answers)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisFuture, Value, cmd};
-use relent::store::{AsyncStore, DurableTracker, RedisStore};
+use relent::store::{AsyncStore, Change, DurableTracker, RedisStore};
 use relent::{Backoff, Decision, Jitter};
 
 use super::{Connection, store};
@@ -127,6 +127,43 @@ async fn what_others_did_before_a_call_is_sent_again_stays_done() {
         assert_eq!(told, Decision::Retry { after });
         let (kept, _) = store.load("key").await.unwrap();
         assert_eq!(kept, None, "it was forgotten since");
+    }
+}
+
+/// All but one of its keys are not as they were believed to be. What they say instead is not kept.
+#[tokio::test]
+async fn p4_of_a_batch_that_is_sent_again_each_key_is_answered_for_itself() {
+    let Some((mut plain, store)) = store("mixed").await else {
+        return;
+    };
+    let others = DurableTracker::new(store.clone(), POLICY);
+    let ours = RedisStore::new(resending(plain.clone()));
+    let ours = ours.namespace("mixed").unwrap();
+    assert_eq!(ours.load("0").await.unwrap().0, None, "it hears the time");
+
+    let cause = "broken".repeat(300);
+    let keys: Vec<_> = (0..401).map(|n| n.to_string()).collect();
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    let failures: Vec<_> = keys[1..].iter().map(|key| (*key, &cause[..])).collect();
+    assert!(others.record_failures(&failures).await.is_ok());
+    let failed = store.load("1").await.unwrap().0.unwrap();
+
+    let is_there = ours.update_all(&keys, move |n, record, _| match record {
+        None if n == 0 => Change::put(failed.clone(), false),
+        record => Change::keep(record.is_some()),
+    });
+    let is_there = is_there.await.unwrap();
+    assert!(!is_there[0] && is_there[1..].iter().all(|is_there| *is_there));
+    assert!(store.load("0").await.unwrap().0.is_some());
+
+    let mut lines = cmd("KEYS");
+    lines.arg("{relent:mixed}:call:*");
+    let lines: Vec<String> = lines.query_async(&mut plain).await.unwrap();
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        let mut length = cmd("STRLEN");
+        let length: usize = length.arg(line).query_async(&mut plain).await.unwrap();
+        assert!(length < 2000, "{length} bytes for 401 keys");
     }
 }
 

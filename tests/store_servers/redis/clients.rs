@@ -54,35 +54,44 @@ fn pass_on(mut from: TcpStream, mut to: &TcpStream, goes_on: impl Fn(&[u8]) -> b
     }
 }
 
-fn free_port() -> TcpListener {
+fn listener() -> TcpListener {
     TcpListener::bind(("127.0.0.1", 0)).unwrap()
+}
+
+fn port(listener: &TcpListener) -> u16 {
+    listener.local_addr().unwrap().port()
+}
+
+/// A server that answers, told to use these ports. They were free a moment ago: if somebody else was
+/// quicker, it is another server, on others.
+async fn server_on_ports<const N: usize>(
+    words: impl Fn([u16; N]) -> String,
+) -> Option<(Server, [u16; N])> {
+    for _ in 0..5 {
+        // All at once, so that they differ.
+        let listeners = [(); N].map(|()| listener());
+        let ports = listeners.each_ref().map(port);
+        drop(listeners);
+        let words = words(ports);
+        let server = Server::with(&words.split(' ').collect::<Vec<_>>())?;
+        if server.answers().await.is_ok() {
+            return Some((server, ports));
+        }
+    }
+    panic!("no port stays free");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_a_cluster_that_answers_to_nobody_counts_once() {
-    let (front, others) = (free_port(), [free_port(), free_port()]);
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    let (announced, [port, bus]) = (port(&front).to_string(), others.each_ref().map(port));
-    // From now on they are the server's.
-    drop(others);
-    let (text, bus) = (port.to_string(), bus.to_string());
-    let words = [
-        &[
-            "--port",
-            &text,
-            "--cluster-enabled",
-            "yes",
-            "--cluster-port",
-            &bus,
-        ][..],
-        &[
-            "--cluster-announce-ip",
-            "127.0.0.1",
-            "--cluster-announce-port",
-            &announced,
-        ],
-    ];
-    let Some(server) = Server::with(&words.concat()) else {
+    let front = listener();
+    let announced = port(&front);
+    let words = |[port, bus]: [u16; 2]| {
+        format!(
+            "--port {port} --cluster-enabled yes --cluster-port {bus} \
+             --cluster-announce-ip 127.0.0.1 --cluster-announce-port {announced}"
+        )
+    };
+    let Some((server, [port, _])) = server_on_ports(words).await else {
         return;
     };
     let mut connection = server.connection().await;
@@ -108,14 +117,12 @@ async fn p4_a_cluster_that_answers_to_nobody_counts_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_a_connection_manager_whose_answers_are_lost_counts_once() {
-    let (front, back) = (free_port(), free_port());
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    let (announced, port) = (port(&front), port(&back));
-    drop(back);
-    let Some(server) = Server::with(&["--port", &port.to_string()]) else {
+    let front = listener();
+    let announced = port(&front);
+    let words = |[port]: [u16; 1]| format!("--port {port}");
+    let Some((_server, [port])) = server_on_ports(words).await else {
         return;
     };
-    server.connection().await;
     let lose = Arc::new(AtomicBool::new(false));
     proxy(front, port, Arc::clone(&lose));
     let client = Client::open(format!("redis://127.0.0.1:{announced}")).unwrap();

@@ -15,7 +15,8 @@ use super::script;
 ///
 /// A call that was answered before, so that it is here again because the answer was lost, is answered
 /// alike: the server keeps the last answer of the line that it comes over, for five minutes, if
-/// anything was changed.
+/// anything was changed. But not what records said that were left as they are: such texts may be
+/// long, and nothing happened that must not happen twice. In their place it says `?`.
 ///
 /// `KEYS` due, written, gave up, token, the line's, then the records'. `ARGV` the number of the call,
 /// 0 if it can change nothing; how long that is what comes before a key in a record's name; from when,
@@ -170,8 +171,12 @@ if #expiring > 0 then
         end
     end
 end
+local minus, short = 45, {}
+for n, told in ipairs(answer) do
+    short[n] = string.byte(told) == minus and '?' or told
+end
 -- Last: what only takes things away may be done where there is no more memory.
-redis.call('SET', KEYS[5], ARGV[1] .. ' ' .. cmsgpack.pack(answer), 'EX', 300)
+redis.call('SET', KEYS[5], ARGV[1] .. ' ' .. cmsgpack.pack(short), 'EX', 300)
 return answer
 ",
     )
