@@ -265,15 +265,23 @@ impl Held {
         &self,
         ended: Result<Result<T, LeaseLost>, E>,
     ) -> Result<T, WorkError<E>> {
-        let ended = ended.map_err(WorkError::Store)?.map_err(WorkError::Lost);
-        if ended.is_ok() {
-            // That it has ended, once the caller commits, is then no news to a heartbeat.
-            self.session.set_ending(self.token, &self.key, true);
-        } else {
-            // Has the session notice, before the lease goes, that it is lost because it ran out.
-            let _ = self.session.expired();
+        match ended {
+            Ok(Ok(done)) => {
+                // That it has ended, once the caller commits, is then no news to a heartbeat.
+                self.session.set_ending_within(self.token, &self.key);
+                Ok(done)
+            }
+            Ok(Err(lost)) => {
+                if lost == LeaseLost::Ended {
+                    // Maybe by the same transaction, and not for good.
+                    let _ = self.session.expired();
+                } else {
+                    self.session.lose(self.token, &self.key, &lost);
+                }
+                Err(WorkError::Lost(lost))
+            }
+            Err(error) => Err(WorkError::Store(error)),
         }
-        ended
     }
 }
 

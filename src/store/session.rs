@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use held::{Good, Held, Lease};
+use held::{Ending, Good, Held, Lease};
 
 use super::lease::LeaseLost;
 use super::options::Options;
@@ -146,7 +146,7 @@ impl Session {
             if held.good.is_empty() {
                 held.heard = held.heard.max(asked);
             }
-            let ending = false;
+            let ending = Ending::Not;
             let good = Good { deadline, ending };
             held.good.insert(lease, good);
             held.good_until = held.good_until.min(deadline);
@@ -167,11 +167,27 @@ impl Session {
         self.look(|held, _| !held.expired && held.good.contains_key(&lease))
     }
 
-    /// Notes that the work of a lease is being ended, or is not any more.
-    pub(super) fn set_ending(&self, token: u64, key: &str, ending: bool) {
+    /// Notes that the work of a lease is being ended by a call, or is not any more.
+    pub(super) fn set_ending(&self, token: u64, key: &str, is_ending: bool) {
+        let ending = if is_ending {
+            Ending::Called
+        } else {
+            Ending::Not
+        };
+        self.note(token, key, |_| ending);
+    }
+
+    /// Notes that the work of a lease ends once the caller's transaction is committed.
+    pub(super) fn set_ending_within(&self, token: u64, key: &str) {
+        self.note(token, key, Ending::Within);
+    }
+
+    /// `ending` is told how many heartbeats were begun.
+    fn note(&self, token: u64, key: &str, ending: impl FnOnce(u64) -> Ending) {
         let mut held = self.0.held.lock();
+        let beats = held.beats;
         if let Some(good) = held.good.get_mut(&(token, key.to_owned())) {
-            good.ending = ending;
+            good.ending = ending(beats);
         }
     }
 
@@ -184,9 +200,15 @@ impl Session {
     /// The heartbeat to make now, if there is anything to extend.
     pub(super) fn beat(&self) -> Option<Beat> {
         let began = self.now();
-        let held = self.0.held.lock();
+        let mut held = self.0.held.lock();
+        held.beats += 1;
         let leases: Vec<_> = held.good.keys().cloned().collect();
-        (!leases.is_empty()).then_some(Beat { leases, began })
+        let number = held.beats;
+        (!leases.is_empty()).then_some(Beat {
+            leases,
+            began,
+            number,
+        })
     }
 
     /// Notes what the store said of a heartbeat's `n`-th lease.
@@ -200,9 +222,15 @@ impl Session {
             match (held.good.get_mut(lease), answer) {
                 // It was let go meanwhile, or it ran out.
                 (None, _) => {}
-                (Some(good), Ok(_)) => good.deadline = deadline,
-                // Whoever ends it is told what came of that.
-                (Some(good), Err(_)) if good.ending => {}
+                (Some(good), Ok(_)) => {
+                    good.deadline = deadline;
+                    if matches!(good.ending, Ending::Within(beats) if beats < beat.number) {
+                        good.ending = Ending::Not;
+                    }
+                }
+                // Whoever ends it is told what came of that, or has brought it about.
+                (Some(good), Err(LeaseLost::Ended | LeaseLost::Taken { .. }))
+                    if good.ending != Ending::Not => {}
                 (Some(_), Err(lost)) => held.lose(lease.clone(), &lost),
             }
         });
@@ -265,6 +293,8 @@ pub(super) struct Pulse {
 pub(super) struct Beat {
     leases: Vec<Lease>,
     began: Duration,
+    /// Its place among the session's heartbeats, from 1 on.
+    number: u64,
 }
 
 impl Beat {
