@@ -28,8 +28,8 @@ use crate::state::{BackoffState, Failure};
 /// A lease is good for its time to live, counted from before the store was asked for it, so a
 /// worker never believes in it longer than the store does. A heartbeat extends all leases of the
 /// session together. Once a lease has run out in spite of that, because the store could not be
-/// reached or the process was stopped for too long, the session *expires*, for good: none of its
-/// work should go on, and it starts no more.
+/// reached, the process was stopped for too long or the store's clock was set forward, the session
+/// *expires*, for good: none of its work should go on, and it starts no more.
 ///
 /// A lease that alone is lost, because somebody else has its key or because its row is locked or
 /// damaged, is [told to its work](super::Work::expiry); the session goes on.
@@ -108,8 +108,9 @@ impl Session {
         self.look(|held, _| held.good.len())
     }
 
-    /// Whether the store was out of reach until a lease had run out. Then stop all work: others may
-    /// be at the same.
+    /// Whether a lease has run out in spite of all heartbeats: because the store was out of reach for so
+    /// long, or by the store's clock, which was set forward. Then stop all work: others may be at the
+    /// same.
     ///
     /// Reads the clock, so it knows also where no heartbeat runs, or hangs.
     #[must_use]
@@ -197,17 +198,18 @@ impl Session {
         self.look(|held, _| held.lose(lease, why));
     }
 
-    /// The heartbeat to make now, if there is anything to extend.
+    /// The heartbeat to make now, if there is anything to extend: what was given up is not.
     pub(super) fn beat(&self) -> Option<Beat> {
-        let began = self.now();
-        let mut held = self.0.held.lock();
-        held.beats += 1;
-        let leases: Vec<_> = held.good.keys().cloned().collect();
-        let number = held.beats;
-        (!leases.is_empty()).then_some(Beat {
-            leases,
-            began,
-            number,
+        self.look(|held, began| {
+            if held.expired || held.good.is_empty() {
+                return None;
+            }
+            held.beats += 1;
+            Some(Beat {
+                leases: held.good.keys().cloned().collect(),
+                began,
+                number: held.beats,
+            })
         })
     }
 
@@ -223,7 +225,8 @@ impl Session {
                 // It was let go meanwhile, or it ran out.
                 (None, _) => {}
                 (Some(good), Ok(_)) => {
-                    good.deadline = deadline;
+                    // Of two that overlap, the later may be answered first.
+                    good.deadline = good.deadline.max(deadline);
                     if matches!(good.ending, Ending::Within(beats) if beats < beat.number) {
                         good.ending = Ending::Not;
                     }
@@ -276,10 +279,10 @@ impl Session {
 
     /// How long until the first of the leases runs out, or a new one would.
     pub(super) fn left(&self) -> Duration {
-        let now = self.now();
-        let held = self.0.held.lock();
-        held.first_deadline()
-            .map_or(self.0.time_to_live, |deadline| deadline.saturating_sub(now))
+        self.look(|held, now| {
+            held.first_deadline()
+                .map_or(self.0.time_to_live, |deadline| deadline.saturating_sub(now))
+        })
     }
 }
 
