@@ -245,7 +245,7 @@ fn pauses<S: store::AsyncStore + 'static>(
     behind: &Arc<store::WriteBehind<S, ManualClock>>,
     mut each: impl FnMut(usize) + Send + 'static,
 ) -> Vec<Duration> {
-    let (pauses, paused) = mpsc::channel();
+    let (pauses, told) = mpsc::channel();
     let mut left = 12_usize;
     let sleep = move |pause| {
         pauses.send(pause).unwrap();
@@ -262,7 +262,7 @@ fn pauses<S: store::AsyncStore + 'static>(
     let flusher = behind.flush_every_with(SECOND, sleep, |_| ());
     let mut context = Context::from_waker(Waker::noop());
     assert!(pin!(flusher).poll(&mut context).is_pending());
-    paused.iter().collect()
+    told.iter().collect()
 }
 
 #[cfg(feature = "sqlite")]
