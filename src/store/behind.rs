@@ -45,7 +45,7 @@ impl<E> Flushed<E> {
         self.is_there = true;
     }
 
-    /// Notes that some are not. Whether they are given up, for this time.
+    /// Notes that some could not be: for this time, or smaller parts of them are tried still.
     pub(super) fn missed(&mut self, error: E, fault: Fault, is_over: bool) {
         self.is_there |= fault == Fault::Key;
         if is_over {

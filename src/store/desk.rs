@@ -265,23 +265,19 @@ impl Held {
         &self,
         ended: Result<Result<T, LeaseLost>, E>,
     ) -> Result<T, WorkError<E>> {
-        match ended {
-            Ok(Ok(done)) => {
-                // That it has ended, once the caller commits, is then no news to a heartbeat.
-                self.session.set_ending_within(self.token, &self.key);
-                Ok(done)
+        match &ended {
+            // That it has ended, once the caller commits, is then no news to a heartbeat.
+            Ok(Ok(_)) => self.session.set_ending_within(self.token, &self.key),
+            Ok(Err(lost)) if *lost != LeaseLost::Ended => {
+                self.session.lose(self.token, &self.key, lost);
             }
-            Ok(Err(lost)) => {
-                if lost == LeaseLost::Ended {
-                    // Maybe by the same transaction, and not for good.
-                    let _ = self.session.expired();
-                } else {
-                    self.session.lose(self.token, &self.key, &lost);
-                }
-                Err(WorkError::Lost(lost))
+            // It may have ended in the same transaction, and not for good. But if it is lost because it
+            // ran out, the session is to notice before the lease goes.
+            _ => {
+                let _ = self.session.expired();
             }
-            Err(error) => Err(WorkError::Store(error)),
         }
+        ended.map_err(WorkError::Store)?.map_err(WorkError::Lost)
     }
 }
 

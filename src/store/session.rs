@@ -108,9 +108,9 @@ impl Session {
         self.look(|held, _| held.good.len())
     }
 
-    /// Whether a lease has run out in spite of all heartbeats: because the store was out of reach for so
-    /// long, or by the store's clock, which was set forward. Then stop all work: others may be at the
-    /// same.
+    /// Whether a lease has run out in spite of all heartbeats: because the store was out of reach
+    /// for so long, or by the store's clock, as that was set forward. Then stop all work: others may
+    /// be at the same.
     ///
     /// Reads the clock, so it knows also where no heartbeat runs, or hangs.
     #[must_use]

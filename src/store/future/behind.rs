@@ -21,9 +21,11 @@ pub struct WriteBehind<S, C = MonotonicClock> {
 }
 
 impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
-    /// Puts a tracker in front of a store, and has it go on from what the store knows. A key of which
-    /// that cannot be read, as its row is damaged, is passed over where the store [can tell](AsyncStore::fault):
-    /// it begins anew in memory, and each [flush](Self::flush) that would write it is an error.
+    /// Puts a tracker in front of a store, and has it go on from what the store knows.
+    ///
+    /// A key that cannot be read, as its row is damaged, is passed over, where the store
+    /// [can tell](AsyncStore::fault): it begins anew in memory, and each [flush](Self::flush) that would
+    /// write it is an error.
     ///
     /// # Errors
     ///
