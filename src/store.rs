@@ -59,7 +59,7 @@ mod unreadable;
 mod version;
 
 pub use change::{Change, Event, Settled, Write};
-pub use error::{Error, StartError, WorkError};
+pub use error::{Error, Fault, StartError, WorkError};
 #[cfg(feature = "file")]
 pub use file::{FileError, FileStore, FileTransaction};
 pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work, WriteBehind};

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, SystemTime};
 
 use super::change::{Change, Write};
+use super::error::Fault;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::{Record, after, between};
@@ -19,6 +20,48 @@ use crate::state::{BackoffState, BackoffTracker, Failure, Snapshot, SnapshotKey}
 #[derive(Debug, Default)]
 pub(super) struct Behind {
     written: HashMap<String, SnapshotKey<String>>,
+}
+
+/// What a flush comes to.
+pub(super) struct Flushed<E> {
+    keys: usize,
+    failed: Option<E>,
+    /// Whether the store is, for all that failed.
+    is_there: bool,
+}
+
+impl<E> Flushed<E> {
+    pub(super) fn nothing() -> Flushed<E> {
+        Flushed {
+            keys: 0,
+            failed: None,
+            is_there: false,
+        }
+    }
+
+    /// Notes that so many keys are written.
+    pub(super) fn wrote(&mut self, keys: usize) {
+        self.keys += keys;
+        self.is_there = true;
+    }
+
+    /// Notes that some could not be: for this time, or smaller parts of them are tried still.
+    pub(super) fn missed(&mut self, error: E, fault: Fault, is_over: bool) {
+        self.is_there |= fault == Fault::Key;
+        if is_over {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Whether the next is to come as ever: a key that cannot be reached delays no other.
+    pub(super) fn is_well(&self) -> bool {
+        self.is_there || self.failed.is_none()
+    }
+
+    /// How many keys were written, if all were.
+    pub(super) fn all(self) -> Result<usize, E> {
+        self.failed.map_or(Ok(self.keys), Err)
+    }
 }
 
 /// How a flusher goes about it.
@@ -205,5 +248,31 @@ fn moved(time: SystemTime, one: SystemTime, other: SystemTime) -> SystemTime {
     match time.duration_since(one) {
         Ok(ahead) => after(other, ahead),
         Err(behind) => other.checked_sub(behind.duration()).unwrap_or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, Flushed};
+
+    #[test]
+    fn a_flush_is_well_unless_the_store_may_be_away() {
+        let flushed = |wrote, fault| {
+            let mut flushed = Flushed::nothing();
+            if wrote > 0 {
+                flushed.wrote(wrote);
+            }
+            flushed.missed("damaged", fault, true);
+            let is_well = flushed.is_well();
+            assert_eq!(flushed.all(), Err("damaged"));
+            is_well
+        };
+        assert!(flushed(1, Fault::Unknown) && flushed(0, Fault::Key));
+        assert!(!flushed(0, Fault::Unknown) && !flushed(0, Fault::Store));
+        let mut flushed = Flushed::<()>::nothing();
+        assert!(flushed.is_well());
+        flushed.wrote(2);
+        assert!(flushed.is_well());
+        assert_eq!(flushed.all(), Ok(2));
     }
 }

@@ -265,15 +265,19 @@ impl Held {
         &self,
         ended: Result<Result<T, LeaseLost>, E>,
     ) -> Result<T, WorkError<E>> {
-        let ended = ended.map_err(WorkError::Store)?.map_err(WorkError::Lost);
-        if ended.is_ok() {
+        match &ended {
             // That it has ended, once the caller commits, is then no news to a heartbeat.
-            self.session.set_ending(self.token, &self.key, true);
-        } else {
-            // Has the session notice, before the lease goes, that it is lost because it ran out.
-            let _ = self.session.expired();
+            Ok(Ok(_)) => self.session.set_ending_within(self.token, &self.key),
+            Ok(Err(lost)) if *lost != LeaseLost::Ended => {
+                self.session.lose(self.token, &self.key, lost);
+            }
+            // It may have ended in the same transaction, and not for good. But if it is lost because it
+            // ran out, the session is to notice before the lease goes.
+            _ => {
+                let _ = self.session.expired();
+            }
         }
-        ended
+        ended.map_err(WorkError::Store)?.map_err(WorkError::Lost)
     }
 }
 

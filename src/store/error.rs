@@ -43,6 +43,17 @@ pub enum WorkError<E> {
     Store(E),
 }
 
+/// What an error of a store is about, as far as the store can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// What is kept of one key: the store does well for all others.
+    Key,
+    /// The store, whatever the key: it is away, or busy.
+    Store,
+    /// Either.
+    Unknown,
+}
+
 impl<E> From<E> for Error<E> {
     fn from(error: E) -> Error<E> {
         Error::Store(error)

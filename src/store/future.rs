@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use super::change::Change;
 use super::desk;
+use super::error::Fault;
 use super::lease::LeaseLost;
 use super::listing::{Listed, Page, Which};
 use super::parts::Parts;
@@ -34,6 +35,13 @@ use super::step::Start;
 pub trait AsyncStore: Send + Sync {
     /// What can go wrong with it.
     type Error: std::error::Error + Send + Sync + 'static;
+
+    /// What one of its errors is about. Where many keys are written at once, those around one that
+    /// cannot be reached are tried without it; but where it is the store, nothing else is tried.
+    fn fault(&self, error: &Self::Error) -> Fault {
+        let _ = error;
+        Fault::Unknown
+    }
 
     /// Makes one change to one key: reads its record, calls `change`, writes what it says and
     /// returns its answer; as if no other task, process or host did anything meanwhile.
@@ -139,7 +147,7 @@ pub trait AsyncStore: Send + Sync {
                         parts.made();
                         part.zip(answers).for_each(|(n, answer)| told(n, answer));
                     }
-                    Err(error) if parts.failed(part) => failed = Err(error),
+                    Err(error) if parts.failed(part, self.fault(&error)) => failed = Err(error),
                     Err(_) => {}
                 }
             }
@@ -170,6 +178,10 @@ pub trait AsyncTransactional: AsyncStore {
 
 impl<S: AsyncStore + ?Sized> AsyncStore for Arc<S> {
     type Error = S::Error;
+
+    fn fault(&self, error: &Self::Error) -> Fault {
+        (**self).fault(error)
+    }
 
     async fn update<R: Send + 'static>(
         &self,

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::blocking::{Store, Transactional};
 use super::change::Change;
+use super::error::Fault;
 use super::future::{AsyncStore, AsyncTransactional};
 use super::lease::LeaseLost;
 use super::listing::{Listed, Page};
@@ -19,6 +20,10 @@ pub struct Inline<S>(pub S);
 
 impl<S: Store + Send + Sync> AsyncStore for Inline<S> {
     type Error = S::Error;
+
+    fn fault(&self, error: &S::Error) -> Fault {
+        self.0.fault(error)
+    }
 
     async fn update<R: Send + 'static>(
         &self,

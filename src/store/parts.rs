@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use super::error::Fault;
 use crate::random;
 
 /// The parts that are still to be tried.
 ///
 /// One that fails is halved, so that one key which cannot be reached keeps none of the others from
 /// being. But first two keys are tried alone: if neither can be reached, it is not for the keys that
-/// all of them together could not, and no more are tried.
+/// all of them together could not, and no more are tried. Nor are they if the store says so itself.
 pub(super) struct Parts {
     left: Vec<Range<usize>>,
     many: usize,
@@ -37,14 +38,21 @@ impl Parts {
     /// Notes that a part went well.
     pub(super) fn made(&mut self) {
         self.misses = 0;
-        // Down to a single key, and on to the next.
+        self.is_there();
+    }
+
+    /// The store is there: worth to go down to a single key, and on to the next.
+    fn is_there(&mut self) {
         self.patience = 2 * (usize::BITS - self.many.leading_zeros()) + 2;
     }
 
     /// Notes that a part failed. Whether that is how it ends, for it or for all that are left.
-    pub(super) fn failed(&mut self, part: Range<usize>) -> bool {
+    pub(super) fn failed(&mut self, part: Range<usize>, fault: Fault) -> bool {
         self.misses += 1;
-        if self.misses > self.patience {
+        if fault == Fault::Key {
+            self.is_there();
+        }
+        if fault == Fault::Store || self.misses > self.patience {
             self.left.clear();
             return true;
         }
@@ -76,16 +84,20 @@ fn any(many: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::Parts;
+    use super::{Fault, Parts};
 
     /// Which of so many are reached, if these cannot be; and by how many calls.
     fn reached(many: usize, broken: impl Fn(usize) -> bool) -> (Vec<usize>, u32) {
+        reached_by(Fault::Unknown, many, broken)
+    }
+
+    fn reached_by(fault: Fault, many: usize, broken: impl Fn(usize) -> bool) -> (Vec<usize>, u32) {
         let mut parts = Parts::of(many);
         let (mut reached, mut calls) = (vec![], 0);
         while let Some(part) = parts.next() {
             calls += 1;
             if part.clone().any(&broken) {
-                parts.failed(part);
+                parts.failed(part, fault);
             } else {
                 parts.made();
                 reached.extend(part);
@@ -116,6 +128,18 @@ mod tests {
             let (reached, calls) = reached(many, |_| true);
             assert!(reached.is_empty());
             assert!(calls <= 3, "{calls} calls for {many}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_says_what_is_wrong_is_believed() {
+        for many in [1, 2, 8, 1000] {
+            assert_eq!(reached_by(Fault::Store, many, |_| true), (vec![], 1));
+        }
+        // Both that are tried alone first may be broken, and yet it goes on.
+        for _ in 0..100 {
+            let (reached, _) = reached_by(Fault::Key, 8, |n| n != 3 && n != 4);
+            assert_eq!(reached, [3, 4]);
         }
     }
 

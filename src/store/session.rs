@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use held::{Good, Held, Lease};
+use held::{Ending, Good, Held, Lease};
 
 use super::lease::LeaseLost;
 use super::options::Options;
@@ -28,8 +28,8 @@ use crate::state::{BackoffState, Failure};
 /// A lease is good for its time to live, counted from before the store was asked for it, so a
 /// worker never believes in it longer than the store does. A heartbeat extends all leases of the
 /// session together. Once a lease has run out in spite of that, because the store could not be
-/// reached or the process was stopped for too long, the session *expires*, for good: none of its
-/// work should go on, and it starts no more.
+/// reached, the process was stopped for too long or the store's clock was set forward, the session
+/// *expires*, for good: none of its work should go on, and it starts no more.
 ///
 /// A lease that alone is lost, because somebody else has its key or because its row is locked or
 /// damaged, is [told to its work](super::Work::expiry); the session goes on.
@@ -108,7 +108,8 @@ impl Session {
         self.look(|held, _| held.good.len())
     }
 
-    /// Whether the store was out of reach until a lease had run out. Then stop all work: others may
+    /// Whether a lease has run out in spite of all heartbeats: because the store was out of reach
+    /// for so long, or by the store's clock, as that was set forward. Then stop all work: others may
     /// be at the same.
     ///
     /// Reads the clock, so it knows also where no heartbeat runs, or hangs.
@@ -146,7 +147,7 @@ impl Session {
             if held.good.is_empty() {
                 held.heard = held.heard.max(asked);
             }
-            let ending = false;
+            let ending = Ending::Not;
             let good = Good { deadline, ending };
             held.good.insert(lease, good);
             held.good_until = held.good_until.min(deadline);
@@ -167,11 +168,27 @@ impl Session {
         self.look(|held, _| !held.expired && held.good.contains_key(&lease))
     }
 
-    /// Notes that the work of a lease is being ended, or is not any more.
-    pub(super) fn set_ending(&self, token: u64, key: &str, ending: bool) {
+    /// Notes that the work of a lease is being ended by a call, or is not any more.
+    pub(super) fn set_ending(&self, token: u64, key: &str, is_ending: bool) {
+        let ending = if is_ending {
+            Ending::Called
+        } else {
+            Ending::Not
+        };
+        self.note(token, key, |_| ending);
+    }
+
+    /// Notes that the work of a lease ends once the caller's transaction is committed.
+    pub(super) fn set_ending_within(&self, token: u64, key: &str) {
+        self.note(token, key, Ending::Within);
+    }
+
+    /// `ending` is told how many heartbeats were begun.
+    fn note(&self, token: u64, key: &str, ending: impl FnOnce(u64) -> Ending) {
         let mut held = self.0.held.lock();
+        let beats = held.beats;
         if let Some(good) = held.good.get_mut(&(token, key.to_owned())) {
-            good.ending = ending;
+            good.ending = ending(beats);
         }
     }
 
@@ -181,12 +198,19 @@ impl Session {
         self.look(|held, _| held.lose(lease, why));
     }
 
-    /// The heartbeat to make now, if there is anything to extend.
+    /// The heartbeat to make now, if there is anything to extend: what was given up is not.
     pub(super) fn beat(&self) -> Option<Beat> {
-        let began = self.now();
-        let held = self.0.held.lock();
-        let leases: Vec<_> = held.good.keys().cloned().collect();
-        (!leases.is_empty()).then_some(Beat { leases, began })
+        self.look(|held, began| {
+            if held.expired || held.good.is_empty() {
+                return None;
+            }
+            held.beats += 1;
+            Some(Beat {
+                leases: held.good.keys().cloned().collect(),
+                began,
+                number: held.beats,
+            })
+        })
     }
 
     /// Notes what the store said of a heartbeat's `n`-th lease.
@@ -200,9 +224,16 @@ impl Session {
             match (held.good.get_mut(lease), answer) {
                 // It was let go meanwhile, or it ran out.
                 (None, _) => {}
-                (Some(good), Ok(_)) => good.deadline = deadline,
-                // Whoever ends it is told what came of that.
-                (Some(good), Err(_)) if good.ending => {}
+                (Some(good), Ok(_)) => {
+                    // Of two that overlap, the later may be answered first.
+                    good.deadline = good.deadline.max(deadline);
+                    if matches!(good.ending, Ending::Within(beats) if beats < beat.number) {
+                        good.ending = Ending::Not;
+                    }
+                }
+                // Whoever ends it is told what came of that, or has brought it about.
+                (Some(good), Err(LeaseLost::Ended | LeaseLost::Taken { .. }))
+                    if good.ending != Ending::Not => {}
                 (Some(_), Err(lost)) => held.lose(lease.clone(), &lost),
             }
         });
@@ -248,10 +279,10 @@ impl Session {
 
     /// How long until the first of the leases runs out, or a new one would.
     pub(super) fn left(&self) -> Duration {
-        let now = self.now();
-        let held = self.0.held.lock();
-        held.first_deadline()
-            .map_or(self.0.time_to_live, |deadline| deadline.saturating_sub(now))
+        self.look(|held, now| {
+            held.first_deadline()
+                .map_or(self.0.time_to_live, |deadline| deadline.saturating_sub(now))
+        })
     }
 }
 
@@ -265,6 +296,8 @@ pub(super) struct Pulse {
 pub(super) struct Beat {
     leases: Vec<Lease>,
     began: Duration,
+    /// Its place among the session's heartbeats, from 1 on.
+    number: u64,
 }
 
 impl Beat {

@@ -20,7 +20,10 @@ use rusqlite::Connection;
 
 use super::blocking::Store;
 use super::change::Change;
+use super::desk;
+use super::error::Fault;
 use super::key::InvalidKey;
+use super::lease::LeaseLost;
 use super::listing::{Listed, Page, Which};
 use super::record::Record;
 use super::step::Start;
@@ -97,8 +100,9 @@ pub struct SqliteStore<C = MonotonicClock> {
 }
 
 impl SqliteStore {
-    /// How long a call waits for its turn to write at most, and then fails: so a heartbeat or a flusher
-    /// that is dropped may take as long, while somebody else is in the middle of a transaction.
+    /// How long a call waits for its turn to write at most, and then fails: so a heartbeat
+    /// that is dropped may take as long while somebody else is in the middle of a transaction, and a
+    /// flusher, which flushes a last time then, twice as long.
     pub const BUSY: Duration = Duration::from_secs(10);
 
     /// Opens the database at `path`, makes it if there is none, and brings its tables
@@ -193,6 +197,10 @@ impl<C> SqliteStore<C> {
 impl<C: Clock> Store for SqliteStore<C> {
     type Error = SqliteError;
 
+    fn fault(&self, error: &SqliteError) -> Fault {
+        error::fault(error, self.database.place())
+    }
+
     fn update<R>(
         &self,
         key: &str,
@@ -241,5 +249,37 @@ impl<C: Clock> Store for SqliteStore<C> {
             let started = started.collect::<Result<_, _>>()?;
             Ok(Listed::started(due, started))
         })
+    }
+
+    /// In one transaction, for one turn. What is wrong with a row is wrong with that alone.
+    fn extend(
+        &self,
+        leases: &[(&str, u64)],
+        time_to_live: Duration,
+        mut told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
+    ) -> Result<(), SqliteError> {
+        let mut change = desk::extensions(leases, time_to_live);
+        let mut missed = Ok(());
+        let extended = self.alone(|transaction, moment| {
+            let mut extended = Vec::with_capacity(leases.len());
+            for (n, (key, _)) in leases.iter().enumerate() {
+                let change = |record: Option<&Record>, now| change(n, record, now);
+                match self.step(transaction, key, moment.now, change) {
+                    Ok(answer) => extended.push((n, answer)),
+                    // Some errors end the transaction.
+                    Err(error)
+                        if self.fault(&error) == Fault::Store || transaction.is_autocommit() =>
+                    {
+                        return Err(error);
+                    }
+                    Err(error) => missed = Err(error),
+                }
+            }
+            Ok(extended)
+        })?;
+        for (n, answer) in extended {
+            told(n, answer);
+        }
+        missed
     }
 }

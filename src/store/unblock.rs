@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::blocking::{self, Store};
 use super::change::Change;
 use super::desk::Desk;
+use super::error::Fault;
 use super::future::{AsyncStore, DurableTracker, Work};
 use super::lease::LeaseLost;
 use super::listing::{Listed, Page};
@@ -123,6 +124,10 @@ impl<F> Once<F> {
 
 impl<S: Store + Send + Sync + 'static> AsyncStore for Unblock<S> {
     type Error = S::Error;
+
+    fn fault(&self, error: &S::Error) -> Fault {
+        self.0.fault(error)
+    }
 
     async fn update<R: Send + 'static>(
         &self,

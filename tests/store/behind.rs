@@ -222,6 +222,112 @@ async fn a_damaged_row_keeps_no_other_key_from_being_written() {
     assert_eq!((one.flush().unwrap(), two.flush().await.unwrap()), (1, 1));
 }
 
+/// In whatever list it is, and whatever else is in that.
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_damaged_row_is_passed_over_when_a_store_is_opened() {
+    use relent::store::SqliteStore;
+
+    let clock = clock(1_000_000);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("behind.db");
+    let open = || SqliteStore::open(&path).unwrap().with_clock(clock.clone());
+    let durable = DurableTracker::new(open(), POLICY);
+    for (key, failures) in [("", 1), ("a", 1), ("b", 1), ("gone", 6), ("gone too", 6)] {
+        for _ in 0..failures {
+            assert!(durable.record_failure(key, "broken").is_ok());
+        }
+    }
+    let other = rusqlite::Connection::open(&path).unwrap();
+    let mut known = 5;
+    for damaged in ["gone", "", "gone too", "a", "b"] {
+        let damage = "UPDATE relent SET failures = -1 WHERE key = ?1";
+        assert_eq!(other.execute(damage, [damaged]).unwrap(), 1);
+        known -= 1;
+        let one = WriteBehind::open(open(), tracker(&clock)).unwrap();
+        let two = store::WriteBehind::open(Inline(open()), tracker(&clock)).await;
+        let two = two.unwrap();
+        assert_eq!((one.tracker().len(), two.tracker().len()), (known, known));
+        assert_eq!(one.tracker().check(damaged), Readiness::Ready);
+        assert_eq!(one.flush().unwrap(), 0, "it is left as it is");
+        let _ = one.tracker().record_failure(damaged);
+        assert!(one.flush().is_err());
+    }
+    // If it is the table, it is none of the rows.
+    let store = open();
+    other.execute_batch("DROP TABLE relent").unwrap();
+    assert!(WriteBehind::open(store, tracker(&clock)).is_err());
+}
+
+/// How long a flusher waits between its first few flushes; `each` is done before each of them.
+fn pauses<S: store::AsyncStore + 'static>(
+    behind: &Arc<store::WriteBehind<S, ManualClock>>,
+    mut each: impl FnMut(usize) + Send + 'static,
+) -> Vec<Duration> {
+    let (pauses, told) = mpsc::channel();
+    let mut left = 12_usize;
+    let sleep = move |pause| {
+        pauses.send(pause).unwrap();
+        left -= 1;
+        each(left);
+        std::future::poll_fn(move |_| {
+            if left > 0 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+    };
+    let flusher = behind.flush_every_with(SECOND, sleep, |_| ());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(flusher).poll(&mut context).is_pending());
+    told.iter().collect()
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_damaged_row_delays_no_other_key() {
+    use relent::store::SqliteStore;
+
+    let clock = clock(1_000_000);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("behind.db");
+    let store = SqliteStore::open(&path).unwrap().with_clock(clock.clone());
+    let behind = store::WriteBehind::open(Inline(store), tracker(&clock)).await;
+    let behind = Arc::new(behind.unwrap());
+    let _ = behind.tracker().record_failure("damaged");
+    assert_eq!(behind.flush().await.unwrap(), 1);
+    let damage = "UPDATE relent SET failures = -1";
+    let other = rusqlite::Connection::open(&path).unwrap();
+    assert_eq!(other.execute(damage, []).unwrap(), 1);
+    let _ = behind.tracker().record_failure("damaged");
+    // While others fail, and while they do not.
+    let failing = Arc::clone(&behind);
+    let pauses = pauses(&behind, move |n| {
+        if n < 6 {
+            let _ = failing.tracker().record_failure(&n.to_string());
+        }
+    });
+    assert_eq!(pauses, [SECOND; 12]);
+    let rows = "SELECT count(*) FROM relent WHERE failures = 1";
+    let rows = other.query_row(rows, [], |row| row.get::<_, i64>(0));
+    assert_eq!(rows.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_asked_ever_more_slowly() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let behind = store::WriteBehind::open(Inline(flaky.clone()), tracker(&clock)).await;
+    let behind = Arc::new(behind.unwrap());
+    flaky.away.store(true, SeqCst);
+    let _ = behind.tracker().record_failure("key");
+    let pauses = pauses(&behind, |_| ());
+    let longest = pauses.iter().copied().max().unwrap();
+    assert!(pauses[1] < SECOND, "soon at first: {pauses:?}");
+    assert!(longest > 2 * SECOND && longest <= 16 * SECOND, "{pauses:?}");
+}
+
 #[test]
 fn the_async_face_does_the_same() {
     fn ready<T>(future: impl Future<Output = T>) -> T {

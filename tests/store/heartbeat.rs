@@ -150,10 +150,11 @@ fn p2_a_key_that_cannot_be_reached_expires_alone() {
     let kept = ["a", "c", "e"].map(|key| tracker.start(key).unwrap());
     let lost = ["b", "d"].map(|key| tracker.start(key).unwrap());
     store.damage(&["b", "d"]);
-    for _ in 0..3 {
+    for _ in 0..2 {
         clock.advance(TIME_TO_LIVE / 3);
         assert!(tracker.beat().is_err(), "who asks is told");
     }
+    clock.advance(TIME_TO_LIVE / 3);
     for lost in &lost {
         assert!(lost.expired() && is_ready(lost.expiry()));
     }
@@ -167,8 +168,10 @@ fn p2_a_key_that_cannot_be_reached_expires_alone() {
 
     // Where none is reached, it is as if the store were away.
     store.damage(&["a", "c", "e", "f"]);
-    clock.advance(TIME_TO_LIVE);
+    clock.advance(TIME_TO_LIVE / 2);
     assert!(tracker.beat().is_err());
+    clock.advance(TIME_TO_LIVE / 2);
+    assert!(tracker.beat().is_ok(), "nothing is left to extend");
     assert!(tracker.session().expired() && is_ready(kept[0].expiry()));
 }
 
@@ -209,10 +212,11 @@ async fn p2_a_key_that_cannot_be_reached_expires_alone_in_every_face() {
             let good = $tracker.start($good).await.unwrap();
             let bad = $tracker.start($bad).await.unwrap();
             store.damage(&[$bad]);
-            for _ in 0..3 {
+            for _ in 0..2 {
                 clock.advance(TIME_TO_LIVE / 3);
                 assert!($tracker.beat().await.is_err());
             }
+            clock.advance(TIME_TO_LIVE / 3);
             assert!(bad.expired() && !good.expired());
             assert!(good.finish().await.is_ok());
         }};
@@ -459,4 +463,87 @@ fn p2_work_that_is_committed_too_late_is_lost_alone() {
     assert!(late.expired() && is_ready(late.expiry()));
     assert!(!fine.expired() && !tracker.session().expired());
     assert!(late.finish().is_err() && fine.finish().is_ok());
+}
+
+/// A tracker, the clock of its store, and another connection to that.
+#[cfg(feature = "sqlite")]
+fn transactional(
+    path: &std::path::Path,
+    own: &ManualClock,
+) -> (
+    blocking::DurableTracker<relent::store::SqliteStore<ManualClock>>,
+    ManualClock,
+    rusqlite::Connection,
+) {
+    let stores = ManualClock::new();
+    let store = relent::store::SqliteStore::open(path).unwrap();
+    let store = store.with_clock(stores.clone());
+    let tracker = blocking::DurableTracker::new(store, options(own));
+    (tracker, stores, rusqlite::Connection::open(path).unwrap())
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn p2_an_end_within_a_transaction_that_comes_too_late_expires_the_session() {
+    use rusqlite::TransactionBehavior::Immediate;
+
+    for is_failure in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("leases.db");
+        let (tracker, stores, mut own) = transactional(&path, &ManualClock::new());
+        let [work, other] = ["key", "other"].map(|key| tracker.start(key).unwrap());
+        // The store's clock is set forward; the worker's is not.
+        stores.advance(TIME_TO_LIVE);
+        let transaction = own.transaction_with_behavior(Immediate).unwrap();
+        let lost = if is_failure {
+            work.fail_in(&transaction, "broken").map(drop)
+        } else {
+            work.finish_in(&transaction).map(drop)
+        };
+        let Err(WorkError::Lost(LeaseLost::Expired { .. })) = lost else {
+            panic!("{lost:?}");
+        };
+        assert!(work.expired() && is_ready(work.expiry()));
+        assert!(tracker.session().expired() && other.expired());
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn p2_work_whose_end_was_rolled_back_is_told_of_its_loss() {
+    use rusqlite::TransactionBehavior::Immediate;
+
+    let clock = ManualClock::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("leases.db");
+    let (tracker, _, mut own) = transactional(&path, &clock);
+    let [work, done] = ["key", "done"].map(|key| tracker.start(key).unwrap());
+    for work in [&work, &done] {
+        let transaction = own.transaction_with_behavior(Immediate).unwrap();
+        assert!(work.finish_in(&transaction).is_ok());
+        // Twice is an error, and no loss while nobody knows how it ends.
+        let twice = work.finish_in(&transaction);
+        assert!(matches!(twice, Err(WorkError::Lost(LeaseLost::Ended))));
+        if work.key() == "done" {
+            transaction.commit().unwrap();
+        } else {
+            transaction.rollback().unwrap();
+        }
+    }
+    assert!(tracker.beat().is_ok());
+    assert!(!work.expired() && !done.expired());
+
+    // By another clock than the worker's, the lease runs out; another takes the key.
+    let stolen = relent::store::step::give_back(work.token());
+    assert!(matches!(
+        Store::update(tracker.store(), "key", stolen),
+        Ok(true)
+    ));
+    let other = tracker.another(options(&clock));
+    let [taken, begun_anew] = ["key", "done"].map(|key| other.start(key).unwrap());
+    assert!(tracker.beat().is_ok());
+    assert!(work.expired() && is_ready(work.expiry()));
+    assert!(!done.expired() && !is_ready(done.expiry()), "it ended well");
+    assert!(!tracker.session().expired());
+    assert!(taken.finish().is_ok() && begun_anew.finish().is_ok());
 }

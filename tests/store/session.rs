@@ -91,6 +91,51 @@ fn p2_an_end_that_comes_too_late_expires_the_session() {
 }
 
 #[test]
+fn p2_a_heartbeat_revives_no_lease_that_has_run_out() {
+    let clock = ManualClock::new();
+    let tracker =
+        blocking::DurableTracker::new(MemoryStore::with_clock(clock.clone()), options(&clock));
+    let work = tracker.start("key").unwrap();
+    // The store would still extend it: to its clock, the lease was granted later.
+    tracker
+        .store()
+        .update(
+            "key",
+            relent::store::step::extend(work.token(), 2 * TIME_TO_LIVE),
+        )
+        .unwrap()
+        .unwrap();
+    let before = tracker.get("key").unwrap();
+    clock.advance(TIME_TO_LIVE);
+    // Nobody has looked since.
+    assert!(tracker.beat().is_ok());
+    assert_eq!(
+        tracker.get("key").unwrap(),
+        before,
+        "others may have the key soon"
+    );
+    assert!(work.expired() && tracker.session().expired());
+}
+
+#[test]
+fn p2_an_answer_to_an_earlier_heartbeat_shortens_nothing() {
+    let clock = ManualClock::new();
+    let during = During::new(&clock);
+    let tracker = blocking::DurableTracker::new(during, options(&clock));
+    let work = tracker.start("key").unwrap();
+    let (other, own) = (tracker.clone(), clock.clone());
+    tracker.store().meanwhile(move || {
+        own.advance(TIME_TO_LIVE / 2);
+        assert!(other.beat().is_ok());
+    });
+    assert!(tracker.beat().is_ok());
+    clock.advance(Duration::from_nanos(29_999_999_999));
+    assert!(!work.expired());
+    clock.advance(Duration::from_nanos(1));
+    assert!(work.expired());
+}
+
+#[test]
 fn work_that_ended_is_not_held_and_does_not_expire_the_session() {
     let clock = ManualClock::new();
     let tracker =
@@ -185,47 +230,61 @@ fn the_heartbeat_retries_until_the_lease_has_run_out_and_wakes_who_waits_for_tha
     );
 }
 
-/// A heartbeat that is under way while a key is finished, and taken again by the same worker.
-#[test]
-fn work_that_is_begun_anew_during_a_heartbeat_does_not_expire_the_session() {
-    struct Slow(
-        MemoryStore<ManualClock>,
-        Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    );
-    impl Store for Slow {
-        type Error = std::convert::Infallible;
+/// A store before whose next update something happens.
+struct During {
+    store: MemoryStore<ManualClock>,
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
 
-        fn update<R: Send + 'static>(
-            &self,
-            key: &str,
-            change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
-        ) -> Result<R, Self::Error> {
-            let meanwhile = self.1.lock().unwrap().take();
-            if let Some(meanwhile) = meanwhile {
-                meanwhile();
-            }
-            Store::update(&self.0, key, change)
-        }
-
-        fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Self::Error> {
-            Store::load(&self.0, key)
-        }
-
-        fn list(&self, page: &Page) -> Result<Vec<Listed>, Self::Error> {
-            Store::list(&self.0, page)
+impl During {
+    fn new(clock: &ManualClock) -> During {
+        During {
+            store: MemoryStore::with_clock(clock.clone()),
+            meanwhile: Mutex::default(),
         }
     }
 
+    fn meanwhile(&self, happens: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(happens));
+    }
+}
+
+impl Store for During {
+    type Error = std::convert::Infallible;
+
+    fn update<R: Send + 'static>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, Self::Error> {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+        Store::update(&self.store, key, change)
+    }
+
+    fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Self::Error> {
+        Store::load(&self.store, key)
+    }
+
+    fn list(&self, page: &Page) -> Result<Vec<Listed>, Self::Error> {
+        Store::list(&self.store, page)
+    }
+}
+
+/// A heartbeat that is under way while a key is finished, and taken again by the same worker.
+#[test]
+fn work_that_is_begun_anew_during_a_heartbeat_does_not_expire_the_session() {
     let clock = ManualClock::new();
-    let slow = Slow(MemoryStore::with_clock(clock.clone()), Mutex::default());
-    let tracker = blocking::DurableTracker::new(slow, options(&clock));
+    let tracker = blocking::DurableTracker::new(During::new(&clock), options(&clock));
     let work = tracker.start("key").unwrap();
     let again = Arc::new(Mutex::new(None));
     let (other, put) = (tracker.clone(), Arc::clone(&again));
-    *tracker.store().1.lock().unwrap() = Some(Box::new(move || {
+    tracker.store().meanwhile(move || {
         assert!(work.finish().is_ok());
         *put.lock().unwrap() = Some(other.start("key").unwrap());
-    }));
+    });
     assert!(tracker.beat().is_ok());
     assert!(!tracker.session().expired());
     let again = again.lock().unwrap().take().unwrap();

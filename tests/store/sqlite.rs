@@ -3,18 +3,18 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock};
-use relent::store::blocking::{DurableTracker, Transactional as _};
+use relent::store::blocking::{DurableTracker, Store as _, Transactional as _, WriteBehind};
 use relent::store::contract::{self, End, HistoryBench, TransactionBench};
 use relent::store::{
-    AsyncStore, Change, Entry, Error, InvalidKey, Listed, Page, Problem, Record, SqliteError,
-    SqliteStore, StartError, Which, WorkError,
+    self, AsyncStore, Change, Entry, Error, Inline, InvalidKey, Listed, Page, Problem, Record,
+    SqliteError, SqliteStore, StartError, Which, WorkError,
 };
-use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
+use relent::{Backoff, BackoffTracker, Decision, GiveUpReason, Jitter, Readiness};
 use rusqlite::{Connection, TransactionBehavior};
 use tempfile::tempdir;
 
@@ -379,9 +379,14 @@ fn readers_do_not_wait_for_who_waits_to_write() {
     assert!(tracker.record_failure("key", "broken").is_ok());
     let begin = TransactionBehavior::Immediate;
     let transaction = machines.transaction_with_behavior(begin).unwrap();
+    let have_begun = Barrier::new(3);
     thread::scope(|scope| {
-        let write = || tracker.record_failure("key", "again").map(drop);
+        let write = || {
+            have_begun.wait();
+            tracker.record_failure("key", "again").map(drop)
+        };
         let writers = [(); 2].map(|()| scope.spawn(write));
+        have_begun.wait();
         let started = Instant::now();
         // By the end of so many, both are at it.
         for _ in 0..200 {
@@ -398,6 +403,84 @@ fn readers_do_not_wait_for_who_waits_to_write() {
         }
     });
     assert_eq!(tracker.get("key").unwrap().unwrap().state.failures, 3);
+}
+
+thread_local! {
+    /// How often this thread has waited for its turn.
+    static WAITED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Over a connection that waits for no time.
+fn impatient(path: &Path) -> SqliteStore {
+    let connection = Connection::open(path).unwrap();
+    let wait = |_| {
+        WAITED.set(WAITED.get() + 1);
+        false
+    };
+    connection.busy_handler(Some(wait)).unwrap();
+    SqliteStore::new(connection).unwrap()
+}
+
+#[tokio::test]
+async fn a_busy_database_is_waited_for_once_whatever_there_is_to_write() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let (mut machines, _) = machines(&path);
+    let tracker = DurableTracker::new(impatient(&path), POLICY);
+    let works = ["a", "b", "c", "d", "e"].map(|key| tracker.start(key).unwrap());
+    let one = impatient(&path).namespace("one").unwrap();
+    let one = WriteBehind::open(one, BackoffTracker::new(POLICY)).unwrap();
+    let two = Inline(impatient(&path).namespace("two").unwrap());
+    let two = store::WriteBehind::open(two, BackoffTracker::new(POLICY)).await;
+    let two = two.unwrap();
+    for key in ["a", "b", "c", "d", "e"] {
+        let _ = one.tracker().record_failure(key);
+        let _ = two.tracker().record_failure(key);
+    }
+
+    let begin = TransactionBehavior::Immediate;
+    let transaction = machines.transaction_with_behavior(begin).unwrap();
+    WAITED.set(0);
+    assert!(tracker.beat().is_err());
+    assert_eq!(WAITED.replace(0), 1);
+    assert!(one.flush().is_err());
+    assert_eq!(WAITED.replace(0), 1);
+    assert!(two.flush().await.is_err());
+    assert_eq!(WAITED.replace(0), 1);
+    transaction.commit().unwrap();
+    assert!(tracker.beat().is_ok());
+    assert_eq!((one.flush().unwrap(), two.flush().await.unwrap()), (5, 5));
+    assert!(works.iter().all(|work| work.finish().is_ok()));
+}
+
+#[test]
+fn p2_a_heartbeat_extends_all_leases_but_those_of_damaged_rows_in_one_transaction() {
+    let directory = tempdir().unwrap();
+    let (machines, tracker) = machines(&directory.path().join("store.db"));
+    let works = ["a", "b", "c", "d"].map(|key| tracker.start(key).unwrap());
+    machines
+        .execute_batch(
+            "UPDATE relent SET failures = -1 WHERE key IN ('a', 'c');
+             CREATE TRIGGER no BEFORE UPDATE ON relent WHEN old.key = 'b'
+             BEGIN SELECT raise(ABORT, 'not that one'); END",
+        )
+        .unwrap();
+    let times = "SELECT group_concat(lease_since, ' ') FROM relent WHERE key IN ('a', 'b', 'c')";
+    let times = || machines.query_row(times, [], |row| row.get::<_, String>(0));
+    let before = (times().unwrap(), tracker.get("d").unwrap());
+    let mut told = vec![];
+    let leases: Vec<_> = works
+        .iter()
+        .map(|work| (work.key(), work.token()))
+        .collect();
+    let extended = tracker.store().extend(&leases, SECOND, |n, answer| {
+        assert!(answer.is_ok());
+        told.push(n);
+    });
+    assert!(extended.is_err());
+    assert_eq!(told, [3]);
+    assert_eq!(times().unwrap(), before.0);
+    assert_ne!(tracker.get("d").unwrap(), before.1);
 }
 
 /// A clock, and what happens right after it is read next.

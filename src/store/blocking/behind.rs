@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use super::Store;
 use crate::clock::{Clock, MonotonicClock};
 use crate::state::BackoffTracker;
-use crate::store::behind::{self, Behind};
+use crate::store::behind::{self, Behind, Flushed};
+use crate::store::error::Fault;
 use crate::store::parts::Parts;
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a disk.
@@ -57,6 +58,10 @@ pub struct WriteBehind<S, C = MonotonicClock> {
 impl<S: Store, C: Clock> WriteBehind<S, C> {
     /// Puts a tracker in front of a store, and has it go on from what the store knows.
     ///
+    /// A key that cannot be read, as its row is damaged, is passed over, where the store
+    /// [can tell](Store::fault): it begins anew in memory, and each [flush](Self::flush) that would
+    /// write it is an error.
+    ///
     /// # Errors
     ///
     /// The store's.
@@ -68,10 +73,15 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
         let mut tracker = tracker.never_forgetting();
         for mut page in behind::first_pages() {
             loop {
-                let listed = store.list(&page)?;
+                let listed = match store.list(&page) {
+                    // There is nothing else in this list.
+                    Err(error) if store.fault(&error) == Fault::Key => break,
+                    listed => listed?,
+                };
                 let Some(last) = listed.last() else { break };
                 page = page.after(last);
-                let (_, now) = store.load("")?;
+                // Of a key that can be read.
+                let (_, now) = store.load(&last.key)?;
                 behind.restore(&mut tracker, listed, now);
             }
         }
@@ -98,11 +108,15 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
     /// The store's. What was not written is written by the next flush. A key that cannot be reached,
     /// as its row is damaged, keeps no other from being written.
     pub fn flush(&self) -> Result<usize, S::Error> {
+        self.write().all()
+    }
+
+    pub(super) fn write(&self) -> Flushed<S::Error> {
         let mut behind = self.behind.lock();
         let snapshot = self.tracker.snapshot();
         let changes = behind.changes(&snapshot);
         let mut parts = Parts::of(changes.len());
-        let mut failed = None;
+        let mut flushed = Flushed::nothing();
         while let Some(part) = parts.next() {
             let changes = changes.get(part.clone()).unwrap_or_default();
             let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
@@ -110,13 +124,16 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
             match self.store.update_all(&keys, transitions) {
                 Ok(_) => {
                     parts.made();
+                    flushed.wrote(changes.len());
                     behind.written(changes);
                 }
-                Err(error) if parts.failed(part) => failed = Some(error),
-                Err(_) => {}
+                Err(error) => {
+                    let fault = self.store.fault(&error);
+                    flushed.missed(error, fault, parts.failed(part, fault));
+                }
             }
         }
-        failed.map_or(Ok(changes.len()), Err)
+        flushed
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::task::unconstrained;
 
 use super::{Store, Transactional};
 use crate::store::change::Change;
+use crate::store::error::Fault;
 use crate::store::future::{AsyncStore, AsyncTransactional};
 use crate::store::lease::LeaseLost;
 use crate::store::listing::{Listed, Page};
@@ -95,6 +96,10 @@ impl Wake for Bell {
 
 impl<S: AsyncStore> Store for Block<S> {
     type Error = S::Error;
+
+    fn fault(&self, error: &S::Error) -> Fault {
+        self.store.fault(error)
+    }
 
     fn update<R: Send + 'static>(
         &self,

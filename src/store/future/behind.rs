@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use super::AsyncStore;
 use crate::clock::{Clock, MonotonicClock};
 use crate::state::BackoffTracker;
-use crate::store::behind::{self, Behind};
+use crate::store::behind::{self, Behind, Flushed};
+use crate::store::error::Fault;
 use crate::store::parts::Parts;
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a store.
@@ -22,6 +23,10 @@ pub struct WriteBehind<S, C = MonotonicClock> {
 impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     /// Puts a tracker in front of a store, and has it go on from what the store knows.
     ///
+    /// A key that cannot be read, as its row is damaged, is passed over, where the store
+    /// [can tell](AsyncStore::fault): it begins anew in memory, and each [flush](Self::flush) that would
+    /// write it is an error.
+    ///
     /// # Errors
     ///
     /// The store's.
@@ -33,10 +38,15 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
         let mut tracker = tracker.never_forgetting();
         for mut page in behind::first_pages() {
             loop {
-                let listed = store.list(&page).await?;
+                let listed = match store.list(&page).await {
+                    // There is nothing else in this list.
+                    Err(error) if store.fault(&error) == Fault::Key => break,
+                    listed => listed?,
+                };
                 let Some(last) = listed.last() else { break };
                 page = page.after(last);
-                let (_, now) = store.load("").await?;
+                // Of a key that can be read.
+                let (_, now) = store.load(&last.key).await?;
                 behind.restore(&mut tracker, listed, now);
             }
         }
@@ -63,12 +73,16 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     /// The store's. What was not written is written by the next flush. A key that cannot be reached,
     /// as its row is damaged, keeps no other from being written.
     pub async fn flush(&self) -> Result<usize, S::Error> {
+        self.write().await.all()
+    }
+
+    pub(super) async fn write(&self) -> Flushed<S::Error> {
         let snapshot = self.tracker.snapshot();
         // Not locked while the store is waited for. Of two flushes at once the next sets right what
         // the slower may have undone.
         let changes = self.behind.lock().changes(&snapshot);
         let mut parts = Parts::of(changes.len());
-        let mut failed = None;
+        let mut flushed = Flushed::nothing();
         while let Some(part) = parts.next() {
             let changes = changes.get(part.clone()).unwrap_or_default();
             let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
@@ -76,13 +90,16 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
             match self.store.update_all(&keys, transitions).await {
                 Ok(_) => {
                     parts.made();
+                    flushed.wrote(changes.len());
                     self.behind.lock().written(changes);
                 }
-                Err(error) if parts.failed(part) => failed = Some(error),
-                Err(_) => {}
+                Err(error) => {
+                    let fault = self.store.fault(&error);
+                    flushed.missed(error, fault, parts.failed(part, fault));
+                }
             }
         }
-        failed.map_or(Ok(changes.len()), Err)
+        flushed
     }
 }
 

@@ -16,9 +16,10 @@ where
     /// [Flushes](Self::flush) at this interval, at least a millisecond, for ever: to be spawned.
     /// What a crash can lose is what came within the interval, and while a flush takes.
     ///
-    /// An error of the store is told to `on_error`, and the flush is tried again: soon at first,
-    /// then ever more slowly, at most 16 times the interval later. Nothing is lost meanwhile but by
-    /// a crash. If `on_error` panics, it flushes on.
+    /// An error of the store is told to `on_error`, and the flush is tried again: at the interval, if
+    /// any key could be written or the store [can tell](AsyncStore::fault) that it is about one key;
+    /// else soon at first, then ever more slowly, at most 16 times the interval later. Nothing
+    /// is lost meanwhile but by a crash. If `on_error` panics, it flushes on.
     ///
     /// Dropping it stops that, also midway through a flush. Flush once more before the program
     /// ends.
@@ -48,9 +49,9 @@ where
             let mut well = true;
             loop {
                 sleep(pace.pause(well)).await;
-                let flushed = behind.flush().await;
-                well = flushed.is_ok();
-                if let Err(error) = flushed {
+                let flushed = behind.write().await;
+                well = flushed.is_well();
+                if let Err(error) = flushed.all() {
                     listener.tell(&error);
                 }
             }

@@ -19,6 +19,8 @@ pub(super) struct Held {
     /// When the store was asked what it last answered about any of the leases.
     pub(super) heard: Duration,
     pub(super) expired: bool,
+    /// How many heartbeats were begun.
+    pub(super) beats: u64,
     /// Who waits to be told that something was lost.
     pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) waiters: u64,
@@ -28,8 +30,18 @@ pub(super) struct Held {
 pub(super) struct Good {
     /// The worker's own time until which it is so for certain.
     pub(super) deadline: Duration,
-    /// Whether its work is being ended. That it has ended is then no news.
-    pub(super) ending: bool,
+    pub(super) ending: Ending,
+}
+
+/// Whether work is being ended. That it has ended is then no news.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Not,
+    /// By a call that is told what comes of it.
+    Called,
+    /// Within a transaction of the caller's, after so many heartbeats. If a later one can extend the
+    /// lease, that was rolled back.
+    Within(u64),
 }
 
 impl Held {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use rusqlite::ErrorCode;
 
+use crate::store::error::Fault;
 use crate::store::unreadable::{Problem, Unreadable};
 
 /// What can go wrong with a [`SqliteStore`](super::SqliteStore).
@@ -36,6 +37,29 @@ pub(super) fn failed(place: &str) -> impl Fn(rusqlite::Error) -> SqliteError {
         _ => SqliteError::Sqlite {
             place: place.to_owned(),
             source,
+        },
+    }
+}
+
+/// What an error of the database at a place is about.
+pub(super) fn fault(error: &SqliteError, place: &str) -> Fault {
+    match error {
+        // It may be a part of the file that is damaged.
+        SqliteError::Unreadable(unreadable) if unreadable.place == place => Fault::Unknown,
+        SqliteError::Unreadable(_) => Fault::Key,
+        SqliteError::NoTransaction => Fault::Store,
+        SqliteError::Sqlite { source, .. } => match source.sqlite_error_code() {
+            // What somebody else demands of the rows.
+            Some(ErrorCode::ConstraintViolation) => Fault::Key,
+            Some(
+                ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure,
+            ) => Fault::Store,
+            _ => Fault::Unknown,
         },
     }
 }

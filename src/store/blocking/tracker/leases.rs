@@ -92,7 +92,7 @@ impl<S: Store> DurableTracker<S> {
     }
 
     /// Extends all leases of the session once, as [`heartbeat`](Self::heartbeat) does time and
-    /// again.
+    /// again; those that have run out, or all once the session has expired, it leaves.
     ///
     /// # Errors
     ///

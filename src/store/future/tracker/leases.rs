@@ -95,7 +95,7 @@ impl<S: AsyncStore> DurableTracker<S> {
     }
 
     /// Extends all leases of the session once, as [`heartbeat_with`](Self::heartbeat_with) does
-    /// time and again.
+    /// time and again; those that have run out, or all once the session has expired, it leaves.
     ///
     /// # Errors
     ///
