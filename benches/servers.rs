@@ -1,17 +1,17 @@
 //! Stores on servers beside hand-written SQL, or commands, that are as durable, in one run.
 //!
 //! `cargo bench --bench servers --features postgres,redis,tokio`. It starts its own servers, with
-//! their data in the directory for temporary files: PostgreSQL with its defaults, which wait for the
-//! disk, and Redis with `appendfsync always`, which does too.
+//! their data in the directory for temporary files: PostgreSQL with its defaults, which wait for
+//! the disk, and Redis with `appendfsync always`, which does too.
 //!
-//! Both sides of a pair take turns in short rounds, so that whatever else the machine does hits both
-//! alike; told is the median round.
+//! Both sides of a pair take turns in short rounds, so that whatever else the machine does hits
+//! both alike; told is the median round.
 //!
-//! What is written by hand makes the same promise in the least work: an index of what is due; no write
-//! over what somebody else has written since it was read; a lease that no failure cuts short, with a
-//! fencing token, drawn once for all that are claimed. It knows one application, one policy that
-//! never gives up, and a clock that is never set back: so no namespace, and neither of the columns
-//! that those need.
+//! What is written by hand makes the same promise in the least work: an index of what is due; no
+//! write over what somebody else has written since it was read; a lease that no failure cuts short,
+//! with a fencing token, drawn once for all that are claimed. It knows one application, one policy
+//! that never gives up, and a clock that is never set back: so no namespace, and neither of the
+//! columns that those need.
 
 #![cfg(unix)]
 
@@ -60,7 +60,8 @@ async fn main() {
     }
 }
 
-/// Fills both tables a little and has the database look at them, as it does by itself after a minute.
+/// Fills both tables a little and has the database look at them, as it does by itself after a
+/// minute.
 async fn settle(tracker: &DurableTracker<PostgresStore>, pool: &PgPool) {
     let keys: Vec<_> = (0..10_000).map(|n| format!("other {n}")).collect();
     let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();

@@ -3,8 +3,8 @@
 //! `cargo bench --bench stores --features file,sqlite,contract,tokio`, with a directory on a real
 //! disk in `RELENT_BENCH_DIR`.
 //!
-//! Both sides of a pair take turns in short rounds, so that whatever else the machine does hits both
-//! alike; told is the median round.
+//! Both sides of a pair take turns in short rounds, so that whatever else the machine does hits
+//! both alike; told is the median round.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The main job, on real input: a real HTTP server on loopback that fails, asks for patience, stalls
-//! and recovers; three ways to bear with it; and what is left when the process is killed.
+//! The main job, on real input: a real HTTP server on loopback that fails, asks for patience,
+//! stalls and recovers; three ways to bear with it; and what is left when the process is killed.
 //!
 //! `cargo run --all-features --example tour`
 
@@ -113,8 +113,8 @@ impl From<reqwest::Error> for Failure {
     }
 }
 
-/// 2. The blocking loop: three failures, one of them with a hint, then the answer. And an error that no
-///    patience cures.
+/// 2. The blocking loop: three failures, one of them with a hint, then the answer. And an error
+///    that no patience cures.
 fn blocking_loop(server: SocketAddr) {
     println!("2. A blocking loop, where a sleep loop was\n");
     let client = reqwest::blocking::Client::new();
@@ -182,8 +182,8 @@ async fn fetch(client: &reqwest::Client, url: String) -> Result<String, Failure>
     }
 }
 
-/// 4. Twenty endpoints, one loop, no state but the tracker: some are healthy, some recover after a while, and some
-///    never do.
+/// 4. Twenty endpoints, one loop, no state but the tracker: some are healthy, some recover after a
+///    while, and some never do.
 async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
     const PER_ENDPOINT: Backoff = Backoff::exponential(ms(100), ms(800))
         .jitter(Jitter::Equal)
@@ -267,8 +267,8 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// 5. State that outlives its process: a worker keeps it in SQLite, is killed in the middle, and its
-///    successor goes on where it was.
+/// 5. State that outlives its process: a worker keeps it in SQLite, is killed in the middle, and
+///    its successor goes on where it was.
 fn killed_and_run_again() -> Result<(), Error> {
     println!("\n5. A worker whose state is in SQLite, killed in the middle and run again\n");
     let folder = tempfile::tempdir()?;

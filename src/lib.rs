@@ -23,8 +23,8 @@
 //! ```
 //!
 //! A retry anywhere is the same pure step: (policy, state, failure) → (state, wait this long | give
-//! up). The policy is a [`Backoff`], the state a [`BackoffState`], the step [`Backoff::next`]. Everything
-//! else supplies time and randomness, and obeys the [`Decision`]:
+//! up). The policy is a [`Backoff`], the state a [`BackoffState`], the step [`Backoff::next`].
+//! Everything else supplies time and randomness, and obeys the [`Decision`]:
 //!
 //! | I have | I use |
 //! |---|---|

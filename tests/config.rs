@@ -198,7 +198,8 @@ fn written_as_people_would() {
     assert_eq!(text, expected);
 }
 
-/// Whether `serde_json` reads back the number that it wrote, which is a feature of its that ours needs.
+/// Whether `serde_json` reads back the number that it wrote, which is a feature of its that ours
+/// needs.
 const JSON_IS_EXACT: bool = cfg!(feature = "file");
 
 proptest! {

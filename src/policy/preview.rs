@@ -45,8 +45,9 @@ pub struct PreviewRow {
     pub interval: Duration,
     /// The shortest delay that jitter can give.
     pub shortest: Duration,
-    /// The mean delay, to the nanosecond below. Under [`Decorrelated`](super::Jitter::Decorrelated),
-    /// of a streak of mean delays, and so the most that the mean can be.
+    /// The mean delay, to the nanosecond below. Under
+    /// [`Decorrelated`](super::Jitter::Decorrelated), of a streak of mean delays, and so the most
+    /// that the mean can be.
     pub mean: Duration,
     /// The longest delay that jitter can give.
     pub longest: Duration,

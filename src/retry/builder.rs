@@ -102,10 +102,10 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Waits at least as long as a server asked for in its error, spread as the policy is: those who
-    /// were told together must not return together. Never longer than the policy's `max`: where the
-    /// server asks for that or more, the wait is between half of `max` and `max`. So let `max` exceed
-    /// what servers ask for. It bypasses no limit.
+    /// Waits at least as long as a server asked for in its error, spread as the policy is: those
+    /// who were told together must not return together. Never longer than the policy's `max`: where
+    /// the server asks for that or more, the wait is between half of `max` and `max`. So let `max`
+    /// exceed what servers ask for. It bypasses no limit.
     #[inline]
     pub fn retry_after<F>(self, hint: F) -> Retry<Run, E, Hooks<W, F, N, B, C, S>>
     where

@@ -96,10 +96,10 @@ impl Backoff {
     ///   `initial`.
     /// - The delay is drawn from it as [`jitter`](Self::jitter) says, by `failure.entropy`.
     /// - A hint moves the range from which the delay is drawn to begin at the hint, still as wide,
-    ///   and cut at `max`. A hint that reaches `max` moves it to end there, in the upper half of what
-    ///   is up to `max`. The delay is never sooner for a hint.
-    /// - Where `max` leaves less room above a hint than the range is wide, that much is all the spread
-    ///   there is: let `max` exceed the hints you expect.
+    ///   and cut at `max`. A hint that reaches `max` moves it to end there, in the upper half of
+    ///   what is up to `max`. The delay is never sooner for a hint.
+    /// - Where `max` leaves less room above a hint than the range is wide, that much is all the
+    ///   spread there is: let `max` exceed the hints you expect.
     /// - In whole seconds, the draw is rounded up last.
     /// - A limit may turn all that into [`Decision::GiveUp`]. The failure counts in `state` all the
     ///   same.

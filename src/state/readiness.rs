@@ -13,8 +13,8 @@ pub enum Readiness {
     Ready,
     /// After this long.
     Wait(Duration),
-    /// Not any more, until a success, or until the key is forgotten: by somebody, or by a tracker in
-    /// memory after its retention.
+    /// Not any more, until a success, or until the key is forgotten: by somebody, or by a tracker
+    /// in memory after its retention.
     GaveUp(GiveUpReason),
 }
 

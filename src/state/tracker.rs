@@ -40,17 +40,18 @@ use timeline::Ahead;
 ///
 /// Ask [`check`](Self::check) before an attempt, and tell how it went with
 /// [`record_failure`](Self::record_failure) or [`record_success`](Self::record_success). Keys are
-/// independent of each other, and each draws its own jitter. A key is tracked from its first failure
-/// to its next success.
+/// independent of each other, and each draws its own jitter. A key is tracked from its first
+/// failure to its next success.
 ///
 /// All methods take `&self`: share the tracker by reference, in a `static` or in an `Arc`. A key
 /// that is not failing costs next to nothing: hardly ever a lock, no clock, no allocation.
 ///
 /// # Keys
 ///
-/// Keys are passed by reference, and only cloned when they first fail: a key itself, or what makes one
-/// by [`ToOwned`], as `&str` makes a `String`. Not all that a key borrows as does: a `&'static str` or
-/// an `Arc<str>` can be checked by `&str`, but whoever counts its failure passes the key.
+/// Keys are passed by reference, and only cloned when they first fail: a key itself, or what makes
+/// one by [`ToOwned`], as `&str` makes a `String`. Not all that a key borrows as does: a
+/// `&'static str` or an `Arc<str>` can be checked by `&str`, but whoever counts its failure passes
+/// the key.
 ///
 /// ```
 /// # use relent::{Backoff, BackoffTracker};
@@ -69,11 +70,11 @@ use timeline::Ahead;
 ///
 /// # What it forgets
 ///
-/// Nothing that still matters, as long as there is room. A key is forgotten once it has been due, or
-/// given up, for the [retention](BackoffTrackerBuilder::retention): its next failure is a first one.
-/// At the [bound](BackoffTrackerBuilder::max_keys), a newcomer takes the place of the key of least
-/// worth among some: of one that is due if there is any, else of the one due soonest, and last of
-/// one that gave up. [`evicted`](Self::evicted) counts them.
+/// Nothing that still matters, as long as there is room. A key is forgotten once it has been due,
+/// or given up, for the [retention](BackoffTrackerBuilder::retention): its next failure is a first
+/// one. At the [bound](BackoffTrackerBuilder::max_keys), a newcomer takes the place of the key of
+/// least worth among some: of one that is due if there is any, else of the one due soonest, and
+/// last of one that gave up. [`evicted`](Self::evicted) counts them.
 ///
 /// # Your code and its locks
 ///

@@ -126,8 +126,8 @@ impl<F> Listener<F> {
     }
 }
 
-/// Where to begin to read all that a store knows, in this order: time passes between two pages, and a
-/// key that comes due meanwhile is then found twice, rather than never.
+/// Where to begin to read all that a store knows, in this order: time passes between two pages, and
+/// a key that comes due meanwhile is then found twice, rather than never.
 pub(super) fn first_pages() -> [Page; 3] {
     const KEYS: usize = 10_000;
     [Which::Waiting, Which::Due, Which::GaveUp].map(|which| Page::first(which, KEYS))
@@ -179,8 +179,8 @@ impl Behind {
         }
     }
 
-    /// Has the tracker go on from a page of what the store knows, told at its time `now`. Nothing in
-    /// the tracker has to make room for it: what is not there would count as ended.
+    /// Has the tracker go on from a page of what the store knows, told at its time `now`. Nothing
+    /// in the tracker has to make room for it: what is not there would count as ended.
     pub(super) fn restore<C: Clock>(
         &mut self,
         tracker: &mut BackoffTracker<String, C>,
@@ -207,8 +207,8 @@ impl Behind {
     }
 }
 
-/// The transitions that make the changes. A lease and a cause that the store knows of stay. A history
-/// is told nothing: what happened between two flushes, nobody knows.
+/// The transitions that make the changes. A lease and a cause that the store knows of stay. A
+/// history is told nothing: what happened between two flushes, nobody knows.
 pub(super) fn transitions(
     changes: &[Changed],
     taken_at: SystemTime,

@@ -99,8 +99,8 @@ pub trait Store {
     ///
     /// # Errors
     ///
-    /// The store's. What it cannot read of a key it may pass over, so that it stands in no other key's
-    /// way; but then it is the error where there would be nothing else on a first page.
+    /// The store's. What it cannot read of a key it may pass over, so that it stands in no other
+    /// key's way; but then it is the error where there would be nothing else on a first page.
     fn list(&self, page: &Page) -> Result<Vec<Listed>, Self::Error>;
 
     /// Starts work on up to `limit` of the keys that are due, oldest first, and returns those with
@@ -121,12 +121,13 @@ pub trait Store {
         Ok(Listed::started(due, started))
     }
 
-    /// Extends leases, of a key and a token each, to live so long from now: a heartbeat. `told` is told
-    /// of each what came of it, by its place among them.
+    /// Extends leases, of a key and a token each, to live so long from now: a heartbeat. `told` is
+    /// told of each what came of it, by its place among them.
     ///
     /// No lease may run out because another cannot be extended. Without a better way the store
-    /// changes them all at once, and where that fails, ever smaller parts of them. One that can tell
-    /// which key it is about, or would have to wait for one, does better to go on without that.
+    /// changes them all at once, and where that fails, ever smaller parts of them. One that can
+    /// tell which key it is about, or would have to wait for one, does better to go on without
+    /// that.
     ///
     /// # Errors
     ///

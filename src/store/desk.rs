@@ -271,8 +271,8 @@ impl Held {
             Ok(Err(lost)) if *lost != LeaseLost::Ended => {
                 self.session.lose(self.token, &self.key, lost);
             }
-            // It may have ended in the same transaction, and not for good. But if it is lost because it
-            // ran out, the session is to notice before the lease goes.
+            // It may have ended in the same transaction, and not for good. But if it is lost
+            // because it ran out, the session is to notice before the lease goes.
             _ => {
                 let _ = self.session.expired();
             }

@@ -73,8 +73,8 @@ fn checksum(bytes: &[u8]) -> String {
     format!("{:08x}", crc32fast::hash(bytes))
 }
 
-/// Replaces the first occurrence of `text` by another as long. The checksum's own is the first: only
-/// the version comes before it.
+/// Replaces the first occurrence of `text` by another as long. The checksum's own is the first:
+/// only the version comes before it.
 fn replace_first(bytes: &mut [u8], text: &str, other: &str) {
     let (text, other) = (text.as_bytes(), other.as_bytes());
     let found = bytes

@@ -32,12 +32,12 @@ use lock::Locked;
 /// answered is on the disk: each change writes the whole document anew beside the old one, has it
 /// synced, and renames it into place. After a crash at any instant the file is the old document or
 /// the new one. So a change costs about a microsecond for each key that is kept, beside the two
-/// syncs: 12 ms at ten thousand, where it was measured. With more than a thousand keys, or more than
-/// one process, use `SqliteStore`.
+/// syncs: 12 ms at ten thousand, where it was measured. With more than a thousand keys, or more
+/// than one process, use `SqliteStore`.
 ///
 /// A lock of the operating system, on a file beside it whose name ends in `.lock`, keeps a second
-/// process out. It is free again when this is dropped or the process dies, however it dies; the lock
-/// file stays, and means nothing by itself.
+/// process out. It is free again when this is dropped or the process dies, however it dies; the
+/// lock file stays, and means nothing by itself.
 ///
 /// The file keeps its owner, group and permissions, also when the program is run as root for once:
 /// where this process may not have it so, nothing is written. A relative path is taken from the
@@ -154,9 +154,10 @@ impl<C: Clock> FileStore<C> {
     ///
     /// # Errors
     ///
-    /// Those of `work`: [`FileError`] itself, [`Error`](super::Error), [`StartError`](super::StartError) or
-    /// [`WorkError`](super::WorkError) of it, after the verb that is called, or any other that `?` makes
-    /// of one. After one of the disk's, [`FileError::Io`], all of it was written, or nothing.
+    /// Those of `work`: [`FileError`] itself, [`Error`](super::Error),
+    /// [`StartError`](super::StartError) or [`WorkError`](super::WorkError) of it, after the verb
+    /// that is called, or any other that `?` makes of one. After one of the disk's,
+    /// [`FileError::Io`], all of it was written, or nothing.
     pub fn transaction<T, E: From<FileError>>(
         &self,
         work: impl FnOnce(&mut FileTransaction) -> Result<T, E>,

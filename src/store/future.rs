@@ -25,13 +25,13 @@ use super::step::Start;
 
 /// Keeps a record per key, and lets one change at a time be made to it.
 ///
-/// A store knows how to load, to compare and swap, and to list; what a change comes to is decided in
-/// [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
+/// A store knows how to load, to compare and swap, and to list; what a change comes to is decided
+/// in [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
 ///
 /// The same as [`blocking::Store`](super::blocking::Store), async.
 ///
-/// A future of these may be dropped at any point. Then its change was made wholly or not at all, and
-/// nobody knows which.
+/// A future of these may be dropped at any point. Then its change was made wholly or not at all,
+/// and nobody knows which.
 pub trait AsyncStore: Send + Sync {
     /// What can go wrong with it.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -89,8 +89,8 @@ pub trait AsyncStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The store's. What it cannot read of a key it may pass over, so that it stands in no other key's
-    /// way; but then it is the error where there would be nothing else on a first page.
+    /// The store's. What it cannot read of a key it may pass over, so that it stands in no other
+    /// key's way; but then it is the error where there would be nothing else on a first page.
     fn list(&self, page: &Page) -> impl Future<Output = Result<Vec<Listed>, Self::Error>> + Send;
 
     /// Starts work on up to `limit` of the keys that are due, oldest first, and returns those with
@@ -118,12 +118,13 @@ pub trait AsyncStore: Send + Sync {
         }
     }
 
-    /// Extends leases, of a key and a token each, to live so long from now: a heartbeat. `told` is told
-    /// of each what came of it, by its place among them.
+    /// Extends leases, of a key and a token each, to live so long from now: a heartbeat. `told` is
+    /// told of each what came of it, by its place among them.
     ///
     /// No lease may run out because another cannot be extended. Without a better way the store
-    /// changes them all at once, and where that fails, ever smaller parts of them. One that can tell
-    /// which key it is about, or would have to wait for one, does better to go on without that.
+    /// changes them all at once, and where that fails, ever smaller parts of them. One that can
+    /// tell which key it is about, or would have to wait for one, does better to go on without
+    /// that.
     ///
     /// # Errors
     ///

@@ -143,8 +143,8 @@ impl Kept {
         true
     }
 
-    /// What is wrong with the tokens, where somebody edited them: the next has to be greater than that of
-    /// any lease, and as many bits as others have for it have to do.
+    /// What is wrong with the tokens, where somebody edited them: the next has to be greater than
+    /// that of any lease, and as many bits as others have for it have to do.
     #[cfg(feature = "file")]
     pub(super) fn wrong_tokens(&self) -> Option<String> {
         let last = self.last_token;

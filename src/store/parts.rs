@@ -8,8 +8,9 @@ use crate::random;
 /// The parts that are still to be tried.
 ///
 /// One that fails is halved, so that one key which cannot be reached keeps none of the others from
-/// being. But first two keys are tried alone: if neither can be reached, it is not for the keys that
-/// all of them together could not, and no more are tried. Nor are they if the store says so itself.
+/// being. But first two keys are tried alone: if neither can be reached, it is not for the keys
+/// that all of them together could not, and no more are tried. Nor are they if the store says so
+/// itself.
 pub(super) struct Parts {
     left: Vec<Range<usize>>,
     many: usize,

@@ -35,8 +35,8 @@ use row::Kept;
 
 /// Keeps records in a table of a PostgreSQL database, for any number of hosts.
 ///
-/// The database may be one that the program has anyway: the tables are named `relent…`, are found by
-/// the connection's `search_path`, and are there to be joined against. What was answered is as
+/// The database may be one that the program has anyway: the tables are named `relent…`, are found
+/// by the connection's `search_path`, and are there to be joined against. What was answered is as
 /// durable as the database makes its commits (`synchronous_commit`).
 ///
 /// A change takes two round trips: one reads the row and the server's time, one writes it if it is
@@ -44,13 +44,14 @@ use row::Kept;
 /// quicker, it is done again, now with the rows locked. Keep connections unchecked in the pool
 /// (`test_before_acquire(false)`), or each call takes a round trip more.
 ///
-/// A batch is one commit, or none. Where others changed some of its keys meanwhile, the database undoes
-/// its statement, and it is done again in a transaction, with the rows locked. (The server's log then
-/// has an error that says `relent: others were quicker`.) So is at once a batch that has a key twice,
-/// takes several new keys, or writes some keys and deletes others: six round trips or so.
+/// A batch is one commit, or none. Where others changed some of its keys meanwhile, the database
+/// undoes its statement, and it is done again in a transaction, with the rows locked. (The server's
+/// log then has an error that says `relent: others were quicker`.) So is at once a batch that has a
+/// key twice, takes several new keys, or writes some keys and deletes others: six round trips or
+/// so.
 ///
-/// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: one whose row
-/// a transaction has locked is left out, until it is free or the lease has run out.
+/// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: one whose
+/// row a transaction has locked is left out, until it is free or the lease has run out.
 ///
 /// A row that cannot be read is an error that names it, and is left as it is. Lists, claims and
 /// heartbeats pass it over; [`unreadable`](Self::unreadable) finds it.
@@ -60,18 +61,19 @@ use row::Kept;
 /// caller's](#impl-AsyncTransactional-for-PostgresStore) that is the caller's to do.
 ///
 /// Rows are locked in the order of their keys, those too that are not there yet, so that batches do
-/// not wait for each other in a circle. One exception is for the sake of speed: a batch that writes over
-/// more than 32 rows takes them as the database comes by them. Should it meet another such batch in a
-/// circle, the database notices (`deadlock_timeout`), and one of them is done again, in order.
+/// not wait for each other in a circle. One exception is for the sake of speed: a batch that writes
+/// over more than 32 rows takes them as the database comes by them. Should it meet another such
+/// batch in a circle, the database notices (`deadlock_timeout`), and one of them is done again, in
+/// order.
 ///
 /// # The clock
 ///
 /// The server's clock is the store's, read as the row is read: not when the transaction began.
-/// The sequence `relent_latest` keeps the latest time at which anything was written, in microseconds.
-/// While the clock shows less, as it was set back, lists of what is due and claims go through all
-/// that waits, to find what is from the future. A clock that was far ahead for a moment leaves it at
-/// that until the time has come. This ends it, once the clock is right; it goes no lower than what is
-/// still kept from the future, so that is found:
+/// The sequence `relent_latest` keeps the latest time at which anything was written, in
+/// microseconds. While the clock shows less, as it was set back, lists of what is due and claims go
+/// through all that waits, to find what is from the future. A clock that was far ahead for a moment
+/// leaves it at that until the time has come. This ends it, once the clock is right; it goes no
+/// lower than what is still kept from the future, so that is found:
 ///
 /// ```sql
 /// SELECT setval('relent_latest', (EXTRACT(EPOCH FROM
@@ -79,27 +81,28 @@ use row::Kept;
 /// FROM relent WHERE gave_up IS NULL
 /// ```
 ///
-/// What is written says when it was decided, by the time of the read. A call that had to wait in between,
-/// because somebody had the row locked and then left it as it was, wrote it that much later: such a wait
-/// is already partly over. A lease that took longer to get than it lives is given back
-/// ([`TooLate`](super::StartError::TooLate)). So keep transactions that lock rows short, or have
-/// `lock_timeout` end such calls.
+/// What is written says when it was decided, by the time of the read. A call that had to wait in
+/// between, because somebody had the row locked and then left it as it was, wrote it that much
+/// later: such a wait is already partly over. A lease that took longer to get than it lives is
+/// given back ([`TooLate`](super::StartError::TooLate)). So keep transactions that lock rows short,
+/// or have `lock_timeout` end such calls.
 ///
 /// # Connections
 ///
 /// A call has one connection for as long as it takes. Give the store a pool of its own, of two
-/// connections at least, if the program's transactions take long: a heartbeat that gets no connection
-/// within the leases' time to live loses them all.
+/// connections at least, if the program's transactions take long: a heartbeat that gets no
+/// connection within the leases' time to live loses them all.
 ///
-/// Behind a pooler that lends a server's connection for one transaction at a time, such as `PgBouncer`
-/// in transaction mode, it must keep track of prepared statements: from its version 1.21 on, with
-/// `max_prepared_statements` above zero. For any other, use session mode; to set
-/// `statement_cache_capacity(0)` is not enough, as sqlx prepares and runs a statement in two steps. Nothing
-/// else of a session is relied on, but where the tables are not in the `public` schema: set the
-/// `search_path` of the role or the database then, not of the connection. It was never run behind one.
+/// Behind a pooler that lends a server's connection for one transaction at a time, such as
+/// `PgBouncer` in transaction mode, it must keep track of prepared statements: from its version
+/// 1.21 on, with `max_prepared_statements` above zero. For any other, use session mode; to set
+/// `statement_cache_capacity(0)` is not enough, as sqlx prepares and runs a statement in two steps.
+/// Nothing else of a session is relied on, but where the tables are not in the `public` schema: set
+/// the `search_path` of the role or the database then, not of the connection. It was never run
+/// behind one.
 ///
-/// A role that does not own the tables needs these rights, [`migrate`](Self::migrate) included once the
-/// tables are up to date; the last but one only with a history:
+/// A role that does not own the tables needs these rights, [`migrate`](Self::migrate) included once
+/// the tables are up to date; the last but one only with a history:
 ///
 /// ```sql
 /// GRANT SELECT, INSERT, UPDATE, DELETE ON relent TO worker;
@@ -123,9 +126,9 @@ use row::Kept;
 /// | `cause` | what went wrong last |
 /// | `token`, `holder`, `lease_since`, `lease_until` | the lease; `NULL` if there is none |
 ///
-/// Times are `TIMESTAMPTZ`, in whole microseconds: rounded down. An index on `(namespace, due, key)`
-/// serves lists, and joins such as this: every machine that nobody works on, that does not back off,
-/// and that has not given up.
+/// Times are `TIMESTAMPTZ`, in whole microseconds: rounded down. An index on
+/// `(namespace, due, key)` serves lists, and joins such as this: every machine that nobody works
+/// on, that does not back off, and that has not given up.
 ///
 /// ```sql
 /// SELECT machine.id FROM machine
@@ -133,8 +136,8 @@ use row::Kept;
 /// WHERE relent.key IS NULL
 /// ```
 ///
-/// Keys that are due at the same microsecond, and those that gave up, are listed in the order of the
-/// database's collation.
+/// Keys that are due at the same microsecond, and those that gave up, are listed in the order of
+/// the database's collation.
 ///
 /// # CockroachDB
 ///

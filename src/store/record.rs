@@ -31,8 +31,8 @@ pub struct Record {
     pub until: SystemTime,
     /// Why the key is not tried any more, if so.
     pub gave_up: Option<GiveUpReason>,
-    /// What went wrong last, in the words of whoever recorded it: at most [`MAX_CAUSE`](super::MAX_CAUSE)
-    /// bytes of them.
+    /// What went wrong last, in the words of whoever recorded it: at most
+    /// [`MAX_CAUSE`](super::MAX_CAUSE) bytes of them.
     pub cause: String,
     /// Who works on it.
     pub lease: Option<Lease>,

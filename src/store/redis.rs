@@ -33,8 +33,8 @@ use super::unreadable::Unreadable;
 
 /// Keeps records in Redis or Valkey, for any number of hosts.
 ///
-/// Over any connection of the `redis` crate that can be cloned: managed, to a cluster, where all keys
-/// of a namespace are on one node, or multiplexed, which does not come back once it is cut.
+/// Over any connection of the `redis` crate that can be cloned: managed, to a cluster, where all
+/// keys of a namespace are on one node, or multiplexed, which does not come back once it is cut.
 ///
 /// The server's clock is the store's.
 ///
@@ -42,14 +42,14 @@ use super::unreadable::Unreadable;
 ///
 /// A change takes one round trip if the key is as this handle saw it last, or is not there if it
 /// never did: a first failure, the next ones, the start of work, its end, a heartbeat. So does a
-/// batch of up to [`BATCH`](Self::BATCH) keys, of which each goes its own way. What the change comes
-/// to is worked out here, from what the handle remembers, and sent to the server as a script's
-/// arguments: the server makes it if the key says what it was believed to say, filling in its own
-/// time. If not, it answers with what the key says and with the time, and the change is worked out
-/// from that, as of then: a second round trip, and a third only where others were quicker again, or
-/// where it took longer than a second, as for a process that is stopped meanwhile: the server makes
-/// no change that was decided longer ago. (Each time that it was too late it may take twice as long,
-/// so that a slow connection gets there.)
+/// batch of up to [`BATCH`](Self::BATCH) keys, of which each goes its own way. What the change
+/// comes to is worked out here, from what the handle remembers, and sent to the server as a
+/// script's arguments: the server makes it if the key says what it was believed to say, filling in
+/// its own time. If not, it answers with what the key says and with the time, and the change is
+/// worked out from that, as of then: a second round trip, and a third only where others were
+/// quicker again, or where it took longer than a second, as for a process that is stopped
+/// meanwhile: the server makes no change that was decided longer ago. (Each time that it was too
+/// late it may take twice as long, so that a slow connection gets there.)
 ///
 /// It takes a second round trip too where the moment decides: within the second in which a wait or
 /// a lease ends, say; and where the handle has not heard the server's time of late, as at its first
@@ -58,15 +58,16 @@ use super::unreadable::Unreadable;
 ///
 /// Clones remember together, at most some 2 MiB. To take up to as many works as are due
 /// ([`claim_due`](super::DurableTracker::claim_due)) takes two round trips: to list, and to take.
-/// A list takes one more for each [`BATCH`](Self::BATCH) keys that it looks at: those that it tells,
-/// and, after the clock was set back, some others.
+/// A list takes one more for each [`BATCH`](Self::BATCH) keys that it looks at: those that it
+/// tells, and, after the clock was set back, some others.
 ///
 /// # Calls that are sent again
 ///
-/// If the connection is cut before the answer is there, a call is sent once more, in vain unless the
-/// connection is one that comes back; and the client of a cluster sends one again by itself. The
-/// server knows a call by its number, for five minutes, and answers as it did: it counts once. Where
-/// no answer comes in the end, nobody knows what was done; who then tries again makes another call.
+/// If the connection is cut before the answer is there, a call is sent once more, in vain unless
+/// the connection is one that comes back; and the client of a cluster sends one again by itself.
+/// The server knows a call by its number, for five minutes, and answers as it did: it counts once.
+/// Where no answer comes in the end, nobody knows what was done; who then tries again makes another
+/// call.
 ///
 /// # What cannot be read
 ///
@@ -79,8 +80,8 @@ use super::unreadable::Unreadable;
 /// What was answered is in the server's memory, and as durable as that is: by default Redis writes
 /// snapshots only, and loses minutes. With `appendonly yes` it loses up to a second, and with
 /// `appendfsync always` nothing, at the price of waiting for the disk. A replica that takes over
-/// lacks what had not reached it. Tokens may then be given out a second time, and two workers hold a
-/// key: where that must not be, keep leases in a database.
+/// lacks what had not reached it. Tokens may then be given out a second time, and two workers hold
+/// a key: where that must not be, keep leases in a database.
 ///
 /// A server that evicts keys when its memory is full (`maxmemory-policy`) may not be used.
 ///

@@ -27,8 +27,8 @@ impl<'a, R> Rounds<'a, R> {
         }
     }
 
-    /// The next changes to make, at most so many, of no key twice; none when all are made. In the order
-    /// of their keys, so that of two who lock several of them, one waits for the other.
+    /// The next changes to make, at most so many, of no key twice; none when all are made. In the
+    /// order of their keys, so that of two who lock several of them, one waits for the other.
     pub(super) fn next(&mut self, most: usize) -> Result<Vec<Place<'a>>, Contended> {
         if self.conflicts > Self::MOST {
             return Err(Contended);

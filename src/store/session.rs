@@ -109,8 +109,8 @@ impl Session {
     }
 
     /// Whether a lease has run out in spite of all heartbeats: because the store was out of reach
-    /// for so long, or by the store's clock, as that was set forward. Then stop all work: others may
-    /// be at the same.
+    /// for so long, or by the store's clock, as that was set forward. Then stop all work: others
+    /// may be at the same.
     ///
     /// Reads the clock, so it knows also where no heartbeat runs, or hangs.
     #[must_use]
@@ -134,8 +134,8 @@ impl Session {
         self.0.clock.now()
     }
 
-    /// Takes a lease into the session, asked of the store at `asked`: as one that is lost, if it may
-    /// have run out by now.
+    /// Takes a lease into the session, asked of the store at `asked`: as one that is lost, if it
+    /// may have run out by now.
     pub(super) fn hold(&self, token: u64, key: &str, asked: Duration) {
         let deadline = asked.saturating_add(self.0.time_to_live);
         let lease = (token, key.to_owned());

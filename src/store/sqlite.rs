@@ -34,19 +34,19 @@ use database::Database;
 /// Keeps records in a table of a SQLite database, for all processes of one host.
 ///
 /// The database may be one that the program has anyway: the tables are named `relent…`, and are
-/// there to be joined against. What was answered is on the disk (write-ahead log, `synchronous =
-/// FULL`); a killed process loses nothing of it. Several processes, and several of these within one,
-/// may work on the same file: of those that write, whoever comes second waits for its turn, up to
-/// [`BUSY`](Self::BUSY). Who only reads does not wait, and sees what is committed.
+/// there to be joined against. What was answered is on the disk (write-ahead log,
+/// `synchronous = FULL`); a killed process loses nothing of it. Several processes, and several of
+/// these within one, may work on the same file: of those that write, whoever comes second waits for
+/// its turn, up to [`BUSY`](Self::BUSY). Who only reads does not wait, and sees what is committed.
 ///
-/// A row that cannot be read is an error that names it, and is left as it is. Lists and claims pass it
-/// over where there is anything else to answer; [`unreadable`](Self::unreadable) finds it.
+/// A row that cannot be read is an error that names it, and is left as it is. Lists and claims pass
+/// it over where there is anything else to answer; [`unreadable`](Self::unreadable) finds it.
 ///
 /// The machine's clock is the store's. If it is set back, a process lists as due what is
 /// [from the future](Record::is_from_the_future) as soon as the clock shows less than this process
 /// has ever seen, when it opened the database or since. Until then, what another process wrote
-/// later than that may be in no list, for at most as long as the clock was set back by. To take such
-/// a key, or to ask about it, is right at once.
+/// later than that may be in no list, for at most as long as the clock was set back by. To take
+/// such a key, or to ask about it, is right at once.
 ///
 /// To open the database reads the whole table, for the latest time in it.
 ///
@@ -63,10 +63,10 @@ use database::Database;
 /// | `cause` | what went wrong last |
 /// | `token`, `holder`, `lease_since`, `lease_until` | the lease; `NULL` if there is none |
 ///
-/// Times and intervals are nanoseconds; times since 1970. Rows are changed in place, so there may be
-/// columns and references of your own. An index on `(namespace, due, key)` serves
-/// lists, and joins such as this: every machine that nobody works on, that does not back off, and
-/// that has not given up.
+/// Times and intervals are nanoseconds; times since 1970. Rows are changed in place, so there may
+/// be columns and references of your own. An index on `(namespace, due, key)` serves lists, and
+/// joins such as this: every machine that nobody works on, that does not back off, and that has not
+/// given up.
 ///
 /// ```
 /// use relent::{Backoff, store::{SqliteStore, blocking::DurableTracker}};
@@ -101,8 +101,8 @@ pub struct SqliteStore<C = MonotonicClock> {
 
 impl SqliteStore {
     /// How long a call waits for its turn to write at most, and then fails: so a heartbeat
-    /// that is dropped may take as long while somebody else is in the middle of a transaction, and a
-    /// flusher, which flushes a last time then, twice as long.
+    /// that is dropped may take as long while somebody else is in the middle of a transaction, and
+    /// a flusher, which flushes a last time then, twice as long.
     pub const BUSY: Duration = Duration::from_secs(10);
 
     /// Opens the database at `path`, makes it if there is none, and brings its tables
@@ -110,8 +110,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`SqliteError::Unreadable`] if the file is no database or damaged, or has tables of these names
-    /// that are something else or of a newer version; [`SqliteError::Sqlite`].
+    /// [`SqliteError::Unreadable`] if the file is no database or damaged, or has tables of these
+    /// names that are something else or of a newer version; [`SqliteError::Sqlite`].
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         Ok(SqliteStore::on(Database::open(path.as_ref())?))
     }
@@ -120,8 +120,8 @@ impl SqliteStore {
     /// [up to date](Self::migrate).
     ///
     /// For a database in memory, or one that needs more to open than its path. There is no other
-    /// connection then: while a thread waits for its turn to write, all others wait for that thread,
-    /// readers too.
+    /// connection then: while a thread waits for its turn to write, all others wait for that
+    /// thread, readers too.
     ///
     /// # Errors
     ///

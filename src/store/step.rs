@@ -1,9 +1,10 @@
 //! The store without the store: every transition of a key, as a pure function from the record and
 //! the store's time to what to write and what to answer.
 //!
-//! Each function here makes a transition: a value to hand to [`Store::update`](super::blocking::Store::update)
-//! or its async twin, which may call it more than once. The trackers do nothing else; call these
-//! yourself to move a key within a transaction of your own, or to hold a store of your own to them.
+//! Each function here makes a transition: a value to hand to
+//! [`Store::update`](super::blocking::Store::update) or its async twin, which may call it more than
+//! once. The trackers do nothing else; call these yourself to move a key within a transaction of
+//! your own, or to hold a store of your own to them.
 
 mod lease;
 
@@ -29,8 +30,8 @@ pub struct Failed {
     pub backoff: Option<Backoff>,
     /// A server's hint: do not come back sooner.
     pub retry_after: Option<Duration>,
-    /// What went wrong, for people: any text. Of one longer than [`MAX_CAUSE`] the beginning is kept,
-    /// and a NUL is kept as `�`.
+    /// What went wrong, for people: any text. Of one longer than [`MAX_CAUSE`] the beginning is
+    /// kept, and a NUL is kept as `�`.
     pub cause: String,
     /// 64 uniform random bits: all the randomness there is.
     pub entropy: u64,
@@ -99,8 +100,8 @@ pub fn check() -> impl FnMut(Option<&Record>, SystemTime) -> Change<Readiness> +
     }
 }
 
-/// Counts a failure. A lease stays, unless it has run out: that is noted then, and this failure is the
-/// one that counts.
+/// Counts a failure. A lease stays, unless it has run out: that is noted then, and this failure is
+/// the one that counts.
 pub fn failure(
     failed: Failed,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {

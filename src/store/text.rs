@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The longest cause that is kept, in bytes: room to quote a key. Of a longer one the beginning is kept,
-/// and ends in `…`.
+/// The longest cause that is kept, in bytes: room to quote a key. Of a longer one the beginning is
+/// kept, and ends in `…`.
 pub const MAX_CAUSE: usize = 2048;
 
 /// The longest name of a holder, in bytes.
@@ -11,7 +11,8 @@ pub(super) const MAX_HOLDER: usize = 255;
 
 const ELLIPSIS: &str = "…";
 
-/// The text with `�` for each NUL, which some databases cannot keep, and no longer than `max` bytes.
+/// The text with `�` for each NUL, which some databases cannot keep, and no longer than `max`
+/// bytes.
 ///
 /// Not refused, as such a key is: a failure has to be counted, however it is told.
 pub(super) fn storable(text: &str, max: usize) -> Cow<'_, str> {

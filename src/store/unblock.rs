@@ -18,8 +18,8 @@ use super::step::Start;
 
 /// A blocking store behind the async face, called on tokio's threads for blocking work.
 ///
-/// A call whose future is dropped goes on to its end. A panic within it goes on in the caller. Once the
-/// runtime has ended, a call is made where its future is polled: a last flush is not lost.
+/// A call whose future is dropped goes on to its end. A panic within it goes on in the caller. Once
+/// the runtime has ended, a call is made where its future is polled: a last flush is not lost.
 ///
 /// What is to be written together with data of your own, on a connection that may not leave its
 /// thread, goes by the blocking twins: [`DurableTracker::blocking`], [`Work::into_blocking`].
@@ -51,8 +51,8 @@ impl<S> DurableTracker<Unblock<S>> {
 }
 
 impl<S> Work<Unblock<S>> {
-    /// The same work, for a thread for blocking work: to [finish](blocking::Work::finish_in) it within
-    /// a transaction of your own, for which a blocking store needs its connection there.
+    /// The same work, for a thread for blocking work: to [finish](blocking::Work::finish_in) it
+    /// within a transaction of your own, for which a blocking store needs its connection there.
     ///
     /// ```
     /// use relent::Backoff;

@@ -45,7 +45,8 @@ proptest! {
             let end = |entropy| delay(&backoff, state, Failure { retry_after: hint, ..Failure::new(entropy) });
             end(u64::MAX).saturating_sub(end(0))
         };
-        // To the nanosecond, but for ranges beyond 2⁶³ ns, whose last places the largest entropy misses.
+        // To the nanosecond, but for ranges beyond 2⁶³ ns, whose last places the largest entropy
+        // misses.
         let near = |a: Duration, b: Duration| a.abs_diff(b) <= Duration::from_nanos(1);
         if hint >= max {
             prop_assert!(near(width(Some(hint)), width(None).min(max / 2)));

@@ -88,7 +88,8 @@ fn policies() -> impl Strategy<Value = Backoff> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    /// Whatever the policy, a loop waits what the schedule of its seed says, and ends where it ends.
+    /// Whatever the policy, a loop waits what the schedule of its seed says, and ends where it
+    /// ends.
     #[test]
     fn r1_loop_and_schedule_agree_to_the_nanosecond(policy in policies(), seed: u64, fails in 0u32..40) {
         let case = Case::of(policy).seed(seed).fails(fails);

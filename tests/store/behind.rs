@@ -531,7 +531,8 @@ async fn the_async_flusher_does_the_same_until_it_is_dropped() {
     behind.tracker().record_failure("b");
     tokio::time::sleep(SECOND * 600).await;
     let errors = told.try_iter().count();
-    // Each wait is as likely short as long: half of at most 16 s, and some of the first are shorter.
+    // Each wait is as likely short as long: half of at most 16 s, and some of the first are
+    // shorter.
     assert!((50..150).contains(&errors), "{errors}");
     flaky.away.store(false, SeqCst);
     tokio::time::sleep(SECOND * 16).await;

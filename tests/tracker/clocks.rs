@@ -238,8 +238,8 @@ impl Hasher for Queued {
     }
 }
 
-/// At each of the first readings of the clock a third of the keys recover, and fail again in another
-/// order.
+/// At each of the first readings of the clock a third of the keys recover, and fail again in
+/// another order.
 #[test]
 fn who_looks_at_all_keys_sees_each_once_though_they_recover_and_fail_meanwhile() {
     const KEYS: u64 = 3000;

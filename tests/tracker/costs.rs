@@ -172,8 +172,8 @@ fn use_well<C: Clock, S: BuildHasher>(tracker: &BackoffTracker<u64, C, S>, key: 
     assert_eq!(tracker.attempt_now(&key).succeed(), None);
 }
 
-/// Also where so many keys fail that some of the healthy must be looked for: they are not found, and
-/// then there is nothing to compare the time with.
+/// Also where so many keys fail that some of the healthy must be looked for: they are not found,
+/// and then there is nothing to compare the time with.
 #[test]
 fn a_healthy_key_reads_no_clock_however_many_others_fail() {
     for failing in [0, 1, 1000, 100_000] {

@@ -380,8 +380,8 @@ fn spread(delays: &[Duration]) -> (f64, f64) {
 
 #[test]
 fn j6_keys_trackers_and_streaks_spread_their_delays() {
-    // The mean of 1000 draws from (0 s, 1 s] is off by 0.03 s in one of a thousand runs, that of 100
-    // by 0.1 s.
+    // The mean of 1000 draws from (0 s, 1 s] is off by 0.03 s in one of a thousand runs, that of
+    // 100 by 0.1 s.
     for (delays, off) in first_delays(Jitter::Full).iter().zip([0.06, 0.06, 0.2]) {
         let (distinct, mean_off) = spread(delays);
         assert!(distinct > 0.95, "{distinct} are distinct");

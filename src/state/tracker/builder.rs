@@ -43,7 +43,8 @@ pub struct BackoffTrackerBuilder<K, C = MonotonicClock, S = DefaultHashBuilder> 
 
 /// What is so unless set, for keys of any type.
 impl BackoffTrackerBuilder<()> {
-    /// Room for 2²⁰ keys: more than most programs have peers, and at most some 85 MB beside the keys.
+    /// Room for 2²⁰ keys: more than most programs have peers, and at most some 85 MB beside the
+    /// keys.
     pub const MAX_KEYS: usize = 1 << 20;
 
     /// A day: longer than any wait that a person would set.
@@ -101,15 +102,16 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
         self
     }
 
-    /// How many keys are tracked at most; 0 counts as 1. [`MAX_KEYS`](BackoffTrackerBuilder::MAX_KEYS)
-    /// unless set. What happens at the bound, [`BackoffTracker`] tells.
+    /// How many keys are tracked at most; 0 counts as 1.
+    /// [`MAX_KEYS`](BackoffTrackerBuilder::MAX_KEYS) unless set. What happens at the bound,
+    /// [`BackoffTracker`] tells.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys;
         self
     }
 
-    /// How long a key is remembered after its wait ended, or after the last failure of one that gave
-    /// up. [`RETENTION`](BackoffTrackerBuilder::RETENTION) unless set.
+    /// How long a key is remembered after its wait ended, or after the last failure of one that
+    /// gave up. [`RETENTION`](BackoffTrackerBuilder::RETENTION) unless set.
     ///
     /// Should be longer than the time from one attempt at a key to the next, or its failures never
     /// add up. Zero forgets a key as soon as its wait has passed. In front of a

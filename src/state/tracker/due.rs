@@ -20,9 +20,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         (0..SHARDS).map(|shard| self.survey(shard, count)).sum()
     }
 
-    /// The first `limit` keys that may be tried again, those due first coming first: their waits are
-    /// over, and they are not [forgotten](Self#what-it-forgets) yet. Those that gave up are not among
-    /// them.
+    /// The first `limit` keys that may be tried again, those due first coming first: their waits
+    /// are over, and they are not [forgotten](Self#what-it-forgets) yet. Those that gave up are not
+    /// among them.
     ///
     /// Takes nothing: a key is listed until it fails again, succeeds or is forgotten.
     ///
@@ -72,11 +72,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
 
     /// How long until a key is due that was not due at the moment `since`; `None` if there is none.
     ///
-    /// Zero if one of them is due already. So a loop that notes the time, tries what is due, and then
-    /// sleeps for as long misses no key that falls due while it is busy; nor does it spin for keys that
-    /// have been due all along, which it did not care to try. Those that gave up are never due. A key
-    /// whose wait is zero, and that failed when the clock had not moved on from `since`, has been due
-    /// all along.
+    /// Zero if one of them is due already. So a loop that notes the time, tries what is due, and
+    /// then sleeps for as long misses no key that falls due while it is busy; nor does it spin for
+    /// keys that have been due all along, which it did not care to try. Those that gave up are
+    /// never due. A key whose wait is zero, and that failed when the clock had not moved on from
+    /// `since`, has been due all along.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker, clock::ManualClock};

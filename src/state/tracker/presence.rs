@@ -8,8 +8,8 @@ use super::place::{NEAR_BYTES, Place, SHARDS};
 
 /// A counting filter that is read without a lock: most keys are healthy, and learn it here.
 ///
-/// A key has a slot, and the slot counts the keys that are tracked in it: none means that the key is
-/// not tracked. Each shard has its own slots, which change only under the shard's lock; so plain
+/// A key has a slot, and the slot counts the keys that are tracked in it: none means that the key
+/// is not tracked. Each shard has its own slots, which change only under the shard's lock; so plain
 /// loads and stores do, and whoever knows of an insertion (it happened before) sees its slot
 /// counted.
 ///

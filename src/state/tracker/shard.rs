@@ -129,8 +129,8 @@ impl<K> Table<K> {
 /// A shard while its lock is held. Keys come and go only here, so that table, presence and room
 /// agree.
 ///
-/// Whatever of a key's own code may panic, its hash above all, runs before anything changes, or after
-/// all has; and never within the table, which would lose keys.
+/// Whatever of a key's own code may panic, its hash above all, runs before anything changes, or
+/// after all has; and never within the table, which would lose keys.
 pub(super) struct Open<'a, K, S> {
     pub(super) table: MutexGuard<'a, Table<K>>,
     pub(super) shard: usize,

@@ -73,7 +73,8 @@ impl<K> Snapshot<K> {
 }
 
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
-    /// All that is known of the keys, to be [restored](Self::restore) later, by another process too.
+    /// All that is known of the keys, to be [restored](Self::restore) later, by another process
+    /// too.
     ///
     /// The policy is not part of it. Other threads go on meanwhile: a key that changes is in the
     /// snapshot as it was or as it is.
@@ -82,8 +83,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     where
         K: Clone,
     {
-        // Once, for all keys: the time of day may be set meanwhile. And first: what passes before the
-        // other reading shortens the waits.
+        // Once, for all keys: the time of day may be set meanwhile. And first: what passes before
+        // the other reading shortens the waits.
         let taken_at = self.clock.wall();
         let at = self.latest();
         let mut keys = Vec::with_capacity(self.len());
@@ -241,8 +242,8 @@ mod written {
         }
     }
 
-    /// A time of day: RFC 3339 in formats for people, nanoseconds since 1970 in others. Times before
-    /// 1970 and after 2554 are written as those.
+    /// A time of day: RFC 3339 in formats for people, nanoseconds since 1970 in others. Times
+    /// before 1970 and after 2554 are written as those.
     pub(super) mod time {
         use super::{
             Deserialize, Deserializer, Duration, Error, Serialize, Serializer, SystemTime,

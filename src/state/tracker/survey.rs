@@ -13,18 +13,18 @@ use crate::clock::Clock;
 /// How many buckets are looked at under one lock.
 const STRETCH: usize = 512;
 
-/// How often a shard is looked at again from its beginning, because its keys moved meanwhile, before
-/// it is looked at as a whole.
+/// How often a shard is looked at again from its beginning, because its keys moved meanwhile,
+/// before it is looked at as a whole.
 const PATIENCE: u32 = 3;
 
-/// All keys. Each of these looks at all of them in turn, some hundred under one lock, or one 256th of
-/// them where keys come and go all the time; keys that come or change meanwhile may be seen as they
-/// were or as they are, and none is seen twice.
+/// All keys. Each of these looks at all of them in turn, some hundred under one lock, or one 256th
+/// of them where keys come and go all the time; keys that come or change meanwhile may be seen as
+/// they were or as they are, and none is seen twice.
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Forgets all keys for which `keep` returns false, as if they had never failed.
     ///
-    /// `keep` is asked without any lock held: it may call the tracker. A key that fails meanwhile is
-    /// kept, whatever the answer was.
+    /// `keep` is asked without any lock held: it may call the tracker. A key that fails meanwhile
+    /// is kept, whatever the answer was.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker};
@@ -58,10 +58,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         }
     }
 
-    /// Drops the keys that are forgotten, and gives back most of their memory. Returns how many they were.
+    /// Drops the keys that are forgotten, and gives back most of their memory. Returns how many
+    /// they were.
     ///
-    /// Not needed for the memory to be bounded: each first failure of a key looks at a few others and
-    /// drops those that are forgotten.
+    /// Not needed for the memory to be bounded: each first failure of a key looks at a few others
+    /// and drops those that are forgotten.
     pub fn purge(&self) -> usize {
         let mut purged = 0;
         for shard in 0..SHARDS {

@@ -15,24 +15,24 @@ use crate::store::parts::Parts;
 ///
 /// The tracker answers from memory, as ever: recording a failure costs nothing more. Every
 /// [`flush`](Self::flush) writes to the store what changed since the last, in one commit, by
-/// comparing the tracker with what was written. **A crash loses what came after the last flush**, so
-/// have it [flush](Self::flush_every) as often as you would hate to lose: every second, say.
+/// comparing the tracker with what was written. **A crash loses what came after the last flush**,
+/// so have it [flush](Self::flush_every) as often as you would hate to lose: every second, say.
 ///
 /// The store's keys, or a namespace of them, must be this process's alone while it runs. Keys that
 /// no store takes stay in memory only. A history notes nothing of it.
 ///
 /// # What it forgets
 ///
-/// The store knows what the tracker does, so a key's record goes when its streak ends: by a success,
-/// or because the program [forgets](BackoffTracker::forget) it, or does not
+/// The store knows what the tracker does, so a key's record goes when its streak ends: by a
+/// success, or because the program [forgets](BackoffTracker::forget) it, or does not
 /// [retain](BackoffTracker::retain) it. Not by time: in front of a store a tracker remembers a key
 /// until then, whatever its [retention](crate::BackoffTrackerBuilder::retention), while the program
 /// runs and while it does not.
 ///
 /// At its [bound](crate::BackoffTrackerBuilder::max_keys), by default a million keys, a tracker
-/// forgets one key for each that comes, and [counts](BackoffTracker::evicted) them: those go from the
-/// store too, which so is bounded as well. The bound is never less than what the store knew at the
-/// beginning: to open it takes nothing from it.
+/// forgets one key for each that comes, and [counts](BackoffTracker::evicted) them: those go from
+/// the store too, which so is bounded as well. The bound is never less than what the store knew at
+/// the beginning: to open it takes nothing from it.
 ///
 /// ```
 /// use relent::{Backoff, BackoffTracker, Readiness};
@@ -105,8 +105,8 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
     ///
     /// # Errors
     ///
-    /// The store's. What was not written is written by the next flush. A key that cannot be reached,
-    /// as its row is damaged, keeps no other from being written.
+    /// The store's. What was not written is written by the next flush. A key that cannot be
+    /// reached, as its row is damaged, keeps no other from being written.
     pub fn flush(&self) -> Result<usize, S::Error> {
         self.write().all()
     }

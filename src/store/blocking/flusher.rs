@@ -30,10 +30,10 @@ where
     /// Starts a thread that [flushes](Self::flush) at this interval, at least a millisecond: what a
     /// crash can lose is what came within it, and while a flush takes.
     ///
-    /// An error of the store is told to `on_error`, and the flush is tried again: at the interval, if
-    /// any key could be written or the store [can tell](Store::fault) that it is about one key;
-    /// else soon at first, then ever more slowly, at most 16 times the interval later. Nothing
-    /// is lost meanwhile but by a crash. An error of the last flush, when the [`Flusher`] is dropped,
+    /// An error of the store is told to `on_error`, and the flush is tried again: at the interval,
+    /// if any key could be written or the store [can tell](Store::fault) that it is about one key;
+    /// else soon at first, then ever more slowly, at most 16 times the interval later. Nothing is
+    /// lost meanwhile but by a crash. An error of the last flush, when the [`Flusher`] is dropped,
     /// is told to it too: that is not tried again. If `on_error` panics, the thread flushes on, and
     /// [`close`](Flusher::close) panics with that at the end.
     ///

@@ -15,8 +15,8 @@ impl<S: Store + Send + Sync + 'static> DurableTracker<S> {
     /// Starts a thread that extends all leases of the session at a third of their time to live.
     ///
     /// An error of the store, of whatever kind, is tried again, ever more slowly, until the leases
-    /// have really run out: then the [session](Self::session) has expired, and the thread ends. Where
-    /// only some of the keys cannot be reached, their leases alone run out, and it goes on.
+    /// have really run out: then the [session](Self::session) has expired, and the thread ends.
+    /// Where only some of the keys cannot be reached, their leases alone run out, and it goes on.
     ///
     /// # Errors
     ///

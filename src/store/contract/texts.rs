@@ -4,7 +4,8 @@ use super::{Bench, done, good, options, refused, tracker};
 use crate::store::{MAX_CAUSE, Refusal};
 
 /// A cause may be anything that a server answers, and a failure is counted whatever it is: a NUL,
-/// which some databases cannot keep, becomes `�`, and what is longer than [`MAX_CAUSE`] ends in `…`.
+/// which some databases cannot keep, becomes `�`, and what is longer than [`MAX_CAUSE`] ends in
+/// `…`.
 pub async fn causes_are_any_text<B: Bench>(bench: &B) {
     let tracker = tracker(bench).await;
     let long = "漢".repeat(MAX_CAUSE);

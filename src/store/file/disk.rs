@@ -82,8 +82,8 @@ impl Disk {
     }
 }
 
-/// Gives a new file to the owner and the group of the one at `path`, if there is one: a program that
-/// is run as somebody else for once must not lock out whose file it is.
+/// Gives a new file to the owner and the group of the one at `path`, if there is one: a program
+/// that is run as somebody else for once must not lock out whose file it is.
 #[cfg(unix)]
 pub(super) fn keep_owner(file: &File, path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::{MetadataExt, fchown};

@@ -39,16 +39,16 @@ impl Locked {
 }
 
 impl Drop for Locked {
-    /// Closing the file would not do: where another thread is about to spawn a process, that has the
-    /// file open too until it runs its program.
+    /// Closing the file would not do: where another thread is about to spawn a process, that has
+    /// the file open too until it runs its program.
     fn drop(&mut self) {
         // If this fails, closing has to do.
         let _ = FileExt::unlock(&self.file);
     }
 }
 
-/// Opens the lock file, or makes it; without following a link, and without ever emptying it. It stays
-/// where it is: a process that locked a file which is gone would be alone with it.
+/// Opens the lock file, or makes it; without following a link, and without ever emptying it. It
+/// stays where it is: a process that locked a file which is gone would be alone with it.
 fn open(path: &Path) -> Result<(File, bool), FileError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);

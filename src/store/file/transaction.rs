@@ -33,8 +33,8 @@ impl FileTransaction {
     }
 
     /// Puts data of the program's own in the place of whatever there was: anything that `serde` can
-    /// write as JSON, to be the same when it is read. A float that is no number becomes a null, as JSON
-    /// has no other way to say it.
+    /// write as JSON, to be the same when it is read. A float that is no number becomes a null, as
+    /// JSON has no other way to say it.
     ///
     /// # Errors
     ///

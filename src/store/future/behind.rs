@@ -24,8 +24,8 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     /// Puts a tracker in front of a store, and has it go on from what the store knows.
     ///
     /// A key that cannot be read, as its row is damaged, is passed over, where the store
-    /// [can tell](AsyncStore::fault): it begins anew in memory, and each [flush](Self::flush) that would
-    /// write it is an error.
+    /// [can tell](AsyncStore::fault): it begins anew in memory, and each [flush](Self::flush) that
+    /// would write it is an error.
     ///
     /// # Errors
     ///
@@ -70,8 +70,8 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     ///
     /// # Errors
     ///
-    /// The store's. What was not written is written by the next flush. A key that cannot be reached,
-    /// as its row is damaged, keeps no other from being written.
+    /// The store's. What was not written is written by the next flush. A key that cannot be
+    /// reached, as its row is damaged, keeps no other from being written.
     pub async fn flush(&self) -> Result<usize, S::Error> {
         self.write().await.all()
     }

@@ -16,9 +16,9 @@ where
     /// [Flushes](Self::flush) at this interval, at least a millisecond, for ever: to be spawned.
     /// What a crash can lose is what came within the interval, and while a flush takes.
     ///
-    /// An error of the store is told to `on_error`, and the flush is tried again: at the interval, if
-    /// any key could be written or the store [can tell](AsyncStore::fault) that it is about one key;
-    /// else soon at first, then ever more slowly, at most 16 times the interval later. Nothing
+    /// An error of the store is told to `on_error`, and the flush is tried again: at the interval,
+    /// if any key could be written or the store [can tell](AsyncStore::fault) that it is about one
+    /// key; else soon at first, then ever more slowly, at most 16 times the interval later. Nothing
     /// is lost meanwhile but by a crash. If `on_error` panics, it flushes on.
     ///
     /// Dropping it stops that, also midway through a flush. Flush once more before the program

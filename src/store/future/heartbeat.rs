@@ -13,9 +13,9 @@ impl<S: AsyncStore + 'static> DurableTracker<S> {
     /// [session](Self::session) has expired; to be spawned beside the work.
     ///
     /// An error of the store, of whatever kind, is tried again, ever more slowly, until the leases
-    /// have really run out: then the session has expired, and this ends. Where only some of the keys
-    /// cannot be reached, their leases alone run out, and it goes on. A store that does not answer is
-    /// not waited for beyond that.
+    /// have really run out: then the session has expired, and this ends. Where only some of the
+    /// keys cannot be reached, their leases alone run out, and it goes on. A store that does not
+    /// answer is not waited for beyond that.
     ///
     /// Dropping it stops the heartbeat: the leases run out.
     #[cfg(feature = "tokio")]

@@ -105,8 +105,8 @@ impl<'a> Batch<'a> {
         self.made.push(made);
     }
 
-    /// Whether that takes more than one statement: one commit only within a transaction. Some rows are
-    /// to be written and others deleted; or one of several new ones may need another token.
+    /// Whether that takes more than one statement: one commit only within a transaction. Some rows
+    /// are to be written and others deleted; or one of several new ones may need another token.
     pub(super) fn is_two_statements(&self) -> bool {
         let puts = &self.puts;
         let is_new_lease = puts.are_granted_anew().any(|it| it);
@@ -162,8 +162,8 @@ async fn regrant(
 }
 
 impl Puts<'_> {
-    /// Whether these are failures of keys that go on waiting, and nothing else: nobody has a lease or
-    /// gives up, and all was recorded `now`. Most that is ever written is of this kind.
+    /// Whether these are failures of keys that go on waiting, and nothing else: nobody has a lease
+    /// or gives up, and all was recorded `now`. Most that is ever written is of this kind.
     fn are_failures(&self, now: Moment) -> bool {
         self.records.iter().all(|record| {
             record.lease.is_none() && record.gave_up.is_none() && Moment::of(record.since) == now

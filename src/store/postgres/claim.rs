@@ -16,14 +16,14 @@ use crate::store::record::Record;
 use crate::store::step::Start;
 use crate::store::unreadable::Unreadable;
 
-/// Takes what is due and has no lease, and answers with the rows as they are then. Of what is due and
-/// has a lease that ran out, or cannot be read, it answers the keys, in rows that lack everything else,
-/// and leaves it: what becomes of that is not for a statement to decide. A row without a key tells the
-/// time if the clock was set back.
+/// Takes what is due and has no lease, and answers with the rows as they are then. Of what is due
+/// and has a lease that ran out, or cannot be read, it answers the keys, in rows that lack
+/// everything else, and leaves it: what becomes of that is not for a statement to decide. A row
+/// without a key tells the time if the clock was set back.
 ///
-/// Rows that somebody else is about to change are passed over, not waited for. All get one token. It
-/// is drawn if there are any that are locked, and so after that: a database may well ask first for what
-/// depends on nothing.
+/// Rows that somebody else is about to change are passed over, not waited for. All get one token.
+/// It is drawn if there are any that are locked, and so after that: a database may well ask first
+/// for what depends on nothing.
 ///
 /// `$1` namespace, `$2` how many, `$3` holder, `$4` time to live in microseconds, `$5` the end of
 /// time, `$6` whether also rows that cannot be read.
@@ -202,8 +202,8 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Starts up to so many of those that a statement could not decide about: that were died on, and
-    /// that are from the future.
+    /// Starts up to so many of those that a statement could not decide about: that were died on,
+    /// and that are from the future.
     async fn count_out(
         &self,
         start: &Start,

@@ -11,8 +11,9 @@ use crate::store::lease::LeaseLost;
 use crate::store::rounds::Rounds;
 
 impl PostgresStore {
-    /// Extends leases as [`AsyncStore::extend`](crate::store::AsyncStore::extend) says, in two round
-    /// trips. One whose row somebody has locked is left out, and so is one that cannot be read.
+    /// Extends leases as [`AsyncStore::extend`](crate::store::AsyncStore::extend) says, in two
+    /// round trips. One whose row somebody has locked is left out, and so is one that cannot be
+    /// read.
     pub(super) async fn extend_each(
         &self,
         leases: &[(&str, u64)],

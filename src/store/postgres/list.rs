@@ -16,8 +16,8 @@ use crate::store::unreadable::Unreadable;
 /// latest time at which anything was written tells at once that there is none, as long as the clock
 /// was not set back.
 ///
-/// `$1` namespace, `$2` and `$3` the place after which to begin, `$4` how many, `$5` whether also those
-/// that cannot be read.
+/// `$1` namespace, `$2` and `$3` the place after which to begin, `$4` how many, `$5` whether also
+/// those that cannot be read.
 const DUE: &str = concat!(
     "
     WITH clock AS (
@@ -50,8 +50,8 @@ const DUE: &str = concat!(
     ) AS listed ORDER BY due, key LIMIT (SELECT $4::BIGINT)"
 );
 
-/// Lists what waits. Parameters as for [`DUE`]; `$2` is NULL to begin with now, so that what is due is
-/// not gone through first.
+/// Lists what waits. Parameters as for [`DUE`]; `$2` is NULL to begin with now, so that what is due
+/// is not gone through first.
 const WAITING: &str = concat!(
     "
     WITH clock AS (SELECT clock_timestamp() AS now)
@@ -99,10 +99,10 @@ const UNREADABLE: &str = concat!(
 impl PostgresStore {
     /// The keys of the namespace whose rows cannot be read, up to `limit` of them.
     ///
-    /// Such a row is an error wherever its key is asked for, and is not written to. Lists, claims and
-    /// heartbeats pass it over, so that it stands in the way of no other key; it is the error of a list
-    /// or a claim only where there is nothing else to answer. So ask for them now and then, to repair
-    /// or delete them: this reads the whole table.
+    /// Such a row is an error wherever its key is asked for, and is not written to. Lists, claims
+    /// and heartbeats pass it over, so that it stands in the way of no other key; it is the error
+    /// of a list or a claim only where there is nothing else to answer. So ask for them now and
+    /// then, to repair or delete them: this reads the whole table.
     ///
     /// # Errors
     ///

@@ -67,8 +67,8 @@ const SMALL: IsRight = <i16 as Type<Postgres>>::compatible;
 const BIG: IsRight = <i64 as Type<Postgres>>::compatible;
 const TIME: IsRight = <Moment as Type<Postgres>>::compatible;
 
-/// Looks at the types of [`columns`](super::sql::columns), and of the time if it comes after them, of
-/// all rows of an answer at once: to look in each row takes as long as to read it.
+/// Looks at the types of [`columns`](super::sql::columns), and of the time if it comes after them,
+/// of all rows of an answer at once: to look in each row takes as long as to read it.
 pub(super) fn check(rows: &[PgRow]) -> Read<()> {
     let types = [
         TEXT, SMALL, BIG, BIG, BIG, TIME, TIME, TIME, TEXT, TEXT, BIG, TEXT, TIME, TIME, TIME,
@@ -153,8 +153,8 @@ pub(super) fn entry(row: &PgRow) -> Read<Entry> {
     })
 }
 
-/// The columns of a row, one after the other, of the types that they are read as: to find each by its
-/// name takes longer than to read it.
+/// The columns of a row, one after the other, of the types that they are read as: to find each by
+/// its name takes longer than to read it.
 struct Fields<'r> {
     row: &'r PgRow,
     next: usize,

@@ -28,8 +28,9 @@ pub(super) struct Statement {
 
 impl Statement {
     /// Of rows that are written over, a few are locked in order first, which takes a third longer.
-    /// Many are written in the order in which the database comes by them. Two who do that to the same
-    /// rows may wait for each other, until it notices and has one of them do it again, in order.
+    /// Many are written in the order in which the database comes by them. Two who do that to the
+    /// same rows may wait for each other, until it notices and has one of them do it again, in
+    /// order.
     const FEW: usize = 32;
 
     const fn new(one: &'static str, many: &'static str) -> Statement {
@@ -49,8 +50,8 @@ impl Statement {
     }
 }
 
-/// Changes to several rows, in the order in which everybody gets them who waits for several: so nobody
-/// waits for one who waits for it.
+/// Changes to several rows, in the order in which everybody gets them who waits for several: so
+/// nobody waits for one who waits for it.
 macro_rules! in_order {
     ($changes:expr) => {
         concat!($changes, " ORDER BY key")
@@ -108,9 +109,9 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// The time, also in microseconds, and the latest time at which any row was written: in one row, that
-/// is read once for all of a statement. The time is read last, so that nobody who writes meanwhile
-/// makes it look set back.
+/// The time, also in microseconds, and the latest time at which any row was written: in one row,
+/// that is read once for all of a statement. The time is read last, so that nobody who writes
+/// meanwhile makes it look set back.
 macro_rules! clock {
     () => {
         "SELECT latest, now, (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
@@ -119,7 +120,8 @@ macro_rules! clock {
 }
 pub(super) use clock;
 
-/// The keys of an array, looked up in the index one by one whatever the planner thinks of the table.
+/// The keys of an array, looked up in the index one by one whatever the planner thinks of the
+/// table.
 macro_rules! is_any {
     ($keys:literal) => {
         concat!(" = ANY ((SELECT ", $keys, "::TEXT[])::TEXT[])")
@@ -146,11 +148,11 @@ macro_rules! read {
 /// `$1` namespace, `$2` keys.
 pub(super) const READ: Statement = Statement::new(read!(" = $2"), read!(is_any!("$2")));
 
-/// As [`READ`], and keeps the rows as they are until the end of the transaction, in the order of their
-/// keys, so that of two who want several of them, one waits for the other.
+/// As [`READ`], and keeps the rows as they are until the end of the transaction, in the order of
+/// their keys, so that of two who want several of them, one waits for the other.
 ///
-/// Several it keeps also if they are not there, by putting a row there that has the revision that is
-/// given for it, and nothing to say: to be written over or deleted before the end.
+/// Several it keeps also if they are not there, by putting a row there that has the revision that
+/// is given for it, and nothing to say: to be written over or deleted before the end.
 ///
 /// `$1` namespace, `$2` keys; of several, `$3` revisions.
 pub(super) const LOCK: Statement = Statement::new(
@@ -184,8 +186,8 @@ RETURNING ",
     ", clock_timestamp() AS now"
 );
 
-/// A row that [`row`](super::row) can read. Nothing in the table sees to it, so that whoever looks for
-/// rows passes the others over, and never writes to them.
+/// A row that [`row`](super::row) can read. Nothing in the table sees to it, so that whoever looks
+/// for rows passes the others over, and never writes to them.
 macro_rules! is_readable {
     () => {
         "version <= 1 AND revision < 9223372036854775807
@@ -267,8 +269,8 @@ use whole;
 
 /// With events to note of the keys that were written; each has to answer with its `key`.
 ///
-/// `IS TRUE` has the database look keys up in a table of hashes; it takes arrays for short, and would
-/// compare each with each.
+/// `IS TRUE` has the database look keys up in a table of hashes; it takes arrays for short, and
+/// would compare each with each.
 macro_rules! noting {
     ($write:expr, $keys:literal, $events:literal, $causes:literal, $if_all:expr) => {
         concat!(
@@ -337,7 +339,8 @@ macro_rules! delete_many {
     };
 }
 
-/// Deletes rows that are as they were when they were read, and answers which: of several, all or none.
+/// Deletes rows that are as they were when they were read, and answers which: of several, all or
+/// none.
 ///
 /// `$1` namespace, `$2` the time of reading, `$3` keys, `$4` their revisions; what to note.
 pub(super) const DELETE: Writing = Writing {

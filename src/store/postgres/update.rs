@@ -89,8 +89,8 @@ impl PostgresStore {
         Ok((all, now.time().unwrap_or(UNIX_EPOCH)))
     }
 
-    /// Makes changes to several keys, sorted and none of them twice, if nobody comes in the way: the
-    /// answers of those that were made. Of what is to be written, that is all or nothing.
+    /// Makes changes to several keys, sorted and none of them twice, if nobody comes in the way:
+    /// the answers of those that were made. Of what is to be written, that is all or nothing.
     async fn attempt<R: Send>(
         &self,
         connection: &mut PgConnection,
@@ -106,7 +106,8 @@ impl PostgresStore {
             .await
     }
 
-    /// Makes changes to what was found of several keys, as far as it is still so, by an empty batch.
+    /// Makes changes to what was found of several keys, as far as it is still so, by an empty
+    /// batch.
     pub(super) async fn make<R: Send>(
         &self,
         connection: &mut PgConnection,
@@ -177,8 +178,8 @@ impl PostgresStore {
             return Ok(rounds.answers()?);
         }
         let mut connection = self.pool.acquire().await?;
-        // Hardly ever does anybody come in the way. After that, make sure of our turn. A key that is
-        // there twice takes two statements.
+        // Hardly ever does anybody come in the way. After that, make sure of our turn. A key that
+        // is there twice takes two statements.
         if places.len() == keys.len() {
             let made = self.attempt(&mut connection, Reading::Open, &places, &mut change);
             match made.await {

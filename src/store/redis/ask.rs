@@ -36,7 +36,8 @@ pub(super) enum Told {
     Made(u64),
     /// Nothing was changed: the key says this.
     Says(Vec<u8>),
-    /// Nothing was changed. What the key said is lost with the answer to a call that was sent again.
+    /// Nothing was changed. What the key said is lost with the answer to a call that was sent
+    /// again.
     Unsaid,
 }
 
@@ -69,11 +70,11 @@ impl Ask {
 
     /// Asks for a change to a key of which this is believed.
     ///
-    /// Nobody knows the moment at which it is made, so it is decided at both ends of a span in which
-    /// that moment should be. If this comes to the same, but for times that go along, so it does in
-    /// between, since a transition decides by whether this or that moment has passed. If not, the
-    /// server is asked. If it has just said what the key says and when, the change is made as of then;
-    /// but not much later.
+    /// Nobody knows the moment at which it is made, so it is decided at both ends of a span in
+    /// which that moment should be. If this comes to the same, but for times that go along, so it
+    /// does in between, since a transition decides by whether this or that moment has passed. If
+    /// not, the server is asked. If it has just said what the key says and when, the change is made
+    /// as of then; but not much later.
     pub(super) fn of<R>(
         belief: &Belief,
         record: Option<Record>,
@@ -108,14 +109,14 @@ impl Ask {
         })
     }
 
-    /// How much later than decided something may be written. Twice as much each time that it was too
-    /// late after all, so that who is slow gets there.
+    /// How much later than decided something may be written. Twice as much each time that it was
+    /// too late after all, so that who is slow gets there.
     fn ahead(told: u32) -> Duration {
         Ask::SPAN * 2_u32.pow(told.saturating_sub(1).min(10))
     }
 
-    /// Adds the arguments that the script takes for a key, in a call whose asks have this span unless
-    /// they say another.
+    /// Adds the arguments that the script takes for a key, in a call whose asks have this span
+    /// unless they say another.
     pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>, usual: Span) {
         script.arg(self.believed.as_slice());
         if self.span != usual {

@@ -109,7 +109,8 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
     }
 
     /// Makes changes to several keys, none of them twice, as far as these are as they are believed
-    /// to be: the answers of those that were made, or cannot be. What others are is noted in `told`.
+    /// to be: the answers of those that were made, or cannot be. What others are is noted in
+    /// `told`.
     async fn attempt<R: Send>(
         &self,
         keys: &[Place<'_>],

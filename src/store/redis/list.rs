@@ -10,7 +10,8 @@ use super::{RedisError, RedisStore, scripts, value};
 use crate::store::listing::{Listed, Page, Which};
 use crate::store::unreadable::Unreadable;
 
-/// Where a listing goes on: after a key, in a list where it has some score. Without a score it begins.
+/// Where a listing goes on: after a key, in a list where it has some score. Without a score it
+/// begins.
 #[derive(Default)]
 struct Place {
     score: Vec<u8>,
@@ -27,8 +28,8 @@ struct Look {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
-    /// Lists a page of what can be read, by as many scripts as it takes, and tells of the first that
-    /// cannot.
+    /// Lists a page of what can be read, by as many scripts as it takes, and tells of the first
+    /// that cannot.
     pub(super) async fn page(
         &self,
         page: &Page,
@@ -71,10 +72,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
 
     /// The values of the namespace that cannot be read, up to `limit` of them.
     ///
-    /// Such a value is an error wherever its key is asked for, and is not written to. Lists and claims
-    /// pass it over, so that it stands in the way of no other key; it is their error only where there
-    /// is nothing else to answer. So ask for them now and then, to repair or delete them: this reads
-    /// all values that are in a list, [`BATCH`](Self::BATCH) of them at once.
+    /// Such a value is an error wherever its key is asked for, and is not written to. Lists and
+    /// claims pass it over, so that it stands in the way of no other key; it is their error only
+    /// where there is nothing else to answer. So ask for them now and then, to repair or delete
+    /// them: this reads all values that are in a list, [`BATCH`](Self::BATCH) of them at once.
     ///
     /// # Errors
     ///

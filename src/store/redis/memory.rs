@@ -31,8 +31,8 @@ pub(super) struct Belief {
     pub(super) text: Vec<u8>,
     /// Not after the server's.
     pub(super) now: SystemTime,
-    /// How often the server has said what the key says, for this change: it was so at that time. Not
-    /// once, if this is a guess.
+    /// How often the server has said what the key says, for this change: it was so at that time.
+    /// Not once, if this is a guess.
     pub(super) told: u32,
 }
 

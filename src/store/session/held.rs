@@ -39,8 +39,8 @@ pub(super) enum Ending {
     Not,
     /// By a call that is told what comes of it.
     Called,
-    /// Within a transaction of the caller's, after so many heartbeats. If a later one can extend the
-    /// lease, that was rolled back.
+    /// Within a transaction of the caller's, after so many heartbeats. If a later one can extend
+    /// the lease, that was rolled back.
     Within(u64),
 }
 

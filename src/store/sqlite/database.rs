@@ -38,8 +38,8 @@ impl Database {
         let connect = || turn::connect(path).map_err(failed(&place(&path.to_string_lossy())));
         let mut database = Database::over(connect()?)?;
         let writer = database.writer.get_mut();
-        // Without it, as in memory, another connection would not see this one's writes, or would wait for
-        // them all the same.
+        // Without it, as in memory, another connection would not see this one's writes, or would
+        // wait for them all the same.
         if turn::is_write_ahead(writer).map_err(failed(&database.place))? {
             turn::wait_outside(writer).map_err(failed(&database.place))?;
             database.takes_turns = true;
@@ -125,16 +125,18 @@ impl Database {
                     pause.ok_or_else(|| failed(&self.place)(error))?
                 }
             };
-            // Without the lock, so that each of the threads that wait does so for as long as it may.
+            // Without the lock, so that each of the threads that wait does so for as long as it
+            // may.
             drop(writer);
             turn::pause(pause);
         }
     }
 
-    /// The store's time. To be asked for once it is settled what can be seen: all of that was written
-    /// before, and nothing of it is from the future.
+    /// The store's time. To be asked for once it is settled what can be seen: all of that was
+    /// written before, and nothing of it is from the future.
     pub(super) fn moment(&self, clock: &impl Clock) -> Moment {
-        // Before the clock is read: what other threads add later does not mean that it was set back.
+        // Before the clock is read: what other threads add later does not mean that it was set
+        // back.
         let latest = self.latest.load(Relaxed);
         let now = clock.wall();
         let nanos = columns::time(now);

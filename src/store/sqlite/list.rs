@@ -38,10 +38,10 @@ impl<C: Clock> SqliteStore<C> {
 
     /// The keys of the namespace whose rows cannot be read, up to `limit` of them, in their order.
     ///
-    /// Such a row is an error wherever its key is asked for, and is not written to. Lists and claims
-    /// pass it over, so that it stands in the way of no other key; it is their error only where there
-    /// is nothing else to answer. So ask for them now and then, to repair or delete them: this reads
-    /// the whole table.
+    /// Such a row is an error wherever its key is asked for, and is not written to. Lists and
+    /// claims pass it over, so that it stands in the way of no other key; it is their error only
+    /// where there is nothing else to answer. So ask for them now and then, to repair or delete
+    /// them: this reads the whole table.
     ///
     /// # Errors
     ///

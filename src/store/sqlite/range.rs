@@ -24,8 +24,8 @@ impl Range {
         }
     }
 
-    /// Without a limit, as nobody knows how many rows have to be passed over; they are read as they are
-    /// asked for.
+    /// Without a limit, as nobody knows how many rows have to be passed over; they are read as they
+    /// are asked for.
     fn select(self) -> &'static str {
         macro_rules! select {
             ($what:literal) => {

@@ -17,8 +17,8 @@ pub(super) const NEVER: i64 = i64::MAX;
 /// What was read, or what is wrong with it.
 pub(super) type Read<T> = Result<T, String>;
 
-/// The columns of a record, by name: there may be more, of a later step of the schema or of somebody
-/// else's.
+/// The columns of a record, by name: there may be more, of a later step of the schema or of
+/// somebody else's.
 macro_rules! fields {
     () => {
         "key, failures, interval, first_failure, since, until, gave_up, cause, token, holder, \
@@ -60,7 +60,8 @@ pub(super) fn get(
         .optional()
 }
 
-/// Writes what a row says, in place if it is there: what else is in it, and what refers to it, stays.
+/// Writes what a row says, in place if it is there: what else is in it, and what refers to it,
+/// stays.
 pub(super) fn put(
     connection: &Connection,
     namespace: &str,

@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::error::{SqliteError, failed, unreadable};
 use crate::store::unreadable::Problem;
 
-/// What brings the tables from one version to the next. Processes of an older version go on meanwhile:
-/// a step only adds what they need not know of, columns with a default and tables.
+/// What brings the tables from one version to the next. Processes of an older version go on
+/// meanwhile: a step only adds what they need not know of, columns with a default and tables.
 const STEPS: [&str; 2] = [
     "CREATE TABLE relent_meta (
          only INTEGER PRIMARY KEY CHECK (only = 1),

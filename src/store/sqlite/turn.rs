@@ -12,7 +12,8 @@ use crate::policy::Backoff;
 use crate::state::Schedule;
 
 /// Short and spread: a turn takes as long as the disk to sync. `SQLite`'s own way to wait sleeps up
-/// to a tenth of a second, all alike: of eight processes on 200 keys, it let pass a quarter as much.
+/// to a tenth of a second, all alike: of eight processes on 200 keys, it let pass a quarter as
+/// much.
 const TURN: Backoff = Backoff::exponential(Duration::from_micros(200), Duration::from_millis(4))
     .give_up_after(SqliteStore::BUSY);
 
@@ -54,8 +55,8 @@ fn wait(before: i32) -> bool {
     next.map(pause).is_some()
 }
 
-/// Changes to a write-ahead log, for which `SQLite` itself does not wait where several do so at once:
-/// each of them reads already, so they would wait for each other.
+/// Changes to a write-ahead log, for which `SQLite` itself does not wait where several do so at
+/// once: each of them reads already, so they would wait for each other.
 pub(super) fn to_write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     let mut before = 0;
     loop {

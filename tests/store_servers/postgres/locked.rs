@@ -89,8 +89,8 @@ async fn p3_a_long_transaction_of_ones_own_keeps_its_key_and_the_session() {
     heartbeat.abort();
 }
 
-/// What a batch is answered is what was committed of it: an error means nothing. Here it comes from the
-/// second try, after somebody was quicker with one of its keys.
+/// What a batch is answered is what was committed of it: an error means nothing. Here it comes from
+/// the second try, after somebody was quicker with one of its keys.
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_a_batch_that_fails_has_written_nothing() {
     for keys in [["a", "b", "c"], ["a", "b", "a"], ["a", "b", "b"]] {

@@ -87,8 +87,8 @@ async fn batches_that_overlap_do_not_stand_in_each_others_way() {
     assert_eq!(counted, 6 * 20 * 30);
 }
 
-/// What one batch counts another deletes, and is told how much that was: nothing is lost, and nothing
-/// is counted twice.
+/// What one batch counts another deletes, and is told how much that was: nothing is lost, and
+/// nothing is counted twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_write_and_delete_at_once_count_everything_once() {
     const KEYS: u32 = 12;

@@ -62,8 +62,8 @@ fn port(listener: &TcpListener) -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A server that answers, told to use these ports. They were free a moment ago: if somebody else was
-/// quicker, it is another server, on others.
+/// A server that answers, told to use these ports. They were free a moment ago: if somebody else
+/// was quicker, it is another server, on others.
 async fn server_on_ports<const N: usize>(
     words: impl Fn([u16; N]) -> String,
 ) -> Option<(Server, [u16; N])> {

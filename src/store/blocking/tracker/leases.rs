@@ -15,8 +15,8 @@ impl<S: Store> DurableTracker<S> {
     ///
     /// # Errors
     ///
-    /// [`StartError::Refused`] says why the key cannot be taken now; [`StartError::TooLate`] that the
-    /// store took longer than the lease lives.
+    /// [`StartError::Refused`] says why the key cannot be taken now; [`StartError::TooLate`] that
+    /// the store took longer than the lease lives.
     pub fn start(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;

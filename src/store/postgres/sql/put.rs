@@ -25,8 +25,8 @@ macro_rules! one {
     };
 }
 
-/// Several. Arrays that end early are filled up with NULL. Not as a table, `FROM UNNEST`: that would
-/// write down each array before it reads the first row.
+/// Several. Arrays that end early are filled up with NULL. Not as a table, `FROM UNNEST`: that
+/// would write down each array before it reads the first row.
 macro_rules! many {
     (failures) => {
         "
@@ -57,8 +57,8 @@ macro_rules! noted {
     };
 }
 
-/// Raises the latest time at which any row was written, once, and is true. Two who do so at once may
-/// leave it at the time of the one who read the clock first, until the next who writes.
+/// Raises the latest time at which any row was written, once, and is true. Two who do so at once
+/// may leave it at the time of the one who read the clock first, until the next who writes.
 macro_rules! latest_is_raised {
     () => {
         "(SELECT setval('relent_latest', $3::BIGINT) FROM relent_latest WHERE last_value < $3)
@@ -127,8 +127,8 @@ macro_rules! over {
     };
 }
 
-/// Writes over rows that are as they were when they were read, and answers which: of several, all or
-/// none.
+/// Writes over rows that are as they were when they were read, and answers which: of several, all
+/// or none.
 ///
 /// A row is as it was if its revision is one less than the one to write. A new lease gets its token
 /// here: from a row that nobody else can change in between.
@@ -201,8 +201,8 @@ macro_rules! insert {
     };
 }
 
-/// Writes new rows, and answers which: of several, all or none. They begin with a random revision, so that none can be taken
-/// for one that was there before it was deleted.
+/// Writes new rows, and answers which: of several, all or none. They begin with a random revision,
+/// so that none can be taken for one that was there before it was deleted.
 ///
 /// The token of a new row is drawn before the row is in its place: so the last token is told as of
 /// after that, and [`REGRANT`] is for when they differ. Parameters as for [`PUT_OVER`].
@@ -253,8 +253,8 @@ macro_rules! both {
     };
 }
 
-/// Both, key by key: each that was there is locked and then written before the next is looked at. Two
-/// changes of one table in one statement would be faster, and are not for every database.
+/// Both, key by key: each that was there is locked and then written before the next is looked at.
+/// Two changes of one table in one statement would be faster, and are not for every database.
 pub(in crate::store::postgres) const PUT: Writing = Writing {
     failures: None,
     plain: Statement::new(both!(), whole!(both!(), "$4")),

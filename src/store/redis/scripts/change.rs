@@ -13,19 +13,19 @@ use super::script;
 /// All is read, and found to be what can be written to, before anything is written: an error leaves
 /// all as it was.
 ///
-/// A call that was answered before, so that it is here again because the answer was lost, is answered
-/// alike: the server keeps the last answer of the line that it comes over, for five minutes, if
-/// anything was changed. But not what records said that were left as they are: such texts may be
-/// long, and nothing happened that must not happen twice. In their place it says `?`.
+/// A call that was answered before, so that it is here again because the answer was lost, is
+/// answered alike: the server keeps the last answer of the line that it comes over, for five
+/// minutes, if anything was changed. But not what records said that were left as they are: such
+/// texts may be long, and nothing happened that must not happen twice. In their place it says `?`.
 ///
-/// `KEYS` due, written, gave up, token, the line's, then the records'. `ARGV` the number of the call,
-/// 0 if it can change nothing; how long that is what comes before a key in a record's name; from when,
-/// and before when; and for each of the records: what it is believed to say (empty: nothing); if need
-/// be, `within` and another such span; and what to do: `keep`, `delete`, `put`, or `revive`, which is to
-/// put what may be among those that gave up. These two are followed by the number of pieces of the
-/// text, these, when it is due (empty: it gave up), when it was written, and when it expires (empty:
-/// never). Every other piece is a gap: `#` for a token, or a time. A time is a number, or `+` and how
-/// much later it is than now. All are in microseconds.
+/// `KEYS` due, written, gave up, token, the line's, then the records'. `ARGV` the number of the
+/// call, 0 if it can change nothing; how long that is what comes before a key in a record's name;
+/// from when, and before when; and for each of the records: what it is believed to say (empty:
+/// nothing); if need be, `within` and another such span; and what to do: `keep`, `delete`, `put`,
+/// or `revive`, which is to put what may be among those that gave up. These two are followed by the
+/// number of pieces of the text, these, when it is due (empty: it gave up), when it was written,
+/// and when it expires (empty: never). Every other piece is a gap: `#` for a token, or a time. A
+/// time is a number, or `+` and how much later it is than now. All are in microseconds.
 pub(in crate::store::redis) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"

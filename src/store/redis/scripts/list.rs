@@ -52,9 +52,9 @@ fn listing(code: &str) -> Script {
 /// Lists what is due or waits, in order, with the time. It looks at so many keys at most, and tells
 /// where to go on. Keys that have expired meanwhile leave the lists by it; else it writes nothing.
 ///
-/// `KEYS` due, written. `ARGV` what comes before a key in a record's name; how many to find, and how
-/// many to look at; the place after which to begin, of which the first part is empty if that is the
-/// beginning; `due` or `waiting`.
+/// `KEYS` due, written. `ARGV` what comes before a key in a record's name; how many to find, and
+/// how many to look at; the place after which to begin, of which the first part is empty if that is
+/// the beginning; `due` or `waiting`.
 pub(in crate::store::redis) static LIST: LazyLock<Script> = LazyLock::new(|| {
     listing(
         r"
