@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use sqlx::postgres::{PgPool, PgRow};
 
 use super::change::Change;
+use super::error::Fault;
 use super::future::AsyncStore;
 use super::key::InvalidKey;
 use super::lease::LeaseLost;
@@ -31,6 +32,7 @@ use super::rounds::Contended;
 use super::step::Start;
 use super::unreadable::{Problem, Unreadable};
 use again::again;
+use error::ROW;
 use row::Kept;
 
 /// Keeps records in a table of a PostgreSQL database, for any number of hosts.
@@ -231,7 +233,7 @@ impl PostgresStore {
     fn refused(&self, table: &str, key: &str, problem: Problem) -> Unreadable {
         let namespace = &self.namespace;
         Unreadable {
-            place: format!("the row {key:?} of the table {table} (namespace {namespace:?})"),
+            place: format!("{ROW} {key:?} of the table {table} (namespace {namespace:?})"),
             problem,
         }
     }
@@ -254,6 +256,10 @@ fn count(limit: usize) -> i64 {
 
 impl AsyncStore for PostgresStore {
     type Error = PostgresError;
+
+    fn fault(&self, error: &PostgresError) -> Fault {
+        error::fault(error)
+    }
 
     async fn update<R: Send + 'static>(
         &self,

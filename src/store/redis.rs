@@ -23,6 +23,7 @@ use calls::Lines;
 use memory::Memory;
 
 use super::change::Change;
+use super::error::Fault;
 use super::future::AsyncStore;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
@@ -212,6 +213,14 @@ fn prefix(namespace: &str) -> String {
 
 impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     type Error = RedisError;
+
+    fn fault(&self, error: &RedisError) -> Fault {
+        match error {
+            RedisError::Unreadable(_) => Fault::Key,
+            RedisError::Redis(error) if error.is_io_error() => Fault::Store,
+            _ => Fault::Unknown,
+        }
+    }
 
     async fn update<R: Send + 'static>(
         &self,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::sql::SOME_ONLY;
+use crate::store::error::Fault;
 use crate::store::rounds::Contended;
 use crate::store::unreadable::Unreadable;
 
@@ -34,6 +35,22 @@ impl PostgresError {
             PostgresError::Postgres(error) => is_conflict(error),
             _ => false,
         }
+    }
+}
+
+/// How the place of a row begins, where it cannot be read; otherwise it is the table that cannot.
+pub(super) const ROW: &str = "the row";
+
+pub(super) fn fault(error: &PostgresError) -> Fault {
+    match error {
+        PostgresError::Unreadable(unreadable) if unreadable.place.starts_with(ROW) => Fault::Key,
+        PostgresError::Locked(_) => Fault::Key,
+        PostgresError::NotMigrated
+        | PostgresError::NoTransaction
+        | PostgresError::Postgres(
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed,
+        ) => Fault::Store,
+        _ => Fault::Unknown,
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use relent::Backoff;
 use relent::store::{
-    DurableTracker, Error, Options, PostgresError, PostgresStore, Problem, StartError,
+    DurableTracker, Error, Options, PostgresError, PostgresStore, Problem, StartError, WriteBehind,
 };
+use relent::{Backoff, BackoffTracker};
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Row, query};
 
@@ -84,6 +84,12 @@ async fn p5_rows_that_cannot_be_read_stand_in_nobodys_way_and_are_left() {
             panic!("{damage}: {due:?}");
         };
         assert!(is_unreadable(&error), "{damage}");
+        // A tracker in front passes it over, whatever else there is.
+        let behind = WriteBehind::open(
+            tracker.store().clone(),
+            BackoffTracker::new(Backoff::DEFAULT),
+        );
+        assert!(behind.await.is_ok(), "{damage}");
         let claimed = tracker.claim_due(10).await;
         let Err(StartError::Store(error)) = claimed else {
             panic!("{damage}: {claimed:?}");
