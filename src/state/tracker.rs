@@ -11,6 +11,7 @@ mod presence;
 mod room;
 mod shard;
 mod snapshot;
+mod streak;
 mod survey;
 mod timeline;
 
@@ -19,7 +20,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use super::{BackoffState, Decision, NotReady, Readiness, Recovery};
+use super::{Decision, NotReady, Readiness, Recovery};
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::{Backoff, Plan};
 
@@ -27,6 +28,7 @@ pub use attempt::Attempt;
 pub use builder::BackoffTrackerBuilder;
 pub use hasher::DefaultHashBuilder;
 pub use snapshot::{Snapshot, SnapshotKey};
+pub use streak::Streak;
 pub use timeline::Moment;
 
 use place::SHARDS;
@@ -118,18 +120,6 @@ pub struct BackoffTracker<K, C = MonotonicClock, S = DefaultHashBuilder> {
     presence: Presence,
     shards: Box<[Shard<K>; SHARDS]>,
     room: Room,
-}
-
-/// How a failing key stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Streak {
-    /// How many failures in a row, and the interval after the last.
-    pub state: BackoffState,
-    /// The time since the first of them.
-    pub elapsed: Duration,
-    /// Whether the key may be tried now.
-    pub readiness: Readiness,
 }
 
 impl<K> BackoffTracker<K> {

@@ -14,9 +14,13 @@
 //! since it began. It is read after the row, so that what the row says is never from the future; or
 //! where rows are not locked, after the moment as of which the statement sees all of them.
 
+mod delete;
 mod put;
+mod read;
 
+pub(super) use delete::DELETE;
 pub(super) use put::{EXTEND, PUT, PUT_NEW, PUT_OVER, REGRANT};
+pub(super) use read::{LOCK, READ};
 
 /// A statement about one key, and the same about a few and about many.
 #[derive(Clone, Copy)]
@@ -128,63 +132,6 @@ macro_rules! is_any {
     };
 }
 use is_any;
-
-macro_rules! read {
-    ($is_key:expr) => {
-        concat!(
-            "
-    SELECT ",
-            columns!(),
-            ", (SELECT clock_timestamp()) AS now
-    FROM (SELECT 1) AS one
-    LEFT JOIN relent ON relent.namespace = (SELECT $1::TEXT) AND relent.key",
-            $is_key
-        )
-    };
-}
-
-/// Reads rows by their keys, and the time: at least one row, of nothing but the time.
-///
-/// `$1` namespace, `$2` keys.
-pub(super) const READ: Statement = Statement::new(read!(" = $2"), read!(is_any!("$2")));
-
-/// As [`READ`], and keeps the rows as they are until the end of the transaction, in the order of
-/// their keys, so that of two who want several of them, one waits for the other.
-///
-/// Several it keeps also if they are not there, by putting a row there that has the revision that
-/// is given for it, and nothing to say: to be written over or deleted before the end.
-///
-/// `$1` namespace, `$2` keys; of several, `$3` revisions.
-pub(super) const LOCK: Statement = Statement::new(
-    concat!(
-        "
-    SELECT ",
-        columns!(),
-        ", clock_timestamp() AS now
-    FROM (SELECT 1) AS one
-    LEFT JOIN (
-        SELECT * FROM relent WHERE namespace = (SELECT $1::TEXT) AND key = $2 FOR UPDATE
-    ) AS locked ON TRUE"
-    ),
-    PLACE,
-);
-
-const PLACE: &str = concat!(
-    "
-INSERT INTO relent (
-    namespace, key, revision, failures, first_failure, since, until, due, cause
-)
-SELECT $1, key, revision, 0, time, time, time, time, ''
-FROM (
-    SELECT UNNEST($2::TEXT[]) AS key, UNNEST($3::BIGINT[]) AS revision,
-        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS time
-    ORDER BY key
-) AS change
-ON CONFLICT (namespace, key) DO UPDATE SET revision = relent.revision
-RETURNING ",
-    columns!(),
-    ", clock_timestamp() AS now"
-);
 
 /// A row that [`row`](super::row) can read. Nothing in the table sees to it, so that whoever looks
 /// for rows passes the others over, and never writes to them.
@@ -305,49 +252,3 @@ macro_rules! lease_is_as_read {
     };
 }
 use lease_is_as_read;
-
-macro_rules! delete {
-    ($change:expr, $is_key:expr) => {
-        concat!(
-            "
-        DELETE FROM relent USING (",
-            $change,
-            ") AS change
-        WHERE relent.namespace = (SELECT $1::TEXT) AND relent.key",
-            $is_key,
-            " AND relent.key = change.key AND relent.revision = change.revision
-            AND ",
-            lease_is_as_read!(),
-            "
-        RETURNING relent.key"
-        )
-    };
-}
-
-macro_rules! delete_one {
-    () => {
-        delete!("SELECT $3::TEXT AS key, $4::BIGINT AS revision", " = $3")
-    };
-}
-
-macro_rules! delete_many {
-    () => {
-        delete!(
-            locked!("SELECT UNNEST($3::TEXT[]) AS key, UNNEST($4::BIGINT[]) AS revision"),
-            is_any!("$3")
-        )
-    };
-}
-
-/// Deletes rows that are as they were when they were read, and answers which: of several, all or
-/// none.
-///
-/// `$1` namespace, `$2` the time of reading, `$3` keys, `$4` their revisions; what to note.
-pub(super) const DELETE: Writing = Writing {
-    failures: None,
-    plain: Statement::new(delete_one!(), whole!(delete_many!(), "$3")),
-    noting: Statement::new(
-        noting!(delete_one!(), "$5", "$6", "$7", ""),
-        noting!(delete_many!(), "$5", "$6", "$7", if_all!("$3")),
-    ),
-};
