@@ -239,10 +239,13 @@ impl PostgresStore {
     }
 
     fn check(rows: &[PgRow]) -> Result<(), PostgresError> {
-        row::check(rows).map_err(|problem| {
-            let place = "the table relent".to_owned();
-            PostgresError::Unreadable(Unreadable { place, problem })
-        })
+        row::check(rows).map_err(Self::damaged)
+    }
+
+    /// What is wrong with all of an answer.
+    fn damaged(problem: Problem) -> PostgresError {
+        let place = "the table relent".to_owned();
+        PostgresError::Unreadable(Unreadable { place, problem })
     }
 
     fn read(&self, row: &PgRow, key: &str) -> Result<Kept, Unreadable> {

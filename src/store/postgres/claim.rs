@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use sqlx::{Row, query};
+use sqlx::query;
 
 use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
-use super::row::{self, Kept};
-use super::sql::{clock, columns, is_readable, is_wanted};
+use super::row;
+use super::sql::{clock, is_readable, is_wanted, streak};
 use super::update::Reading;
 use super::{PostgresStore, count};
 use crate::store::listing::{Listed, Page, Which};
@@ -16,10 +16,10 @@ use crate::store::record::Record;
 use crate::store::step::Start;
 use crate::store::unreadable::Unreadable;
 
-/// Takes what is due and has no lease, and answers with the rows as they are then. Of what is due
-/// and has a lease that ran out, or cannot be read, it answers the keys, in rows that lack
-/// everything else, and leaves it: what becomes of that is not for a statement to decide. A row
-/// without a key tells the time if the clock was set back.
+/// Takes what is due and has no lease, and answers with the streaks. Of what is due and has a lease
+/// that ran out, or cannot be read, it answers the keys and when they were due, in rows that lack
+/// everything else, and leaves it: what becomes of that is not for a statement to decide. One row
+/// has no key, and [tells](row::Grant) in other columns what is the same for all.
 ///
 /// Rows that somebody else is about to change are passed over, not waited for. All get one token.
 /// It is drawn if there are any that are locked, and so after that: a database may well ask first
@@ -59,20 +59,20 @@ macro_rules! claim {
             AND (SELECT setval('relent_latest', micros) FROM relent_latest, clock
                  WHERE last_value < micros) IS DISTINCT FROM 0
         RETURNING ",
-            columns!(),
+            streak!(),
             "
     )",
             $noted,
             "
     SELECT ",
-            columns!(),
+            streak!(),
             " FROM taken
     UNION ALL
-    SELECT key, NULL, NULL, NULL, NULL, NULL, NULL, due, NULL, NULL, NULL, NULL, NULL, NULL
-    FROM due WHERE is_free IS NOT TRUE
+    SELECT key, NULL, NULL, NULL, NULL, NULL, due, NULL FROM due WHERE is_free IS NOT TRUE
     UNION ALL
-    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, now, NULL, NULL, NULL, NULL, NULL, NULL
-    FROM clock WHERE is_set_back"
+    SELECT NULL, NULL, NULL, (SELECT next FROM grant_all), CASE WHEN is_set_back THEN now END, now,
+        ends, NULL
+    FROM clock"
         )
     };
 }
@@ -157,24 +157,29 @@ impl PostgresStore {
         Self::check(&rows)?;
         let mut claimed = Claimed {
             taken: Vec::with_capacity(rows.len()),
-            is_full: rows.len() >= limit,
             ..Claimed::default()
         };
-        let mut others = Vec::new();
+        let (mut others, mut lease) = (Vec::new(), None);
         for row in &rows {
-            let is_taken = row.try_get::<Option<i16>, _>(1)?.is_some();
-            match row::key(row)? {
-                Some(key) if is_taken => match self.read(row, key) {
-                    Ok(Kept { record, .. }) => {
-                        // Without a lease that is when it was due.
-                        claimed.taken.push((record.until, key.to_owned(), record));
-                    }
-                    Err(error) => drop(claimed.unreadable.get_or_insert(error)),
-                },
-                Some(key) => others.push((row::until(row)?, key.to_owned())),
-                None => claimed.set_back_to = Some(row::until(row)?),
+            match row::claimed(row).map_err(Self::damaged)? {
+                row::Claimed::Taken(key, Ok(streak)) => {
+                    claimed.taken.push((streak.until, key.to_owned(), streak));
+                }
+                row::Claimed::Taken(key, Err(problem)) => {
+                    let unreadable = self.refused("relent", key, problem);
+                    claimed.unreadable.get_or_insert(unreadable);
+                }
+                row::Claimed::Left(key, due) => others.push((due, key.to_owned())),
+                row::Claimed::Grant(grant) => {
+                    claimed.set_back_to = grant.set_back_to;
+                    lease = grant.lease(&start.holder);
+                }
             }
         }
+        for (_, _, record) in &mut claimed.taken {
+            record.lease.clone_from(&lease);
+        }
+        claimed.is_full = claimed.taken.len() + others.len() >= limit;
         if !others.is_empty() {
             let why = self.sort_out(others, &mut claimed).await;
             claimed.or_nothing(why)?;

@@ -1,6 +1,6 @@
 //! A record as a row, and back.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use sqlx::postgres::{PgRow, PgTypeInfo};
 use sqlx::{Column, Decode, Postgres, Row, Type};
@@ -67,11 +67,12 @@ const SMALL: IsRight = <i16 as Type<Postgres>>::compatible;
 const BIG: IsRight = <i64 as Type<Postgres>>::compatible;
 const TIME: IsRight = <Moment as Type<Postgres>>::compatible;
 
-/// Looks at the types of [`columns`](super::sql::columns), and of the time if it comes after them,
-/// of all rows of an answer at once: to look in each row takes as long as to read it.
+/// Looks at the types of [`columns`](super::sql::columns), or of as many of them as there are, and
+/// of the time if it comes after them, of all rows of an answer at once: to look in each row takes
+/// as long as to read it.
 pub(super) fn check(rows: &[PgRow]) -> Read<()> {
     let types = [
-        TEXT, SMALL, BIG, BIG, BIG, TIME, TIME, TIME, TEXT, TEXT, BIG, TEXT, TIME, TIME, TIME,
+        TEXT, SMALL, BIG, BIG, TIME, TIME, TIME, TEXT, BIG, TEXT, BIG, TEXT, TIME, TIME, TIME,
     ];
     rows.first().map_or(Ok(()), |row| are_right(row, &types))
 }
@@ -99,48 +100,80 @@ pub(super) fn now(row: &PgRow) -> Result<Moment, sqlx::Error> {
     Decode::<Postgres>::decode(now).map_err(sqlx::Error::Decode)
 }
 
-/// When the wait is over, by a [checked](check) row that may say nothing else.
-pub(super) fn until(row: &PgRow) -> Result<SystemTime, sqlx::Error> {
-    let until: Moment = row.try_get(7)?;
-    Ok(until.time().unwrap_or(UNIX_EPOCH))
-}
-
 /// What a [checked](check) row says.
 pub(super) fn read(row: &PgRow) -> Read<Kept> {
     let mut fields = Fields { row, next: 1 };
-    let version = fields.next::<i16>()?;
-    if version > VERSION {
-        return Err(Problem::Newer {
-            found: u64::from(version.unsigned_abs()),
-            known: u64::from(VERSION.unsigned_abs()),
-        });
-    }
-    // One more can be written.
-    let revision = fields.known(|revision: i64| (revision < i64::MAX).then_some(revision))?;
-    let failures = fields.known(|failures: i64| u32::try_from(failures).ok())?;
-    let interval = fields.known_if_any(columns::to_duration)?;
-    let record = Record {
-        state: match interval {
-            // A clean slate, as an older schema leaves it.
-            None => BackoffState::default(),
-            Some(interval) => BackoffState { failures, interval },
+    let streak = fields.streak()?;
+    Ok(Kept {
+        // One more can be written.
+        revision: fields.known(|revision: i64| (revision < i64::MAX).then_some(revision))?,
+        record: Record {
+            gave_up: fields.known_if_any(columns::to_reason)?,
+            lease: match fields.known_if_any(to_token)? {
+                None => None,
+                Some(token) => Some(Lease {
+                    token,
+                    holder: fields.next()?,
+                    since: fields.time()?,
+                    until: fields.time()?,
+                }),
+            },
+            ..streak
         },
-        first_failure: fields.time()?,
-        since: fields.time()?,
-        until: fields.time()?,
-        gave_up: fields.known_if_any(columns::to_reason)?,
-        cause: fields.next()?,
-        lease: match fields.known_if_any(|token: i64| u64::try_from(token).ok())? {
-            None => None,
-            Some(token) => Some(Lease {
-                token,
-                holder: fields.next()?,
+    })
+}
+
+/// What a [checked](check) row of a claim says.
+pub(super) enum Claimed<'r> {
+    Taken(&'r str, Read<Record>),
+    /// Due, and since when, but not taken.
+    Left(&'r str, SystemTime),
+    Grant(Grant),
+}
+
+/// What a claim says once, for all that it takes.
+pub(super) struct Grant {
+    /// The time, if rows may be from the future.
+    pub(super) set_back_to: Option<SystemTime>,
+    /// Without a token if nothing is taken.
+    token: Option<u64>,
+    since: SystemTime,
+    until: SystemTime,
+}
+
+impl Grant {
+    /// The lease of each key that is taken.
+    pub(super) fn lease(&self, holder: &str) -> Option<Lease> {
+        Some(Lease {
+            token: self.token?,
+            holder: holder.to_owned(),
+            since: self.since,
+            until: self.until,
+        })
+    }
+}
+
+pub(super) fn claimed(row: &PgRow) -> Read<Claimed<'_>> {
+    let from = |next| Fields { row, next };
+    let key: Option<&str> = from(0).next()?;
+    let version: Option<i16> = from(1).next()?;
+    Ok(match (key, version) {
+        (Some(key), Some(_)) => Claimed::Taken(key, from(1).streak()),
+        (Some(key), None) => Claimed::Left(key, from(6).time()?),
+        (None, _) => {
+            let mut fields = from(3);
+            Claimed::Grant(Grant {
+                token: fields.known_if_any(to_token)?,
+                set_back_to: fields.known_if_any(Moment::time)?,
                 since: fields.time()?,
                 until: fields.time()?,
-            }),
-        },
-    };
-    Ok(Kept { revision, record })
+            })
+        }
+    })
+}
+
+fn to_token(token: i64) -> Option<u64> {
+    u64::try_from(token).ok()
 }
 
 pub(super) fn entry(row: &PgRow) -> Read<Entry> {
@@ -185,6 +218,32 @@ impl<'r> Fields<'r> {
 
     fn time(&mut self) -> Read<SystemTime> {
         self.known(Moment::time)
+    }
+
+    /// What a row says that has no lease and was not given up, from its version on.
+    fn streak(&mut self) -> Read<Record> {
+        let version = self.next::<i16>()?;
+        if version > VERSION {
+            return Err(Problem::Newer {
+                found: u64::from(version.unsigned_abs()),
+                known: u64::from(VERSION.unsigned_abs()),
+            });
+        }
+        let failures = self.known(|failures: i64| u32::try_from(failures).ok())?;
+        let interval = self.known_if_any(columns::to_duration)?;
+        Ok(Record {
+            state: match interval {
+                // A clean slate, as an older schema leaves it.
+                None => BackoffState::default(),
+                Some(interval) => BackoffState { failures, interval },
+            },
+            first_failure: self.time()?,
+            since: self.time()?,
+            until: self.time()?,
+            gave_up: None,
+            cause: self.next()?,
+            lease: None,
+        })
     }
 
     /// Something is wrong with the column that was read last.

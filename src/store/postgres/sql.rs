@@ -104,11 +104,21 @@ impl Writing {
     }
 }
 
+/// What [`row`](super::row) reads of a row that has no lease and was not given up.
+macro_rules! streak {
+    () => {
+        "key, version, failures, interval_ns, first_failure, since, until, cause"
+    };
+}
+pub(super) use streak;
+
 /// What [`row`](super::row) reads of a row, in this order.
 macro_rules! columns {
     () => {
-        "key, version, revision, failures, interval_ns, first_failure, since, until, gave_up, \
-         cause, token, holder, lease_since, lease_until"
+        concat!(
+            $crate::store::postgres::sql::streak!(),
+            ", revision, gave_up, token, holder, lease_since, lease_until"
+        )
     };
 }
 pub(super) use columns;
