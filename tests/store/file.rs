@@ -556,7 +556,11 @@ fn the_file_keeps_its_owner_or_is_not_written() {
         fs::set_permissions(directory.join(name), PermissionsExt::from_mode(0o666)).unwrap();
     }
     let copy = directory.join("test");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    // Not by this process: one that another thread spawns meanwhile would have it open to write,
+    // and a file that is open to write cannot be run.
+    let mut copying = Command::new("cp");
+    copying.arg(std::env::current_exe().unwrap()).arg(&copy);
+    assert!(copying.status().unwrap().success());
     let mut refused = Command::new(copy);
     refused.args(["--exact", "file::in_a_child", "--test-threads=1"]);
     refused.current_dir(directory).env(TASK, "be refused");
