@@ -206,7 +206,7 @@ impl PostgresStore {
     /// Makes the tables, or brings them up to date, keeping what is in them. Does nothing if they
     /// are, so any number of processes may do so at any time.
     ///
-    /// Cancelled half-way, it goes on from there the next time.
+    /// Dropped half-way, it goes on from there the next time.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! What a worker knows of the leases it holds: its own clock's view, without any I/O.
 
 mod expiry;
-mod held;
+mod ledger;
 
 pub use expiry::Expiry;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use held::{Ending, Good, Held, Lease};
+use ledger::{Ending, Good, LeaseId, Ledger};
 
 use super::lease::LeaseLost;
 use super::options::Options;
@@ -42,7 +42,7 @@ struct Inner {
     holder: String,
     time_to_live: Duration,
     clock: Arc<dyn Clock + Send + Sync>,
-    held: Mutex<Held>,
+    ledger: Mutex<Ledger>,
 }
 
 impl Session {
@@ -86,7 +86,7 @@ impl Session {
             holder,
             time_to_live,
             clock,
-            held: Mutex::default(),
+            ledger: Mutex::default(),
         }))
     }
 
@@ -105,7 +105,7 @@ impl Session {
     /// How many leases it holds.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.look(|held, _| held.good.len())
+        self.look(|ledger, _| ledger.good.len())
     }
 
     /// Whether a lease has run out in spite of all heartbeats: because the store was out of reach
@@ -115,11 +115,11 @@ impl Session {
     /// Reads the clock, so it knows also where no heartbeat runs, or hangs.
     #[must_use]
     pub fn expired(&self) -> bool {
-        self.look(|held, _| held.expired)
+        self.look(|ledger, _| ledger.expired)
     }
 
     /// Waits until the session has expired, which a heartbeat has to notice: to be raced against
-    /// all that it works on. Cancelling it does nothing.
+    /// all that it works on. Dropping it changes nothing.
     #[must_use = "a future does nothing unless awaited"]
     pub fn expiry(&self) -> Expiry {
         Expiry::new(self, None)
@@ -139,33 +139,33 @@ impl Session {
     pub(super) fn hold(&self, token: u64, key: &str, asked: Duration) {
         let deadline = asked.saturating_add(self.0.time_to_live);
         let lease = (token, key.to_owned());
-        self.look(|held, now| {
+        self.look(|ledger, now| {
             if deadline <= now {
-                held.lost.insert(lease);
+                ledger.lost.insert(lease);
                 return;
             }
-            if held.good.is_empty() {
-                held.heard = held.heard.max(asked);
+            if ledger.good.is_empty() {
+                ledger.heard = ledger.heard.max(asked);
             }
             let ending = Ending::Not;
             let good = Good { deadline, ending };
-            held.good.insert(lease, good);
-            held.good_until = held.good_until.min(deadline);
+            ledger.good.insert(lease, good);
+            ledger.good_until = ledger.good_until.min(deadline);
         });
     }
 
     /// Lets go of a lease, so that no heartbeat extends it any more.
     pub(super) fn release(&self, token: u64, key: &str) {
         let lease = (token, key.to_owned());
-        let mut held = self.0.held.lock();
-        held.good.remove(&lease);
-        held.lost.remove(&lease);
+        let mut ledger = self.0.ledger.lock();
+        ledger.good.remove(&lease);
+        ledger.lost.remove(&lease);
     }
 
     /// Whether a lease is still good.
     pub(super) fn holds(&self, token: u64, key: &str) -> bool {
         let lease = (token, key.to_owned());
-        self.look(|held, _| !held.expired && held.good.contains_key(&lease))
+        self.look(|ledger, _| !ledger.expired && ledger.good.contains_key(&lease))
     }
 
     /// Notes that the work of a lease is being ended by a call, or is not any more.
@@ -185,9 +185,9 @@ impl Session {
 
     /// `ending` is told how many heartbeats were begun.
     fn note(&self, token: u64, key: &str, ending: impl FnOnce(u64) -> Ending) {
-        let mut held = self.0.held.lock();
-        let beats = held.beats;
-        if let Some(good) = held.good.get_mut(&(token, key.to_owned())) {
+        let mut ledger = self.0.ledger.lock();
+        let beats = ledger.beats;
+        if let Some(good) = ledger.good.get_mut(&(token, key.to_owned())) {
             good.ending = ending(beats);
         }
     }
@@ -195,20 +195,20 @@ impl Session {
     /// Notes that a lease is lost, as the store said to who wanted to end the work.
     pub(super) fn lose(&self, token: u64, key: &str, why: &LeaseLost) {
         let lease = (token, key.to_owned());
-        self.look(|held, _| held.lose(lease, why));
+        self.look(|ledger, _| ledger.lose(lease, why));
     }
 
     /// The heartbeat to make now, if there is anything to extend: what was given up is not.
     pub(super) fn beat(&self) -> Option<Beat> {
-        self.look(|held, began| {
-            if held.expired || held.good.is_empty() {
+        self.look(|ledger, began| {
+            if ledger.expired || ledger.good.is_empty() {
                 return None;
             }
-            held.beats += 1;
+            ledger.beats += 1;
             Some(Beat {
-                leases: held.good.keys().cloned().collect(),
+                leases: ledger.good.keys().cloned().collect(),
                 began,
-                number: held.beats,
+                number: ledger.beats,
             })
         })
     }
@@ -219,9 +219,9 @@ impl Session {
             return;
         };
         let deadline = beat.began.saturating_add(self.0.time_to_live);
-        self.look(|held, _| {
-            held.heard = held.heard.max(beat.began);
-            match (held.good.get_mut(lease), answer) {
+        self.look(|ledger, _| {
+            ledger.heard = ledger.heard.max(beat.began);
+            match (ledger.good.get_mut(lease), answer) {
                 // It was let go meanwhile, or it ran out.
                 (None, _) => {}
                 (Some(good), Ok(_)) => {
@@ -234,25 +234,25 @@ impl Session {
                 // Whoever ends it is told what came of that, or has brought it about.
                 (Some(good), Err(LeaseLost::Ended | LeaseLost::Taken { .. }))
                     if good.ending != Ending::Not => {}
-                (Some(_), Err(lost)) => held.lose(lease.clone(), &lost),
+                (Some(_), Err(lost)) => ledger.lose(lease.clone(), &lost),
             }
         });
     }
 
     /// Looks at what is held, as it is now, and wakes whoever waits if that tells of a loss.
-    fn look<T>(&self, look: impl FnOnce(&mut Held, Duration) -> T) -> T {
+    fn look<T>(&self, look: impl FnOnce(&mut Ledger, Duration) -> T) -> T {
         let now = self.now();
-        let mut held = self.0.held.lock();
-        let before = (held.lost.len(), held.expired);
-        held.settle(now, self.0.time_to_live);
-        let seen = look(&mut held, now);
-        let waiting = if (held.lost.len(), held.expired) == before {
+        let mut ledger = self.0.ledger.lock();
+        let before = (ledger.lost.len(), ledger.expired);
+        ledger.settle(now, self.0.time_to_live);
+        let seen = look(&mut ledger, now);
+        let waiting = if (ledger.lost.len(), ledger.expired) == before {
             BTreeMap::new()
         } else {
-            std::mem::take(&mut held.waiting)
+            std::mem::take(&mut ledger.waiting)
         };
         // A waker is somebody else's code.
-        drop(held);
+        drop(ledger);
         waiting.into_values().for_each(Waker::wake);
         seen
     }
@@ -279,8 +279,9 @@ impl Session {
 
     /// How long until the first of the leases runs out, or a new one would.
     pub(super) fn left(&self) -> Duration {
-        self.look(|held, now| {
-            held.first_deadline()
+        self.look(|ledger, now| {
+            ledger
+                .first_deadline()
                 .map_or(self.0.time_to_live, |deadline| deadline.saturating_sub(now))
         })
     }
@@ -294,7 +295,7 @@ pub(super) struct Pulse {
 
 /// The leases to extend by one heartbeat.
 pub(super) struct Beat {
-    leases: Vec<Lease>,
+    leases: Vec<LeaseId>,
     began: Duration,
     /// Its place among the session's heartbeats, from 1 on.
     number: u64,

@@ -326,6 +326,8 @@ fn a_write_that_fails_is_not_remembered() {
     fs::create_dir(&path).unwrap();
     fs::write(path.join("full"), "").unwrap();
     assert!(tracker.record_failure("key", "second").is_err());
+    let left = directory.path().join("backoff.json.tmp");
+    assert!(!left.exists(), "it takes room, where there may be none");
     fs::remove_dir_all(&path).unwrap();
     fs::rename(&aside, &path).unwrap();
     assert_eq!(tracker.get("key").unwrap().unwrap().cause, "first");
@@ -556,7 +558,11 @@ fn the_file_keeps_its_owner_or_is_not_written() {
         fs::set_permissions(directory.join(name), PermissionsExt::from_mode(0o666)).unwrap();
     }
     let copy = directory.join("test");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    // Not by this process: one that another thread spawns meanwhile would have it open to write,
+    // and a file that is open to write cannot be run.
+    let mut copying = Command::new("cp");
+    copying.arg(std::env::current_exe().unwrap()).arg(&copy);
+    assert!(copying.status().unwrap().success());
     let mut refused = Command::new(copy);
     refused.args(["--exact", "file::in_a_child", "--test-threads=1"]);
     refused.current_dir(directory).env(TASK, "be refused");

@@ -60,7 +60,7 @@ impl<S> Work<S> {
 
     /// Waits until the lease is lost, which a heartbeat has to notice: because it ran out, because
     /// somebody else has the key, or because the session has expired. To be raced against the work.
-    /// Never, once the work has ended. Cancelling it does nothing.
+    /// Never, once the work has ended. Dropping it changes nothing.
     #[must_use = "a future does nothing unless awaited"]
     pub fn expiry(&self) -> Expiry {
         self.held.expiry()

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::Session;
-use super::held::Lease;
+use super::ledger::LeaseId;
 
 /// The future of [`Session::expiry`], and of [`Work::expiry`](crate::store::Work::expiry).
 #[derive(Debug)]
@@ -13,13 +13,13 @@ use super::held::Lease;
 pub struct Expiry {
     session: Session,
     /// Of which lease; of the whole session if none.
-    lease: Option<Lease>,
+    lease: Option<LeaseId>,
     /// Its place among those who wait, once it does.
     waiter: Option<u64>,
 }
 
 impl Expiry {
-    pub(super) fn new(session: &Session, lease: Option<Lease>) -> Expiry {
+    pub(super) fn new(session: &Session, lease: Option<LeaseId>) -> Expiry {
         Expiry {
             session: session.clone(),
             lease,
@@ -45,19 +45,19 @@ impl Future for Expiry {
         } = &mut *self;
         // A waker is somebody else's code.
         let waker = context.waker().clone();
-        let (is_over, _outdated) = session.look(|held, _| {
+        let (is_over, _outdated) = session.look(|ledger, _| {
             let is_over = match lease {
-                None => held.expired,
-                Some(lease) => held.is_lost(lease),
+                None => ledger.expired,
+                Some(lease) => ledger.is_lost(lease),
             };
             if is_over {
                 return (true, Some(waker));
             }
             let waiter = *waiter.get_or_insert_with(|| {
-                held.waiters += 1;
-                held.waiters
+                ledger.waiters += 1;
+                ledger.waiters
             });
-            (false, held.waiting.insert(waiter, waker))
+            (false, ledger.waiting.insert(waiter, waker))
         });
         if is_over {
             Poll::Ready(())
@@ -69,7 +69,7 @@ impl Future for Expiry {
 
 impl Drop for Expiry {
     fn drop(&mut self) {
-        let forget = |waiter| self.session.0.held.lock().waiting.remove(&waiter);
+        let forget = |waiter| self.session.0.ledger.lock().waiting.remove(&waiter);
         let _outdated = self.waiter.and_then(forget);
     }
 }

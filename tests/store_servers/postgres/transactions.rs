@@ -1,8 +1,9 @@
 //! Transactions of the caller's own.
 
 use relent::Backoff;
+use relent::clock::ManualClock;
 use relent::store::{
-    AsyncStore, Change, DurableTracker, Error, Options, PostgresError, Record, WorkError,
+    AsyncStore, Change, DurableTracker, Error, LeaseLost, Options, PostgresError, Record, WorkError,
 };
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar, raw_sql};
@@ -139,7 +140,10 @@ async fn p1_a_lease_runs_out_in_the_middle_of_a_transaction() {
     let Some((pool, tracker)) = machines().await else {
         return;
     };
-    let options = Options::new(POLICY).time_to_live(SECOND / 5);
+    // The worker's clock stands still, so that it is the store that notices.
+    let options = Options::new(POLICY)
+        .time_to_live(SECOND / 5)
+        .clock(ManualClock::new());
     let tracker = DurableTracker::new(tracker.store().clone(), options);
     let mut transaction = pool.begin().await.unwrap();
     query("SELECT now()")
@@ -147,7 +151,16 @@ async fn p1_a_lease_runs_out_in_the_middle_of_a_transaction() {
         .await
         .unwrap();
     let work = tracker.start("m1").await.unwrap();
-    tokio::time::sleep(SECOND / 4).await;
+    assert!(!work.expired());
+    let is_over = "SELECT lease_until < clock_timestamp() FROM relent WHERE key = 'm1'";
+    while !query_scalar::<_, bool>(is_over)
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+    {
+        tokio::time::sleep(SECOND / 50).await;
+    }
     let late = work.finish_in(&mut transaction).await;
-    assert!(matches!(late, Err(WorkError::Lost(_))), "{late:?}");
+    let expired = matches!(late, Err(WorkError::Lost(LeaseLost::Expired { .. })));
+    assert!(expired, "{late:?}");
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use crate::store::lease::LeaseLost;
 
-/// A lease: its token and its key.
-pub(super) type Lease = (u64, String);
+/// Which lease: its token and its key.
+pub(super) type LeaseId = (u64, String);
 
 #[derive(Default)]
-pub(super) struct Held {
-    pub(super) good: BTreeMap<Lease, Good>,
+pub(super) struct Ledger {
+    pub(super) good: BTreeMap<LeaseId, Good>,
     /// None of them runs out before, so that not all need to be looked at each time.
     pub(super) good_until: Duration,
     /// Those that are not good any more, of work that is still in hand.
-    pub(super) lost: BTreeSet<Lease>,
+    pub(super) lost: BTreeSet<LeaseId>,
     /// When the store was asked what it last answered about any of the leases.
     pub(super) heard: Duration,
     pub(super) expired: bool,
@@ -44,7 +44,7 @@ pub(super) enum Ending {
     Within(u64),
 }
 
-impl Held {
+impl Ledger {
     /// Notes which leases have run out.
     ///
     /// Where the store has answered of late, it is not the store that is out of reach, but what is
@@ -69,7 +69,7 @@ impl Held {
         self.good.values().map(|good| good.deadline).min()
     }
 
-    pub(super) fn lose(&mut self, lease: Lease, why: &LeaseLost) {
+    pub(super) fn lose(&mut self, lease: LeaseId, why: &LeaseLost) {
         // If not, it was let go meanwhile, or it is known to be lost.
         if self.good.remove(&lease).is_some() {
             self.lost.insert(lease);
@@ -78,7 +78,7 @@ impl Held {
         }
     }
 
-    pub(super) fn is_lost(&self, lease: &Lease) -> bool {
+    pub(super) fn is_lost(&self, lease: &LeaseId) -> bool {
         self.lost.contains(lease) || self.expired && self.good.contains_key(lease)
     }
 }
