@@ -11,7 +11,7 @@ use super::key::InvalidKey;
 use super::lease::LeaseLost;
 use super::options::Options;
 use super::record::Record;
-use super::session::{Expiry, Session};
+use super::session::{Expiry, LeaseId, Session};
 use super::step::{self, Failed, Start};
 use crate::policy::Backoff;
 use crate::random;
@@ -169,18 +169,25 @@ pub(super) fn checked<E>(key: &str) -> Result<&str, Error<E>> {
 #[derive(Debug)]
 pub(super) struct Held {
     session: Session,
-    key: String,
+    lease: LeaseId,
+    key: Arc<str>,
     record: Record,
     token: u64,
 }
 
 impl Held {
-    pub(super) fn new(session: &Session, key: &str, record: Record, asked: Duration) -> Held {
+    pub(super) fn new(
+        session: &Session,
+        key: impl Into<Arc<str>>,
+        record: Record,
+        asked: Duration,
+    ) -> Held {
+        let key = key.into();
         let token = record.lease.as_ref().map_or(0, |lease| lease.token);
-        session.hold(token, key, asked);
         Held {
             session: session.clone(),
-            key: key.to_owned(),
+            lease: session.hold(&key, token, asked),
+            key,
             record,
             token,
         }
@@ -199,11 +206,11 @@ impl Held {
     }
 
     pub(super) fn expired(&self) -> bool {
-        !self.session.holds(self.token, &self.key)
+        !self.session.holds(self.lease)
     }
 
     pub(super) fn expiry(&self) -> Expiry {
-        self.session.expiry_of(self.token, &self.key)
+        self.session.expiry_of(self.lease)
     }
 
     /// Why a lease that was just given cannot be relied on, if so: it is to be given back.
@@ -220,7 +227,7 @@ impl Held {
 
     /// As long as this lives, the work is being ended.
     pub(super) fn ending(&self) -> Ending<'_> {
-        self.session.set_ending(self.token, &self.key, true);
+        self.session.set_ending(self.lease, true);
         Ending(self)
     }
 
@@ -249,11 +256,11 @@ impl Held {
     ) -> Result<T, WorkError<E>> {
         match ended {
             Ok(Ok(done)) => {
-                self.session.release(self.token, &self.key);
+                self.session.release(self.lease);
                 Ok(done)
             }
             Ok(Err(lost)) => {
-                self.session.lose(self.token, &self.key, &lost);
+                self.session.lose(self.lease, &lost);
                 Err(WorkError::Lost(lost))
             }
             Err(error) => Err(WorkError::Store(error)),
@@ -267,9 +274,9 @@ impl Held {
     ) -> Result<T, WorkError<E>> {
         match &ended {
             // That it has ended, once the caller commits, is then no news to a heartbeat.
-            Ok(Ok(_)) => self.session.set_ending_within(self.token, &self.key),
+            Ok(Ok(_)) => self.session.set_ending_within(self.lease),
             Ok(Err(lost)) if *lost != LeaseLost::Ended => {
-                self.session.lose(self.token, &self.key, lost);
+                self.session.lose(self.lease, lost);
             }
             // It may have ended in the same transaction, and not for good. But if it is lost
             // because it ran out, the session is to notice before the lease goes.
@@ -287,18 +294,13 @@ pub(super) struct Ending<'a>(&'a Held);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        let Held {
-            session,
-            key,
-            token,
-            ..
-        } = self.0;
-        session.set_ending(*token, key, false);
+        let Held { session, lease, .. } = self.0;
+        session.set_ending(*lease, false);
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.session.release(self.token, &self.key);
+        self.session.release(self.lease);
     }
 }

@@ -4,6 +4,7 @@ mod expiry;
 mod ledger;
 
 pub use expiry::Expiry;
+pub(super) use ledger::LeaseId;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use ledger::{Ending, Good, LeaseId, Ledger};
+use ledger::{Ending, Good, Ledger};
 
 use super::lease::LeaseLost;
 use super::options::Options;
@@ -126,8 +127,8 @@ impl Session {
     }
 
     /// Waits until a lease is lost; never if its work is ended before.
-    pub(super) fn expiry_of(&self, token: u64, key: &str) -> Expiry {
-        Expiry::new(self, Some((token, key.to_owned())))
+    pub(super) fn expiry_of(&self, lease: LeaseId) -> Expiry {
+        Expiry::new(self, Some(lease))
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -136,65 +137,60 @@ impl Session {
 
     /// Takes a lease into the session, asked of the store at `asked`: as one that is lost, if it
     /// may have run out by now.
-    pub(super) fn hold(&self, token: u64, key: &str, asked: Duration) {
+    pub(super) fn hold(&self, key: &Arc<str>, token: u64, asked: Duration) -> LeaseId {
         let deadline = asked.saturating_add(self.0.time_to_live);
-        let lease = (token, key.to_owned());
         self.look(|ledger, now| {
             if deadline <= now {
-                ledger.lost.insert(lease);
-                return;
+                return ledger.enter(None);
             }
             if ledger.good.is_empty() {
                 ledger.heard = ledger.heard.max(asked);
             }
-            let ending = Ending::Not;
-            let good = Good { deadline, ending };
-            ledger.good.insert(lease, good);
-            ledger.good_until = ledger.good_until.min(deadline);
-        });
+            ledger.enter(Some(Good {
+                key: Arc::clone(key),
+                token,
+                deadline,
+                ending: Ending::Not,
+            }))
+        })
     }
 
     /// Lets go of a lease, so that no heartbeat extends it any more.
-    pub(super) fn release(&self, token: u64, key: &str) {
-        let lease = (token, key.to_owned());
-        let mut ledger = self.0.ledger.lock();
-        ledger.good.remove(&lease);
-        ledger.lost.remove(&lease);
+    pub(super) fn release(&self, lease: LeaseId) {
+        self.0.ledger.lock().strike(lease);
     }
 
     /// Whether a lease is still good.
-    pub(super) fn holds(&self, token: u64, key: &str) -> bool {
-        let lease = (token, key.to_owned());
+    pub(super) fn holds(&self, lease: LeaseId) -> bool {
         self.look(|ledger, _| !ledger.expired && ledger.good.contains_key(&lease))
     }
 
     /// Notes that the work of a lease is being ended by a call, or is not any more.
-    pub(super) fn set_ending(&self, token: u64, key: &str, is_ending: bool) {
+    pub(super) fn set_ending(&self, lease: LeaseId, is_ending: bool) {
         let ending = if is_ending {
             Ending::Called
         } else {
             Ending::Not
         };
-        self.note(token, key, |_| ending);
+        self.note(lease, |_| ending);
     }
 
     /// Notes that the work of a lease ends once the caller's transaction is committed.
-    pub(super) fn set_ending_within(&self, token: u64, key: &str) {
-        self.note(token, key, Ending::Within);
+    pub(super) fn set_ending_within(&self, lease: LeaseId) {
+        self.note(lease, Ending::Within);
     }
 
     /// `ending` is told how many heartbeats were begun.
-    fn note(&self, token: u64, key: &str, ending: impl FnOnce(u64) -> Ending) {
+    fn note(&self, lease: LeaseId, ending: impl FnOnce(u64) -> Ending) {
         let mut ledger = self.0.ledger.lock();
         let beats = ledger.beats;
-        if let Some(good) = ledger.good.get_mut(&(token, key.to_owned())) {
+        if let Some(good) = ledger.good.get_mut(&lease) {
             good.ending = ending(beats);
         }
     }
 
     /// Notes that a lease is lost, as the store said to who wanted to end the work.
-    pub(super) fn lose(&self, token: u64, key: &str, why: &LeaseLost) {
-        let lease = (token, key.to_owned());
+    pub(super) fn lose(&self, lease: LeaseId, why: &LeaseLost) {
         self.look(|ledger, _| ledger.lose(lease, why));
     }
 
@@ -205,8 +201,10 @@ impl Session {
                 return None;
             }
             ledger.beats += 1;
+            let leases = ledger.good.iter();
+            let leases = leases.map(|(lease, good)| (*lease, Arc::clone(&good.key), good.token));
             Some(Beat {
-                leases: ledger.good.keys().cloned().collect(),
+                leases: leases.collect(),
                 began,
                 number: ledger.beats,
             })
@@ -215,7 +213,7 @@ impl Session {
 
     /// Notes what the store said of a heartbeat's `n`-th lease.
     pub(super) fn told<T>(&self, beat: &Beat, n: usize, answer: Result<T, LeaseLost>) {
-        let Some(lease) = beat.leases.get(n) else {
+        let Some((lease, ..)) = beat.leases.get(n) else {
             return;
         };
         let deadline = beat.began.saturating_add(self.0.time_to_live);
@@ -234,7 +232,7 @@ impl Session {
                 // Whoever ends it is told what came of that, or has brought it about.
                 (Some(good), Err(LeaseLost::Ended | LeaseLost::Taken { .. }))
                     if good.ending != Ending::Not => {}
-                (Some(_), Err(lost)) => ledger.lose(lease.clone(), &lost),
+                (Some(_), Err(lost)) => ledger.lose(*lease, &lost),
             }
         });
     }
@@ -295,7 +293,8 @@ pub(super) struct Pulse {
 
 /// The leases to extend by one heartbeat.
 pub(super) struct Beat {
-    leases: Vec<LeaseId>,
+    /// Each with its key and its token.
+    leases: Vec<(LeaseId, Arc<str>, u64)>,
     began: Duration,
     /// Its place among the session's heartbeats, from 1 on.
     number: u64,
@@ -305,7 +304,7 @@ impl Beat {
     /// The key and the token of each lease.
     pub(super) fn leases(&self) -> Vec<(&str, u64)> {
         let leases = self.leases.iter();
-        leases.map(|(token, key)| (key.as_str(), *token)).collect()
+        leases.map(|(_, key, token)| (&**key, *token)).collect()
     }
 }
 

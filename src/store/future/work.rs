@@ -1,5 +1,6 @@
 //! A key in hand.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AsyncStore, AsyncTransactional};
@@ -27,7 +28,12 @@ pub struct Work<S> {
 }
 
 impl<S> Work<S> {
-    pub(super) fn new(desk: &Desk<S>, key: &str, record: Record, asked: Duration) -> Work<S> {
+    pub(super) fn new(
+        desk: &Desk<S>,
+        key: impl Into<Arc<str>>,
+        record: Record,
+        asked: Duration,
+    ) -> Work<S> {
         Work {
             desk: desk.clone(),
             held: Held::new(&desk.session, key, record, asked),

@@ -30,7 +30,7 @@ impl Expiry {
 
 impl Clone for Expiry {
     fn clone(&self) -> Expiry {
-        Expiry::new(&self.session, self.lease.clone())
+        Expiry::new(&self.session, self.lease)
     }
 }
 
@@ -48,7 +48,7 @@ impl Future for Expiry {
         let (is_over, _outdated) = session.look(|ledger, _| {
             let is_over = match lease {
                 None => ledger.expired,
-                Some(lease) => ledger.is_lost(lease),
+                Some(lease) => ledger.is_lost(*lease),
             };
             if is_over {
                 return (true, Some(waker));

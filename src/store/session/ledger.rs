@@ -1,16 +1,20 @@
 //! The leases that are held, and those that were lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use crate::store::lease::LeaseLost;
 
-/// Which lease: its token and its key.
-pub(super) type LeaseId = (u64, String);
+/// A lease's place in the ledger. No other lease of the session ever had or will have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::store) struct LeaseId(u64);
 
 #[derive(Default)]
 pub(super) struct Ledger {
+    /// How many leases were ever entered.
+    entered: u64,
     pub(super) good: BTreeMap<LeaseId, Good>,
     /// None of them runs out before, so that not all need to be looked at each time.
     pub(super) good_until: Duration,
@@ -28,6 +32,8 @@ pub(super) struct Ledger {
 
 /// A lease that is good.
 pub(super) struct Good {
+    pub(super) key: Arc<str>,
+    pub(super) token: u64,
     /// The worker's own time until which it is so for certain.
     pub(super) deadline: Duration,
     pub(super) ending: Ending,
@@ -45,6 +51,24 @@ pub(super) enum Ending {
 }
 
 impl Ledger {
+    /// Enters a lease; `None` for one that is lost already.
+    pub(super) fn enter(&mut self, good: Option<Good>) -> LeaseId {
+        self.entered += 1;
+        let lease = LeaseId(self.entered);
+        if let Some(good) = good {
+            self.good_until = self.good_until.min(good.deadline);
+            self.good.insert(lease, good);
+        } else {
+            self.lost.insert(lease);
+        }
+        lease
+    }
+
+    pub(super) fn strike(&mut self, lease: LeaseId) {
+        self.good.remove(&lease);
+        self.lost.remove(&lease);
+    }
+
     /// Notes which leases have run out.
     ///
     /// Where the store has answered of late, it is not the store that is out of reach, but what is
@@ -54,7 +78,7 @@ impl Ledger {
             return;
         }
         let run_out = self.good.iter().filter(|(_, good)| good.deadline <= now);
-        let run_out: Vec<_> = run_out.map(|(lease, _)| lease.clone()).collect();
+        let run_out: Vec<_> = run_out.map(|(lease, _)| *lease).collect();
         if !run_out.is_empty() && self.heard.saturating_add(time_to_live) <= now {
             self.expired = true;
         }
@@ -78,7 +102,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn is_lost(&self, lease: &LeaseId) -> bool {
-        self.lost.contains(lease) || self.expired && self.good.contains_key(lease)
+    pub(super) fn is_lost(&self, lease: LeaseId) -> bool {
+        self.lost.contains(&lease) || self.expired && self.good.contains_key(&lease)
     }
 }

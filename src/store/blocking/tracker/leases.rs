@@ -85,7 +85,7 @@ impl<S: Store> DurableTracker<S> {
             .map_err(StartError::Store)?;
         let works = claimed.into_iter();
         let works: Vec<_> = works
-            .map(|Listed { key, record }| Work::new(&self.desk, &key, record, asked))
+            .map(|Listed { key, record }| Work::new(&self.desk, key, record, asked))
             .collect();
         self.in_time(&works)?;
         Ok(works)
@@ -108,9 +108,10 @@ impl<S: Store> DurableTracker<S> {
         store.extend(&beat.leases(), session.time_to_live(), told)
     }
 
-    /// Gives back what was just taken, if that took so long that it cannot be relied on.
+    /// Gives back what was just taken at once, if that took so long that it cannot be relied on.
     fn in_time(&self, works: &[Work<S>]) -> Result<(), StartError<S::Error>> {
-        let Some(late) = works.iter().find_map(|work| work.held().too_late()) else {
+        // Of all, or of none: they were asked for at the same time.
+        let Some(late) = works.last().and_then(|work| work.held().too_late()) else {
             return Ok(());
         };
         let keys: Vec<_> = works.iter().map(Work::key).collect();

@@ -80,7 +80,7 @@ impl<S: AsyncTransactional> DurableTracker<S> {
     /// only after it may have run out is [expired](Work::expired) from the beginning.
     pub fn committed(&self, granted: Granted) -> Work<S> {
         let Granted { key, record, asked } = granted;
-        Work::new(&self.desk, &key, record, asked)
+        Work::new(&self.desk, key, record, asked)
     }
 
     async fn update_in<R: Send + 'static>(
