@@ -84,6 +84,17 @@ fn what_is_missing_is_the_default() {
     );
 }
 
+/// As variables of the environment are.
+#[test]
+fn numbers_may_be_texts() {
+    for (written, exponent) in [("2", 2.0), ("1.5", 1.5), ("inf", f64::INFINITY)] {
+        let json = format!(r#"{{"exponent": "{written}"}}"#);
+        let policy: Backoff = serde_json::from_str(&json).unwrap();
+        assert_eq!(policy, Backoff::DEFAULT.exponent(exponent));
+    }
+    assert!(serde_json::from_str::<Backoff>(r#"{"exponent": "NaN"}"#).is_err());
+}
+
 #[test]
 fn every_jitter_has_a_name() {
     for (name, jitter) in [
