@@ -84,7 +84,7 @@ impl CancelToken {
         }
     }
 
-    /// Waits for `delay`, or until cancelled; a delay beyond what clocks can show, for that alone.
+    /// Waits for `delay`, or until cancelled. A delay that no clock can add to its time never ends.
     pub(super) fn wait(&self, delay: Duration) {
         let mut state = self.0.state.lock();
         let Signal { changed, .. } = &*self.0;
@@ -109,7 +109,7 @@ impl IntoFuture for &CancelToken {
 #[must_use = "futures do nothing unless polled"]
 pub struct Cancelled {
     token: CancelToken,
-    /// Under what number the token has this one's waker.
+    /// The number under which the token keeps the waker.
     waiting: Option<u64>,
 }
 

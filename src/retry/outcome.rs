@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::policy::GiveUpReason;
 
-/// What came of a loop, besides the result itself. From `.outcome()`.
+/// The result of a loop, and what else came of it. From `.outcome()`.
 ///
 /// ```
 /// use relent::{Backoff, StopReason};
@@ -26,8 +26,8 @@ pub struct Outcome<T, E> {
     pub result: Result<T, E>,
     /// How often the operation ran. Stops counting at `u32::MAX`.
     pub attempts: u32,
-    /// The sum of the delays that were waited out, and of the last what had passed when it was
-    /// cancelled, by the loop's clock.
+    /// The sum of all waits. One that was cancelled counts as far as it had come, by the loop's
+    /// clock.
     pub waited: Duration,
     /// From the first failure to the end, attempts included. Zero if nothing failed.
     pub elapsed: Duration,
@@ -54,7 +54,7 @@ pub enum StopReason {
     GaveUp(GiveUpReason),
     /// The [`RetryBudget`](super::RetryBudget) was spent.
     Budget,
-    /// What `.cancel_on(..)` was given, mostly a [`CancelToken`](super::CancelToken), ended a wait.
+    /// The [`CancelToken`](super::CancelToken), or other signal, of `.cancel_on(..)` ended a wait.
     Cancelled,
 }
 

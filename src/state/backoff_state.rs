@@ -16,8 +16,8 @@ use core::time::Duration;
 pub struct BackoffState {
     /// How many failures in a row. 0 is healthy; stops counting at `u32::MAX`.
     pub failures: u32,
-    /// The interval after the last of them, before jitter. Of no meaning while healthy. Zero is not
-    /// known: the next failure waits as the first does.
+    /// The interval after the last of them, before jitter. Meaningless while healthy. Zero means
+    /// that it is not known: the next failure then waits as the first does.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::config::duration"))]
     pub interval: Duration,
 }

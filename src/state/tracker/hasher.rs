@@ -2,11 +2,11 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-/// The usual hasher of a [`BackoffTracker`](super::BackoffTracker): fast, and seeded anew for each
-/// tracker, so that strangers who choose the keys do not know their hashes.
+/// The default hasher of a [`BackoffTracker`](super::BackoffTracker): fast, and seeded anew for
+/// each tracker, so that strangers who choose the keys do not know their hashes.
 ///
-/// Which algorithm it is, is not promised. It is no cryptographic one: who fears strangers that
-/// measure how long the tracker takes has [`std::hash::RandomState`].
+/// The algorithm may change. It is not a cryptographic one: against strangers who measure how long
+/// the tracker takes, there is [`std::hash::RandomState`].
 #[derive(Clone, Debug, Default)]
 pub struct DefaultHashBuilder(hashbrown::DefaultHashBuilder);
 
