@@ -193,7 +193,8 @@ impl Pause for ThreadSleeper {
 
 impl Pause for CancelToken {
     fn pause(&mut self, delay: Duration) {
-        self.wait(delay);
+        // The loop asks by itself, after waits of no length too.
+        let _ = self.cancelled_within(delay);
     }
 
     fn is_cancelled(&self) -> bool {
