@@ -1,4 +1,6 @@
-//! Where time enters.
+//! Where time enters: the machine's clock, tokio's, and one that tests move.
+//!
+//! How they do is in the [recipes](crate::docs::recipes#tests).
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};

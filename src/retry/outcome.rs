@@ -18,6 +18,18 @@ use crate::policy::GiveUpReason;
 /// assert_eq!(outcome.result, Ok("up"));
 /// assert_eq!((outcome.attempts, outcome.stop), (3, StopReason::Succeeded));
 /// ```
+///
+/// In an error of your own:
+///
+/// ```
+/// # use relent::{Backoff, Outcome};
+/// # use std::{io, time::Duration};
+/// # const POLICY: Backoff = Backoff::fixed(Duration::ZERO).give_up_after_failures(3);
+/// # let load = || Err::<(), io::Error>(io::ErrorKind::TimedOut.into());
+/// let Outcome { result, attempts, stop, .. } = POLICY.retry(load).outcome();
+/// let loaded = result.map_err(|error| format!("{stop} after {attempts} attempts: {error}"));
+/// assert_eq!(loaded.unwrap_err(), "too many failures after 3 attempts: timed out");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "the result is in it"]

@@ -78,6 +78,28 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     ///
     /// The policy is not part of it. Other threads go on meanwhile: a key that changes is in the
     /// snapshot as it was or as it is.
+    ///
+    /// ```
+    /// # #[cfg(feature = "serde")]
+    /// # {
+    /// use relent::{Backoff, BackoffTracker};
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Backoff = Backoff::fixed(Duration::from_secs(3600));
+    ///
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
+    /// tracker.record_failure("eu-1");
+    /// let written = serde_json::to_string(&tracker.snapshot())?;
+    ///
+    /// // In the next process:
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
+    /// tracker.restore(serde_json::from_str(&written)?);
+    /// assert!(!tracker.check("eu-1").is_ready());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// What must not be lost when a process is killed is for a [store](crate::store).
     #[must_use]
     pub fn snapshot(&self) -> Snapshot<K>
     where
