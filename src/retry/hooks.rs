@@ -10,7 +10,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::random;
 
 /// A failed attempt that will be retried: what `.notify(..)` is called with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failed<'a, E> {
     /// The attempt's error.
@@ -23,6 +23,15 @@ pub struct Failed<'a, E> {
     pub elapsed: Duration,
     /// The hint that `.retry_after(..)` found in the error.
     pub retry_after: Option<Duration>,
+}
+
+/// Whatever the error is: it is only borrowed.
+impl<E> Copy for Failed<'_, E> {}
+
+impl<E> Clone for Failed<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
 /// An option that was not set. Takes no space.
