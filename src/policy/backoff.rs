@@ -232,6 +232,15 @@ impl Backoff {
     /// assert!(complaint.contains("max: 1s is below initial (60s)"), "{complaint}");
     /// assert!(complaint.contains("exponent: 0.5 is below 1"), "{complaint}");
     /// ```
+    ///
+    /// A constant can be checked when it is compiled. This one has its bounds the wrong way round:
+    ///
+    /// ```compile_fail,E0080
+    /// # use relent::Backoff;
+    /// # use std::time::Duration;
+    /// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(30), Duration::from_secs(1));
+    /// const _: () = assert!(POLICY.validate().is_ok());
+    /// ```
     pub const fn validate(&self) -> Result<(), InvalidBackoff> {
         InvalidBackoff::of(self)
     }

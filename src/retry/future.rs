@@ -23,6 +23,27 @@ pin_project! {
     ///
     /// `O` is the operation, `A` one attempt of it; `S` is the timer, `Z` one wait by it; `Q` is
     /// what may cancel. An attempt and a wait share their place.
+    ///
+    /// Where the operation's own types can be named, so can the loop's, to keep it in a struct:
+    ///
+    /// ```
+    /// use relent::Backoff;
+    /// use relent::retry::{Async, AsyncHooks, Retry};
+    /// use std::{future::Future, io, pin::Pin};
+    ///
+    /// type Attempt = Pin<Box<dyn Future<Output = io::Result<u32>> + Send>>;
+    ///
+    /// struct Job {
+    ///     retry: Pin<Box<Retry<Async<fn() -> Attempt, Attempt>, io::Error, AsyncHooks>>>,
+    /// }
+    ///
+    /// fn attempt() -> Attempt {
+    ///     Box::pin(async { Ok(42) })
+    /// }
+    ///
+    /// let job = Job { retry: Box::pin(Backoff::DEFAULT.retry_async(attempt)) };
+    /// # drop(job);
+    /// ```
     pub struct Async<O, A, S = RuntimeSleeper, Z = RuntimeSleep, Q = Unset> {
         operation: O,
         timer: S,
