@@ -15,8 +15,8 @@
 //!
 //! [`give_up_after`](crate::Backoff::give_up_after) bounds how long after the first failure the
 //! last attempt may begin, and `.timeout(..)` how long each may take: together they bound an async
-//! loop. To cut one off wherever it is, put it into `tokio::time::timeout`, or drop it: no error is
-//! left.
+//! loop. To cut one off wherever it is, put it into `tokio::time::timeout`, or drop it; then there
+//! is no error to return.
 //!
 //! # Events
 //!

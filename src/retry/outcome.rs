@@ -38,7 +38,7 @@ pub struct Outcome<T, E> {
     pub result: Result<T, E>,
     /// How often the operation ran. Stops counting at `u32::MAX`.
     pub attempts: u32,
-    /// The sum of all waits. One that was cancelled counts as far as it had come, by the loop's
+    /// The sum of the delays. One that was cancelled counts as far as it had come, by the loop's
     /// clock.
     pub waited: Duration,
     /// From the first failure to the end, attempts included. Zero if nothing failed.
