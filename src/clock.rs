@@ -1,5 +1,8 @@
-//! Where time enters.
+//! Where time enters: the machine's clock, tokio's, and one that tests move.
+//!
+//! How they do is in the [recipes](crate::docs::recipes#tests).
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,12 +25,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub trait Clock {
     /// The time since some instant that stays the same while the clock lives.
     ///
-    /// Should never run back. Where it does all the same, no wait becomes longer than the policy's
+    /// Should never run back. If it does all the same, no wait becomes longer than the policy's
     /// `max`.
     fn now(&self) -> Duration;
 
-    /// The time of day: for what outlives the process, snapshots and stores, whose waits and leases
-    /// go by it. Loops and the tracker in memory never wait by it.
+    /// The time of day: for what outlives the process. Snapshots, and the waits and leases of
+    /// stores, go by it; loops and the tracker in memory never wait by it.
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
@@ -53,7 +56,27 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// From where the clocks here count.
+impl<C: Clock + ?Sized> Clock for Box<C> {
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        (**self).wall()
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for Rc<C> {
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        (**self).wall()
+    }
+}
+
+/// What the clocks here count from.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The machine's own clock, which never runs back: [`std::time::Instant`].

@@ -29,27 +29,37 @@
 //! | I have | I use |
 //! |---|---|
 //! | a sleep loop | [`Backoff::retry`] |
-//! | an async call that fails at times | [`Backoff::retry_async`] |
+//! | an async call that sometimes fails | [`Backoff::retry_async`] |
 //! | a map from keys to failures | [`BackoffTracker`] |
-//! | failures to remember over a restart, or between hosts | [`store::DurableTracker`] |
-//! | work that only one worker may do at a time | [its leases](store::DurableTracker::start) |
+//! | failures to remember across restarts, processes or hosts | [`store::DurableTracker`] |
+//! | work that only one worker at a time may do | [its leases](store::DurableTracker::start) |
 //! | many clients of one service | [`RetryBudget`] |
 //! | a crate that takes an iterator of delays | [`Backoff::schedule`] |
 //! | backoff columns in a table of my own | [`BackoffState`] and [`Backoff::next`] |
 //! | a policy written by a person | [`Backoff`] by serde, [`Backoff::validate`], [`Backoff::preview`] |
-//! | questions | [`docs`] |
+//! | questions | [`docs`]: guides, recipes, comparison, migration |
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `std` (default) | loops, trackers, stores; without it, the policy, the step, [`Schedule`] and [`random::draw`], on nothing but `core` |
+//! | `serde` (default) | policies in configuration files, trackers' snapshots |
+//! | `tokio` | tokio's timer and clock, which async loops then use; `store::Unblock` and `store::blocking::Block` |
+//! | `tracing` | [an event for each failure](retry#events) |
+//! | `file`, `sqlite`, `postgres`, `redis` | a [store] each |
+//! | `contract` | tests that hold a store of your own to what every store must do |
 //!
 //! # Where it runs
 //!
-//! Rust 1.85 compiles it, with every feature and the dependencies of its `Cargo.lock`; cargo
-//! (resolver 3) prefers such as keep to your own `rust-version`. Without `std` there remain the
-//! policy, the step, [`Schedule`] and [`random::draw`], for any target.
+//! On Rust 1.85 or later, whatever the features. That is checked with the dependencies in this
+//! crate's `Cargo.lock`; newer ones may need a newer Rust.
 //!
 //! On `wasm32-wasip1` loops and trackers run as elsewhere. On `wasm32-unknown-unknown` the standard
 //! library has no clock, no sleep and no entropy: [`Instant::now`](std::time::Instant::now) and
-//! [`thread::sleep`](std::thread::sleep) panic there. So give a loop `.clock(..)` and `.sleep(..)`,
-//! a tracker a clock, and both a seed, from what the page has; nothing else of them needs any of
-//! the three. Stores that keep files or connections are for machines that have those.
+//! [`thread::sleep`](std::thread::sleep) panic there. Give loops `.clock(..)`, `.sleep(..)` and
+//! `.seed(..)` there, and trackers a clock and a seed; they need nothing else. Stores that keep
+//! files or connections are for machines that have those.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -79,6 +89,6 @@ pub use state::{
 };
 pub use state::{BackoffState, Decision, Failure, NotReady, Readiness, Recovery, Schedule};
 
-#[cfg(all(doctest, feature = "std"))]
+#[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

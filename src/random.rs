@@ -2,10 +2,12 @@
 
 /// 64 bits that no other call, thread or process draws, nor a process that forked from this one.
 ///
-/// Good for as long as this process has a past of its own: a virtual machine that is copied while
-/// it runs goes on drawing what its copy draws. So does every instance of a program on
-/// `wasm32-unknown-unknown`, where the standard library has no entropy: give loops and trackers a
-/// seed there.
+/// Two exceptions. Copies of a virtual machine that was copied while this process ran draw the
+/// same. And so do all instances of a program on `wasm32-unknown-unknown`, where the standard
+/// library has no entropy: give loops and trackers a seed there.
+///
+/// Who draws a seed before a fork shares it with the forked process. A loop draws its own when it
+/// first fails; a tracker or a [`Schedule`](crate::Schedule) when it is made, so make it after.
 #[cfg(feature = "std")]
 #[must_use]
 pub fn seed() -> u64 {
@@ -21,8 +23,8 @@ pub fn seed() -> u64 {
     draw(process, SEEDS.fetch_add(1, Relaxed))
 }
 
-/// What tells a child that forked from its parent: the rest it has as its parent left it. Where
-/// nothing forks there may be no process to ask for a number.
+/// What a forked process does not share with its parent: its number. Where nothing forks there may
+/// be no number to ask for.
 #[cfg(feature = "std")]
 fn fork() -> u64 {
     if cfg!(unix) {
@@ -32,10 +34,10 @@ fn fork() -> u64 {
     }
 }
 
-/// The `n`-th of the random numbers that `seed` stands for.
+/// The `n`-th number of the random sequence that `seed` begins.
 ///
-/// A function of its arguments: what draws by it keeps no generator, only a seed and a count, which
-/// it mostly has anyway. It is `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom
+/// A function of its arguments: its caller keeps no generator, only a seed and a count, which it
+/// mostly has anyway. It is `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom
 /// number generators", 2014) entered at its `n`-th place, from a start that is itself mixed, so
 /// that seeds a few apart share nothing.
 ///

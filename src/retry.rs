@@ -11,16 +11,24 @@
 //!
 //! Between the two come the options, the same for all: see [`Retry`].
 //!
+//! # A limit on all of it
+//!
+//! [`give_up_after`](crate::Backoff::give_up_after) bounds how long after the first failure the
+//! last attempt may begin, and `.timeout(..)` how long each may take: together they bound an async
+//! loop. To cut one off wherever it is, put it into `tokio::time::timeout`, or drop it; then there
+//! is no error to return.
+//!
 //! # Events
 //!
-//! Under the feature `tracing` a loop tells of itself, in fields `failures`, `delay_ms`,
-//! `elapsed_ms` and `reason`. A success at the first attempt tells nothing.
+//! Under the feature `tracing` a loop emits events, with the fields `failures`, `delay_ms`,
+//! `elapsed_ms` and `reason`. A success at the first attempt emits none. The error is not among
+//! the fields, since it may be of any type: `.notify(..)` is called with it.
 //!
 //! | level | message | when |
 //! |---|---|---|
 //! | debug | `attempt failed, will be retried` | before each wait |
-//! | debug | `attempt failed` | at the last attempt; also all there is for an error that `.when(..)` refuses |
-//! | info | `recovered` | at a success after failures |
+//! | debug | `attempt failed` | after the last attempt; the only event of an error that `.when(..)` refuses |
+//! | info | `recovered` | after a success that follows failures |
 //! | warn | `gave up` | when the policy gives up, the budget is spent, or the wait was cancelled |
 
 mod attempts;

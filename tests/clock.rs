@@ -1,9 +1,12 @@
 //! The clocks. A binary of its own: where the origin is taken is part of what is tested.
 #![cfg(feature = "tokio")]
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock, MonotonicClock, TokioClock};
+use relent::{Backoff, BackoffTracker};
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -57,4 +60,25 @@ fn no_advance_of_a_manual_clock_is_lost() {
         }
     });
     assert_eq!(clock.now(), secs(40_000));
+}
+
+/// The time of day above all, which a wrapper that forgets it would take from the machine.
+#[test]
+fn a_clock_may_be_behind_any_pointer() {
+    fn shown(clock: impl Clock) -> (Duration, SystemTime) {
+        (clock.now(), clock.wall())
+    }
+
+    let clock = ManualClock::new();
+    clock.advance(secs(10));
+    let expected = (secs(10), UNIX_EPOCH + secs(10));
+    assert_eq!(shown(&clock), expected);
+    assert_eq!(shown(Rc::new(clock.clone())), expected);
+    assert_eq!(shown(Arc::new(clock.clone()) as Arc<dyn Clock>), expected);
+
+    let boxed: Box<dyn Clock + Send + Sync> = Box::new(clock);
+    assert_eq!(shown(&boxed), expected);
+    let tracker = BackoffTracker::builder(Backoff::DEFAULT).clock(boxed);
+    let tracker: BackoffTracker<u8, _> = tracker.build();
+    assert!(tracker.check(&7).is_ready());
 }

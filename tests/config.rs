@@ -84,6 +84,17 @@ fn what_is_missing_is_the_default() {
     );
 }
 
+/// As variables of the environment are.
+#[test]
+fn numbers_may_be_texts() {
+    for (written, exponent) in [("2", 2.0), ("1.5", 1.5), ("inf", f64::INFINITY)] {
+        let json = format!(r#"{{"exponent": "{written}"}}"#);
+        let policy: Backoff = serde_json::from_str(&json).unwrap();
+        assert_eq!(policy, Backoff::DEFAULT.exponent(exponent));
+    }
+    assert!(serde_json::from_str::<Backoff>(r#"{"exponent": "NaN"}"#).is_err());
+}
+
 #[test]
 fn every_jitter_has_a_name() {
     for (name, jitter) in [
@@ -164,6 +175,7 @@ fn mistakes_are_refused_in_words_that_help() {
         "give_up = { after = 3 }",
         &["give_up: ", "`after`", "`after_failures`"],
     );
+    refused("give_up = 3", &["give_up: ", "{ after_failures = 10"]);
     refused(
         "give_up = { after_failures = -1 }",
         &["give_up: after_failures: ", "-1"],
@@ -179,6 +191,30 @@ fn mistakes_are_refused_in_words_that_help() {
             "exponent: 0.1 is below 1",
         ],
     );
+}
+
+/// In a file of many policies too, to which every message adds where it is.
+#[test]
+fn mistakes_are_shown_where_they_are() {
+    type File = std::collections::BTreeMap<String, Backoff>;
+    for (mistake, column) in [
+        (r#"max = "1x""#, 7),
+        (r#"inital = "1s""#, 1),
+        (r"initial = 500", 11),
+        (r#"jitter = "ful""#, 10),
+        (r#"rounding = "seconds""#, 12),
+        (r"give_up = { after_failures = -1 }", 11),
+    ] {
+        let file = format!("[search]\nmax = \"1m\"\n\n[mail]\nexponent = 2.0\n{mistake}\n");
+        let message = toml::from_str::<File>(&file).unwrap_err().to_string();
+        let place = format!("line 6, column {column}");
+        assert!(message.contains(&place), "{place} is not in {message}");
+    }
+    for mistake in [r#""max": "1x""#, r#""inital": "1s""#, r#""initial": 500"#] {
+        let file = format!("{{\n  \"mail\": {{\n    {mistake}\n  }}\n}}");
+        let message = serde_json::from_str::<File>(&file).unwrap_err().to_string();
+        assert!(message.contains("at line 3"), "{message}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{GiveUp, InvalidBackoff, Jitter, Preview, Rounding, from_nanos, nanos
 /// [`jitter`](Self::jitter), and never exceeds `max` either.
 ///
 /// Any value is safe to use: the arithmetic is total, and nonsense is read as
-/// [`normalized`](Self::normalized) says. [`validate`](Self::validate) tells whether there is any.
+/// [`normalized`](Self::normalized) says. [`validate`](Self::validate) finds it.
 ///
 /// ```
 /// use relent::{Backoff, Jitter};
@@ -35,9 +35,9 @@ use super::{GiveUp, InvalidBackoff, Jitter, Preview, Rounding, from_nanos, nanos
 ///
 /// # As configuration
 ///
-/// By serde, in any format. Every field may be missing, and is then that of
-/// [`DEFAULT`](Self::DEFAULT); one that is not known is refused, and so is what `validate` refuses.
-/// Durations have units. `"whole-seconds"` may be written `"whole_seconds"`.
+/// By serde, in any format. A missing field is that of [`DEFAULT`](Self::DEFAULT), so a higher
+/// `initial` may need a higher `max` too. An unknown field is refused, and so is what `validate`
+/// refuses. Durations have units. `"whole-seconds"` may be written `"whole_seconds"`.
 ///
 /// ```
 /// # #[cfg(feature = "serde")]
@@ -107,8 +107,10 @@ impl Backoff {
         }
     }
 
-    /// Always waits exactly `interval`, and never gives up. Hints of servers lengthen a wait up to
-    /// `max`, which is `interval` too: raise it to heed them.
+    /// Always waits exactly `interval`, and never gives up.
+    ///
+    /// A server's hint cannot lengthen the wait, since no wait exceeds `max`, which is `interval`
+    /// too: raise [`max`](Self::max) to heed hints.
     ///
     /// ```
     /// # use relent::Backoff;
@@ -209,13 +211,13 @@ impl Backoff {
 
 /// What it means.
 impl Backoff {
-    /// Tells whether every field makes sense, and if not, all that is wrong.
+    /// Checks that every field makes sense, and if not, says all that is wrong.
     ///
-    /// Nothing needs to be valid to be used: see [`normalized`](Self::normalized). Call this where
-    /// a person wrote the policy, to tell them of a mistake. Reading one by serde calls it.
+    /// A policy need not be valid to be used: see [`normalized`](Self::normalized). Call this where
+    /// a person wrote the policy, to tell them of a mistake. Deserializing calls it.
     ///
-    /// A descriptor of zeros in [whole seconds](Rounding::WholeSeconds) is valid and means one
-    /// second, always; an exponent of 0 is "unset" and means 1.
+    /// A policy of zeros in [whole seconds](Rounding::WholeSeconds) is valid and means one second,
+    /// always; an exponent of 0 is "unset" and means 1.
     ///
     /// # Errors
     ///
@@ -229,6 +231,15 @@ impl Backoff {
     /// let complaint = typo.validate().unwrap_err().to_string();
     /// assert!(complaint.contains("max: 1s is below initial (60s)"), "{complaint}");
     /// assert!(complaint.contains("exponent: 0.5 is below 1"), "{complaint}");
+    /// ```
+    ///
+    /// A constant can be checked when it is compiled. This one has its bounds the wrong way round:
+    ///
+    /// ```compile_fail,E0080
+    /// # use relent::Backoff;
+    /// # use std::time::Duration;
+    /// const POLICY: Backoff = Backoff::exponential(Duration::from_secs(30), Duration::from_secs(1));
+    /// const _: () = assert!(POLICY.validate().is_ok());
     /// ```
     pub const fn validate(&self) -> Result<(), InvalidBackoff> {
         InvalidBackoff::of(self)
@@ -296,8 +307,8 @@ impl Backoff {
 
     /// What this policy does, failure by failure, for a person to read before they trust it.
     ///
-    /// The rows end where the policy gives up, else where nothing changes any more, at the latest
-    /// after 100. See [`Preview`].
+    /// The rows end where the policy gives up, or else where nothing changes any more, and after
+    /// 100 at the latest. See [`Preview`].
     ///
     /// ```
     /// # use relent::Backoff;

@@ -7,7 +7,7 @@ mod number;
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use super::{Backoff, GiveUp, Jitter, Rounding};
@@ -90,7 +90,9 @@ impl Serialize for Backoff {
 impl<'de> Deserialize<'de> for Backoff {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Backoff, D::Error> {
         let backoff = if from.is_human_readable() {
-            from.deserialize_map(Table::<Backoff>::new("a backoff policy"))?
+            from.deserialize_map(Table::<Backoff>::new(
+                r#"a backoff policy, as in { initial = "500ms", max = "10m" }"#,
+            ))?
         } else {
             Fields::deserialize(from)?.into()
         };
@@ -112,7 +114,9 @@ impl Serialize for GiveUp {
 impl<'de> Deserialize<'de> for GiveUp {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<GiveUp, D::Error> {
         if from.is_human_readable() {
-            from.deserialize_map(Table::<GiveUp>::new("limits to give up at"))
+            from.deserialize_map(Table::<GiveUp>::new(
+                r#"limits to give up at, as in { after_failures = 10, after_elapsed = "1h" }"#,
+            ))
         } else {
             let Limits {
                 after_failures,
@@ -138,7 +142,7 @@ trait Written: Default {
     const FIELDS: &'static [&'static str];
 
     /// Reads the value of `FIELDS[field]`.
-    fn set<'de, A: MapAccess<'de>>(&mut self, field: usize, map: &mut A) -> Result<(), A::Error>;
+    fn set<'de, D: Deserializer<'de>>(&mut self, field: usize, from: D) -> Result<(), D::Error>;
 }
 
 impl Written for Backoff {
@@ -146,14 +150,14 @@ impl Written for Backoff {
         "initial", "max", "exponent", "jitter", "rounding", "give_up",
     ];
 
-    fn set<'de, A: MapAccess<'de>>(&mut self, field: usize, map: &mut A) -> Result<(), A::Error> {
+    fn set<'de, D: Deserializer<'de>>(&mut self, field: usize, from: D) -> Result<(), D::Error> {
         match field {
-            0 => self.initial = map.next_value::<Span>()?.0,
-            1 => self.max = map.next_value::<Span>()?.0,
-            2 => self.exponent = map.next_value::<Number>()?.0,
-            3 => self.jitter = map.next_value()?,
-            4 => self.rounding = map.next_value()?,
-            _ => self.give_up = map.next_value::<Option<GiveUp>>()?.unwrap_or_default(),
+            0 => self.initial = duration::deserialize(from)?,
+            1 => self.max = duration::deserialize(from)?,
+            2 => self.exponent = Number::deserialize(from)?.0,
+            3 => self.jitter = Jitter::deserialize(from)?,
+            4 => self.rounding = Rounding::deserialize(from)?,
+            _ => self.give_up = Option::deserialize(from)?.unwrap_or_default(),
         }
         Ok(())
     }
@@ -162,10 +166,10 @@ impl Written for Backoff {
 impl Written for GiveUp {
     const FIELDS: &'static [&'static str] = &["after_failures", "after_elapsed"];
 
-    fn set<'de, A: MapAccess<'de>>(&mut self, field: usize, map: &mut A) -> Result<(), A::Error> {
+    fn set<'de, D: Deserializer<'de>>(&mut self, field: usize, from: D) -> Result<(), D::Error> {
         match field {
-            0 => self.after_failures = map.next_value()?,
-            _ => self.after_elapsed = map.next_value::<Option<Span>>()?.map(|span| span.0),
+            0 => self.after_failures = Option::deserialize(from)?,
+            _ => self.after_elapsed = Option::<Span>::deserialize(from)?.map(|span| span.0),
         }
         Ok(())
     }
@@ -195,17 +199,58 @@ impl<'de, T: Written> Visitor<'de> for Table<T> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<T, A::Error> {
         let mut seen = vec![false; T::FIELDS.len()];
-        while let Some(key) = map.next_key::<String>()? {
-            let Some(field) = T::FIELDS.iter().position(|name| *name == key) else {
-                return Err(A::Error::unknown_field(&key, T::FIELDS));
-            };
+        while let Some(field) = map.next_key_seed(Name(T::FIELDS))? {
             if std::mem::replace(&mut seen[field], true) {
                 return Err(A::Error::duplicate_field(T::FIELDS[field]));
             }
-            self.value
-                .set(field, &mut map)
-                .map_err(|error| A::Error::custom(format_args!("{key}: {error}")))?;
+            map.next_value_seed(Field {
+                of: &mut self.value,
+                field,
+            })?;
         }
         Ok(self.value)
+    }
+}
+
+/// Reads the name of a field: which of these it is.
+///
+/// What is wrong is found where it is read, here as in [`Field`]: only then does a format that
+/// shows the place of a mistake show this one.
+struct Name(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<usize, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<usize, E> {
+        let field = self.0.iter().position(|name| *name == key);
+        field.ok_or_else(|| E::unknown_field(key, self.0))
+    }
+}
+
+/// Reads one field, and says which in its error.
+struct Field<'a, T> {
+    of: &'a mut T,
+    field: usize,
+}
+
+impl<'de, T: Written> DeserializeSeed<'de> for Field<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        let name = T::FIELDS[self.field];
+        let read = self.of.set(self.field, from);
+        read.map_err(|error| D::Error::custom(format_args!("{name}: {error}")))
     }
 }

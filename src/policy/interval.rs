@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-/// To what delays are rounded.
+/// What delays are rounded to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",

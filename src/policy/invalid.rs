@@ -35,8 +35,7 @@ pub enum Problem {
         /// [`Backoff::max`].
         max: Duration,
     },
-    /// The interval should grow, but from zero: some thirty retries pass before it reaches a
-    /// second.
+    /// The interval is to grow, but from zero: it takes some thirty retries to reach a second.
     GrowthFromZero,
     /// The proportion of [`Jitter::Proportional`] is not within 0..=1.
     ProportionOutOfRange(f64),

@@ -15,7 +15,7 @@ pub use warning::Warning;
 
 /// A policy as a table: for each failure, how long the waits are. From [`Backoff::preview`].
 ///
-/// `Display` prints the rows, where they end, what is [invalid](super::InvalidBackoff), and a
+/// `Display` prints the rows, how they end, what is [invalid](super::InvalidBackoff), and a
 /// [`Warning`] for each thing that is allowed but often regretted.
 ///
 /// ```
@@ -45,13 +45,13 @@ pub struct PreviewRow {
     pub interval: Duration,
     /// The shortest delay that jitter can give.
     pub shortest: Duration,
-    /// The mean delay, to the nanosecond below. Under
-    /// [`Decorrelated`](super::Jitter::Decorrelated), of a streak of mean delays, and so the most
-    /// that the mean can be.
+    /// The mean delay, rounded down to the nanosecond. Under
+    /// [`Decorrelated`](super::Jitter::Decorrelated), that of a streak whose delays are all mean,
+    /// and so an upper bound of the true mean.
     pub mean: Duration,
     /// The longest delay that jitter can give.
     pub longest: Duration,
-    /// The mean delays up to and including this one: when the next attempt begins.
+    /// The sum of the mean delays so far, this one included: when the next attempt begins.
     pub elapsed: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Preview {
         self
     }
 
-    /// One row a failure, up to the one that gives up; if none does, to where nothing changes any
+    /// One row per failure, up to the one that gives up; if none does, to where nothing changes any
     /// more.
     pub fn rows(&self) -> impl Iterator<Item = PreviewRow> + use<> {
         Walk::new(&self.backoff).take(self.limit as usize)

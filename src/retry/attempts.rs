@@ -50,8 +50,8 @@ pub struct Resting<E> {
     since: u64,
 }
 
-/// Of so many attempts in a row that rest for nothing, one yields. An operation that fails at once
-/// must not keep a scheduler from its other work.
+/// How many attempts may follow one another without a delay before one yields. An operation that
+/// fails at once must not keep a scheduler from its other work.
 const YIELD_EVERY: u32 = 32;
 
 struct Stop {
@@ -88,7 +88,7 @@ impl<K> Attempts<K> {
 
     /// What to do after an attempt with this result: rest and try again, or end.
     ///
-    /// Gives the error back with the rest, for a loop whose rest may be cut short.
+    /// The rest holds the error, for a loop that is cancelled while it rests.
     #[inline]
     pub(super) fn judge<T, E>(
         &mut self,
@@ -137,7 +137,7 @@ impl<K> Attempts<K> {
         }
     }
 
-    /// The end, if the rest was cut short.
+    /// The end, where the rest was cut short.
     #[cold]
     pub(super) fn cancelled<T, E>(&mut self, resting: Resting<E>) -> Outcome<T, E>
     where
@@ -294,7 +294,7 @@ mod event {
     }
 
     pub(super) fn gave_up(failures: u32, elapsed: Duration, reason: StopReason) {
-        // Nothing was given up that could have been gone on with: an error like any other.
+        // No retry was forgone: it is an error like any other.
         if reason == StopReason::NotRetryable {
             return;
         }

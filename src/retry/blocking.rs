@@ -16,10 +16,12 @@ pub struct Blocking<F, P = ThreadSleeper> {
 }
 
 impl Backoff {
-    /// Runs `operation` until it succeeds or this policy gives up, and blocks the thread in the
+    /// Runs `operation` until it succeeds or this policy gives up, and blocks the thread while it
     /// waits.
     ///
-    /// Nothing runs before [`call`](Retry::call). The options are those of [`Retry`].
+    /// Nothing runs before [`call`](Retry::call), which returns the operation's own result, or
+    /// [`outcome`](Retry::outcome), which also tells how many attempts it took and why it ended.
+    /// The options are those of [`Retry`].
     ///
     /// ```
     /// use relent::Backoff;
@@ -62,7 +64,8 @@ where
         self.outcome().result
     }
 
-    /// Runs the loop, and tells what came of it besides the result.
+    /// Runs the loop, and returns the result with the number of attempts, the time that passed, and
+    /// why it ended.
     #[inline]
     pub fn outcome(self) -> Outcome<T, E> {
         let Retry { attempts, run, .. } = self;
@@ -70,7 +73,7 @@ where
             mut operation,
             pause,
         } = run;
-        // Apart from the loop, and before anything is in memory: most never need more.
+        // Apart from the loop, so that what mostly is all there is needs no memory.
         match operation() {
             Ok(value) => attempts.succeeded(value),
             failed => go_on(attempts, operation, pause, failed),
@@ -142,7 +145,7 @@ impl<F, E, K> Retry<Blocking<F>, E, K> {
     /// Lets `token` end the waits: the loop then ends with the last error and
     /// [`StopReason::Cancelled`](super::StopReason::Cancelled).
     ///
-    /// An attempt that runs is not interrupted, and the first always runs; what it gives counts.
+    /// A running attempt is not interrupted, and its result counts; the first always runs.
     ///
     /// Excludes [`sleep`](Self::sleep): a wait that a token can end is the token's own.
     #[inline]
@@ -159,7 +162,7 @@ impl<F, E, K> Retry<Blocking<F>, E, K> {
 }
 
 /// How a blocking loop waits: [`ThreadSleeper`], a [`CancelToken`], or any `FnMut(Duration)`.
-/// Sealed: there is no other way.
+/// Sealed: no other type is one.
 pub trait Pause: sealed::Pause {
     /// Waits for `delay`, or until cancelled.
     fn pause(&mut self, delay: Duration);
@@ -177,7 +180,7 @@ impl<S: FnMut(Duration)> Pause for S {
     }
 }
 
-/// The thread's own sleep, which nothing ends: [`std::thread::sleep`].
+/// The thread's own sleep, which nothing cuts short: [`std::thread::sleep`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ThreadSleeper;
 
@@ -190,7 +193,8 @@ impl Pause for ThreadSleeper {
 
 impl Pause for CancelToken {
     fn pause(&mut self, delay: Duration) {
-        self.wait(delay);
+        // The loop asks by itself, after waits of no length too.
+        let _ = self.cancelled_within(delay);
     }
 
     fn is_cancelled(&self) -> bool {

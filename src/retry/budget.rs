@@ -8,15 +8,14 @@ use crate::policy::product;
 /// A token bucket that keeps retries from multiplying an outage. Full at first.
 ///
 /// A limit per operation does not protect a service: when everything fails, three attempts each are
-/// three times the load, at the worst moment. A budget is shared by all that call the same service.
+/// three times the load, at the worst moment. A budget is shared by all callers of one service.
 /// Every retry withdraws a token, and every *success* deposits some part of one, so that in the
-/// long run retries are at most that share of the successes. While nothing succeeds, a full
-/// bucket's worth of retries is all there is, and then each operation fails at once with its own
-/// error, until the service answers again. (A deposit per *request* would go on feeding an
-/// overload.)
+/// long run retries are at most that share of the successes. While nothing succeeds, there is one
+/// bucket's worth of retries; after that each operation fails at once with its own error, until the
+/// service answers again. (A deposit per *request* would go on feeding an overload.)
 ///
-/// A refused retry ends its loop with the last error and [`StopReason::Budget`]; it waits for
-/// nothing. A token withdrawn is spent, even if the loop is cancelled or dropped in the wait.
+/// A refused retry ends its loop at once, with the last error and [`StopReason::Budget`]. A token
+/// withdrawn is spent, even if the loop is cancelled or dropped while it waits.
 ///
 /// ```
 /// use relent::{Backoff, RetryBudget};
@@ -31,7 +30,7 @@ use crate::policy::product;
 /// assert_eq!(outcome.attempts, 11);
 /// ```
 ///
-/// Whoever keeps time by other means, as with a tracker, does by hand what the loops do:
+/// Code that retries without a loop, as with a tracker, does by hand what the loops do:
 ///
 /// ```
 /// # use relent::RetryBudget;
@@ -48,7 +47,7 @@ use crate::policy::product;
 ///
 /// [`StopReason::Budget`]: super::StopReason::Budget
 pub struct RetryBudget {
-    /// In billionths of a token, as the others: the shares that people write are exact in them.
+    /// In billionths of a token, like the others: in these, the shares that people write are exact.
     balance: AtomicU64,
     capacity: u64,
     deposit: u64,
@@ -83,7 +82,7 @@ impl RetryBudget {
             .is_ok()
     }
 
-    /// Adds one success's share.
+    /// Adds the share of one success.
     pub fn deposit(&self) {
         // An error is a full bucket: nothing to do, and nothing written.
         let _ = self.balance.fetch_update(Relaxed, Relaxed, |balance| {

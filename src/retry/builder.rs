@@ -21,14 +21,14 @@ pin_project! {
     /// What happens at a failure, in this order:
     ///
     /// 1. The clock is read, for limits on elapsed time. That counts from the first *failure*: how
-    ///    long the first attempt took is the operation's own affair.
+    ///    long the first attempt took does not matter.
     /// 2. [`when`](Self::when) may end it.
     /// 3. [`retry_after`](Self::retry_after) may lengthen the delay.
     /// 4. The policy decides: the same step, and to the nanosecond the same delays, as everywhere
     ///    in this crate.
     /// 5. [`budget`](Self::budget) may refuse.
-    /// 6. [`notify`](Self::notify) is told.
-    /// 7. The delay is waited. A delay of zero sets no timer; of many such attempts in a row, an
+    /// 6. [`notify`](Self::notify) is called.
+    /// 7. The loop waits for the delay. A delay of zero sets no timer; in a long row of them, an
     ///    async loop lets other tasks run now and then.
     ///
     /// A success at the first attempt costs nothing besides the operation and a look at the budget,
@@ -73,7 +73,7 @@ impl<Run, E, K> Retry<Run, E, K> {
 
 /// Options of every loop. Setting one again replaces it.
 impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
-    /// Retries only the errors of which `retryable` is true; any other ends the loop at once.
+    /// Retries only the errors for which `retryable` returns true; any other ends the loop at once.
     ///
     /// Without it every error is retried.
     ///
@@ -102,10 +102,12 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Waits at least as long as a server asked for in its error, spread as the policy is: those
-    /// who were told together must not return together. Never longer than the policy's `max`: where
-    /// the server asks for that or more, the wait is between half of `max` and `max`. So let `max`
-    /// exceed what servers ask for. It bypasses no limit.
+    /// Waits at least as long as `hint` finds in an error that a server asked for.
+    ///
+    /// The wait is spread as the policy's are, since clients that were told together must not
+    /// return together. It never exceeds the policy's `max`: where the server asks for that or
+    /// more, it is between half of `max` and `max`. So let `max` exceed what servers ask for. Every
+    /// limit still holds.
     #[inline]
     pub fn retry_after<F>(self, hint: F) -> Retry<Run, E, Hooks<W, F, N, B, C, S>>
     where
@@ -121,9 +123,9 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Tells `notify` of each failure that will be retried, before the wait.
+    /// Calls `notify` for each failure that will be retried, before the wait.
     ///
-    /// Not of the last one: that is the loop's result.
+    /// Not for the last one: that is the loop's result.
     #[inline]
     pub fn notify<F>(self, notify: F) -> Retry<Run, E, Hooks<W, H, F, B, C, S>>
     where
@@ -142,8 +144,8 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
     /// Retries only while `budget` lasts, which other loops share. See
     /// [`RetryBudget`](super::RetryBudget).
     ///
-    /// Takes whatever lends one: a `&RetryBudget`, also to a `static` one, an `Arc` of it, a
-    /// reference to that, or an `Option` of any, of which `None` is no budget. See [`LendsBudget`].
+    /// Takes a `&RetryBudget`, be it to a `static`, or an `Arc` of one, or an `Option` of either,
+    /// in which `None` is no budget. See [`LendsBudget`].
     #[inline]
     pub fn budget<L>(self, budget: L) -> Retry<Run, E, Hooks<W, H, N, L, C, S>>
     where
@@ -174,8 +176,8 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
         })
     }
 
-    /// Draws the jitter that `seed` stands for, the same as
-    /// [`schedule_seeded`](Backoff::schedule_seeded): for tests, and for replaying what happened.
+    /// Draws the jitter from `seed`, as [`schedule_seeded`](Backoff::schedule_seeded) does: for
+    /// tests, and for replaying what happened.
     ///
     /// Without it every loop draws its own seed, at its first failure.
     #[inline]

@@ -84,11 +84,41 @@ impl CancelToken {
         }
     }
 
-    /// Waits for `delay`, or until cancelled; a delay beyond what clocks can show, for that alone.
-    pub(super) fn wait(&self, delay: Duration) {
+    /// Blocks the thread until this token is cancelled, but no longer than for `delay`. Returns
+    /// whether it is cancelled.
+    ///
+    /// For a thread that waits by itself, as `cancelled` is for a task. A delay too long for the
+    /// machine's clock never passes.
+    ///
+    /// ```
+    /// # use relent::{Backoff, BackoffTracker, CancelToken};
+    /// # use std::time::Duration;
+    /// # let reconcile = |_: &str| -> Result<(), String> { Ok(()) };
+    /// const IDLE: Duration = Duration::from_secs(60);
+    ///
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(Backoff::DEFAULT);
+    /// let shutdown = CancelToken::new();
+    /// # shutdown.cancel();
+    /// loop {
+    ///     let round = tracker.now();
+    ///     for key in ["a", "b", "c"] {
+    ///         if tracker.check(key).is_ready() {
+    ///             tracker.record(key, &reconcile(key));
+    ///         }
+    ///     }
+    ///     if shutdown.cancelled_within(tracker.next_due(round).unwrap_or(IDLE)) {
+    ///         break;
+    ///     }
+    /// }
+    /// let to_be_restored = tracker.snapshot();
+    /// # assert!(to_be_restored.keys.is_empty());
+    /// ```
+    #[must_use = "whether it is cancelled is the answer"]
+    pub fn cancelled_within(&self, delay: Duration) -> bool {
         let mut state = self.0.state.lock();
         let Signal { changed, .. } = &*self.0;
         changed.wait_while_for(&mut state, |state| !state.cancelled, delay);
+        state.cancelled
     }
 }
 
@@ -109,7 +139,7 @@ impl IntoFuture for &CancelToken {
 #[must_use = "futures do nothing unless polled"]
 pub struct Cancelled {
     token: CancelToken,
-    /// Under what number the token has this one's waker.
+    /// The number under which the token keeps the waker.
     waiting: Option<u64>,
 }
 

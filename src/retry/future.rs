@@ -23,6 +23,27 @@ pin_project! {
     ///
     /// `O` is the operation, `A` one attempt of it; `S` is the timer, `Z` one wait by it; `Q` is
     /// what may cancel. An attempt and a wait share their place.
+    ///
+    /// Where the operation's own types can be named, so can the loop's, to keep it in a struct:
+    ///
+    /// ```
+    /// use relent::Backoff;
+    /// use relent::retry::{Async, AsyncHooks, Retry};
+    /// use std::{future::Future, io, pin::Pin};
+    ///
+    /// type Attempt = Pin<Box<dyn Future<Output = io::Result<u32>> + Send>>;
+    ///
+    /// struct Job {
+    ///     retry: Pin<Box<Retry<Async<fn() -> Attempt, Attempt>, io::Error, AsyncHooks>>>,
+    /// }
+    ///
+    /// fn attempt() -> Attempt {
+    ///     Box::pin(async { Ok(42) })
+    /// }
+    ///
+    /// let job = Job { retry: Box::pin(Backoff::DEFAULT.retry_async(attempt)) };
+    /// # drop(job);
+    /// ```
     pub struct Async<O, A, S = RuntimeSleeper, Z = RuntimeSleep, Q = Unset> {
         operation: O,
         timer: S,
@@ -45,28 +66,39 @@ pin_project! {
     }
 }
 
-/// The options of an async loop with nothing set: it tells the time by the [`RuntimeClock`].
+/// The options of an async loop of which none is set: it tells the time by the [`RuntimeClock`].
 pub type AsyncHooks = Hooks<Unset, Unset, Unset, Unset, RuntimeClock>;
 
 impl Backoff {
     /// Runs the futures that `operation` makes, one after the other, until one succeeds or this
     /// policy gives up.
     ///
-    /// It is itself the future: as large as the operation's own and some hundred bytes, not boxed,
-    /// and `Send` whenever its parts are. Nothing runs before it is first polled, `operation`
-    /// neither. Each attempt is dropped before the wait that follows it. The options are those of
-    /// [`Retry`].
+    /// The loop is itself the future, and returns the operation's own result; [`outcome`] also
+    /// tells how many attempts it took and why it ended. The options are those of [`Retry`].
     ///
-    /// Sleeps by tokio's timer under the feature `tokio`, by any other through
-    /// [`sleep`](Retry::sleep); without one it does not compile.
+    /// `operation` may borrow, but not mutably: where the compiler says that a "captured variable
+    /// cannot escape `FnMut` closure body", or that an "async closure does not implement `FnMut`",
+    /// [`retry_async_with`] is what to use.
     ///
-    /// Dropping it cancels: the attempt or the wait it is in is dropped with it, and nothing goes
-    /// on elsewhere. Polled after its end, it is pending for ever.
+    /// Sleeps by tokio's timer under the feature `tokio`, or by any other that [`sleep`] sets;
+    /// without one it does not compile.
+    ///
+    /// Nothing runs before the loop is first polled: `operation` is not even called. Each attempt
+    /// is dropped before the wait that follows it. Dropping the loop cancels it: the attempt or the
+    /// wait that it is in is dropped too, and nothing goes on elsewhere. Polled after its end, it
+    /// stays pending for ever.
+    ///
+    /// It is not boxed, about a hundred bytes larger than the operation's own future, and `Send`
+    /// whenever its parts are.
     ///
     /// # Panics
     ///
-    /// At its first wait, or limit of time, if that is to be tokio's and it runs outside a tokio
-    /// runtime: on another one it needs [`sleep`](Retry::sleep).
+    /// At its first wait or time limit, if that is tokio's and the loop runs outside a tokio
+    /// runtime: on another runtime set its [`sleep`].
+    ///
+    /// [`outcome`]: Retry::outcome
+    /// [`retry_async_with`]: Self::retry_async_with
+    /// [`sleep`]: Retry::sleep
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -102,7 +134,7 @@ impl Backoff {
 }
 
 impl<O, A, E> Retry<Async<O, A>, E, AsyncHooks> {
-    /// With nothing set.
+    /// No option is set.
     #[inline]
     pub(super) fn future(policy: &Backoff, operation: O) -> Self {
         let run = Async {
@@ -116,14 +148,15 @@ impl<O, A, E> Retry<Async<O, A>, E, AsyncHooks> {
 }
 
 impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
-    /// The same loop as a future that tells what came of it besides the result.
+    /// The same loop as a future of its result with the number of attempts, the time that passed,
+    /// and why it ended.
     #[inline]
     pub fn outcome(self) -> OutcomeFuture<Self> {
         OutcomeFuture { retry: self }
     }
 }
 
-/// What is awaited: an [`Async`]. Sealed: nothing else is.
+/// A way of running that can be awaited: [`Async`]. Sealed: no other is.
 #[diagnostic::on_unimplemented(
     message = "this loop is no future: it runs as `{Self}`",
     label = "end it by `.call()` or `.run()`",
@@ -131,7 +164,7 @@ impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
     note = "`.retry_async_mut(..)` is a future only once it runs: end it by `.run().await`"
 )]
 pub trait Awaited<E, K>: sealed::Awaited + Sized {
-    /// What the operation gives when it succeeds.
+    /// What the operation returns when it succeeds.
     type Ok;
 
     #[doc(hidden)]
@@ -159,7 +192,7 @@ where
         let this = retry.project();
         let mut run = this.run.project();
         loop {
-            // Apart from the match: the compiler then goes from here straight to the attempt.
+            // Not in the match: the compiler then goes from here straight to the attempt.
             if matches!(*run.state, State::Idle) {
                 let attempt = run.operation.start(run.timer);
                 run.state.set(State::Attempt { attempt });

@@ -23,15 +23,15 @@ pub struct AsyncMut<O, S = RuntimeSleeper, Q = Unset> {
 }
 
 impl Backoff {
-    /// The same as [`retry_async`](Self::retry_async) for a closure that borrows mutably, which the
-    /// other does not allow: where nothing is spawned, in a test or under `block_on`.
+    /// The same as [`retry_async`](Self::retry_async) for a closure that borrows mutably, where
+    /// nothing is spawned: in a test, or under `block_on`.
     ///
-    /// In a spawned task use [`retry_async_with`](Self::retry_async_with). Of a closure that
-    /// borrows mutably the compiler cannot show that its futures are `Send` (`higher-ranked
-    /// lifetime error`), unless it is an `async move` one over what it owns. This is no future
-    /// itself but has [`run`](Retry::run).
+    /// In a spawned task use [`retry_async_with`](Self::retry_async_with): the compiler cannot
+    /// prove that the futures of a mutably borrowing closure are `Send` (`higher-ranked lifetime
+    /// error`), unless it is an `async move` closure over what it owns. The loop is not itself a
+    /// future, but [`run`](Retry::run) returns one.
     ///
-    /// Dropping the future cancels: the attempt or the wait it is in is dropped with it.
+    /// Dropping that future cancels the loop: the attempt or the wait that it is in is dropped too.
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -81,8 +81,9 @@ impl<O, S, Q, E, K> Retry<AsyncMut<O, S, Q>, E, K> {
         })
     }
 
-    /// Gives each attempt `limit`; one that is not ready by then is dropped, and counts as failed
-    /// with what `on_timeout` returns. Of several limits the shortest holds.
+    /// Gives each attempt at most `limit`; one that is not ready by then is dropped, and counts as
+    /// failed with the error that `on_timeout` returns. Set more than once, the shortest limit
+    /// holds.
     #[inline]
     pub fn timeout<X>(
         self,
@@ -104,13 +105,13 @@ impl<O, S, Q, E, K> Retry<AsyncMut<O, S, Q>, E, K> {
     }
 }
 
-/// What ends its waits: one signal, of which a second would take the place.
+/// What ends its waits. There is one signal: a second would take its place.
 impl<O, S, E, K> Retry<AsyncMut<O, S>, E, K> {
     /// Lets `signal` end the waits: the loop then ends with the last error and
     /// [`StopReason::Cancelled`](super::StopReason::Cancelled).
     ///
-    /// A signal is a [`&CancelToken`](super::CancelToken), or any future that becomes ready. An
-    /// attempt that runs is not interrupted, and the first always runs; what it gives counts.
+    /// A signal is a [`&CancelToken`](super::CancelToken), or any other future of `()`. A running
+    /// attempt is not interrupted, and its result counts; the first always runs.
     #[inline]
     pub fn cancel_on<G>(self, signal: G) -> Retry<CancelMutBy<O, S, G, E>, E, K>
     where
@@ -141,7 +142,8 @@ impl<O, S, Q, E, K> Retry<AsyncMut<O, S, Q>, E, K> {
         self.outcome().await.result
     }
 
-    /// Runs the loop, and tells what came of it besides the result.
+    /// Runs the loop, and returns the result with the number of attempts, the time that passed, and
+    /// why it ended.
     pub async fn outcome(self) -> Outcome<O::Ok, E>
     where
         O: OperationMut<S, Error = E>,

@@ -1,4 +1,4 @@
-//! What a loop asks and tells: which errors, what hint, whose budget, what time.
+//! The options of a loop: which errors to retry, what hint they hold, who is notified, and so on.
 
 use std::fmt;
 use std::rc::Rc;
@@ -9,23 +9,32 @@ use super::{RetryBudget, sealed};
 use crate::clock::{Clock, MonotonicClock};
 use crate::random;
 
-/// A failed attempt that will be retried, as `.notify(..)` is told of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A failed attempt that will be retried: what `.notify(..)` is called with.
+#[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failed<'a, E> {
     /// The attempt's error.
     pub error: &'a E,
     /// How many attempts have failed, this one included: 1 at the first.
     pub failures: u32,
-    /// How long the loop waits now, before the next attempt.
+    /// How long the loop is about to wait before the next attempt.
     pub delay: Duration,
-    /// Since the first failure; zero at the first.
+    /// The time since the first failure; zero at the first.
     pub elapsed: Duration,
     /// The hint that `.retry_after(..)` found in the error.
     pub retry_after: Option<Duration>,
 }
 
-/// The option that was not set: of no size.
+/// Whatever the error is: it is only borrowed.
+impl<E> Copy for Failed<'_, E> {}
+
+impl<E> Clone for Failed<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+/// An option that was not set. Takes no space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Unset;
 
@@ -152,7 +161,7 @@ pub struct Hooks<W = Unset, H = Unset, N = Unset, B = Unset, C = MonotonicClock,
     pub(super) seed: S,
 }
 
-/// Six bounds by one name: what a loop asks and tells about errors of type `E`.
+/// The bounds on all six options in one: options that fit an operation whose error is `E`.
 ///
 /// Sealed: only [`Hooks`] implements it.
 pub trait Consult<E>: sealed::Consult {

@@ -14,12 +14,12 @@ impl Backoff {
     /// The same as [`retry_async`](Self::retry_async) for an operation that needs something
     /// mutable: a connection, a buffer, a client that takes `&mut self`.
     ///
-    /// `context` is a mutable borrow of it, or the thing itself, which then ends with the loop.
-    /// Each attempt has it [`Lent`], and gives it back when it is over, also when it failed by `?`
-    /// or its time ran out. Runs in a spawned task, as `retry_async` does, and all else is the
-    /// same.
+    /// `context` is a mutable borrow of it, or the thing itself, which is then dropped with the
+    /// loop. It is [`Lent`] to each attempt in turn, and comes back when the attempt is over,
+    /// however that ended: by `?`, or because its time ran out. All else is as in `retry_async`; it
+    /// can be spawned, too.
     ///
-    /// Allocates once, when it is made: the place where the context is between attempts.
+    /// Allocates once, when it is made: the place of the context between attempts.
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]
@@ -45,8 +45,8 @@ impl Backoff {
     ///
     /// # Panics
     ///
-    /// If an attempt is to begin before the last one's [`Lent`] is dropped, because that one has
-    /// sent it elsewhere.
+    /// When an attempt begins while the [`Lent`] of the last one is not dropped yet, because that
+    /// attempt moved it out of its future.
     #[inline]
     pub fn retry_async_with<C, F, A, T, E>(
         &self,
@@ -62,7 +62,7 @@ impl Backoff {
     }
 }
 
-/// An operation, and what it is lent. From [`Backoff::retry_async_with`].
+/// An operation, and what is lent to it. From [`Backoff::retry_async_with`].
 pub struct Lending<F, C> {
     operation: F,
     home: Arc<Mutex<Option<C>>>,
@@ -92,7 +92,7 @@ where
     }
 }
 
-/// What an attempt of [`Backoff::retry_async_with`] was lent: dropped, it is back for the next.
+/// What an attempt of [`Backoff::retry_async_with`] was lent. Dropping it gives it back.
 pub struct Lent<C> {
     /// There until it is dropped.
     context: Option<C>,

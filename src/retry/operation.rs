@@ -1,4 +1,4 @@
-//! What an async loop runs: a closure, or one with a limit of time on each attempt.
+//! What an async loop runs: a closure, or one with a time limit on each attempt.
 
 use std::fmt;
 use std::future::Future;
@@ -12,11 +12,11 @@ use super::{Sleeper, sealed};
 
 /// What is attempted: a `FnMut() -> impl Future<Output = Result<T, E>>`, or one that is [`Timed`].
 ///
-/// An attempt may use the loop's timer `S`. Sealed: nothing else is attempted.
+/// An attempt may use the loop's timer `S`. Sealed: no other type is one.
 pub trait Operation<S>: sealed::Operation {
-    /// What an attempt gives when it succeeds.
+    /// What an attempt returns when it succeeds.
     type Ok;
-    /// What it gives when it fails.
+    /// What it returns when it fails.
     type Error;
     /// One attempt.
     type Attempt: Future;
@@ -24,11 +24,11 @@ pub trait Operation<S>: sealed::Operation {
     /// Begins an attempt.
     fn start(&mut self, timer: &mut S) -> Self::Attempt;
 
-    /// Reads what came of it.
+    /// What came of it.
     ///
     /// # Errors
     ///
-    /// The operation's own, or what stands for a timeout.
+    /// The operation's own, or the one made for a timeout.
     fn finish(
         &mut self,
         output: <Self::Attempt as Future>::Output,
@@ -57,9 +57,9 @@ where
 
 /// The same for an `AsyncFnMut() -> Result<T, E>`, whose attempts borrow from it. Sealed, too.
 pub trait OperationMut<S>: sealed::OperationMut {
-    /// What an attempt gives when it succeeds.
+    /// What an attempt returns when it succeeds.
     type Ok;
-    /// What it gives when it fails.
+    /// What it returns when it fails.
     type Error;
 
     /// One attempt, from beginning to end.
@@ -79,7 +79,7 @@ where
     }
 }
 
-/// An operation, each attempt of which may take only so long. From `.timeout(..)`.
+/// An operation with a time limit on each attempt. From `.timeout(..)`.
 pub struct Timed<O, X> {
     pub(super) operation: O,
     pub(super) limit: Duration,
@@ -171,8 +171,8 @@ impl<A: Future, Z: Future<Output = ()>> Future for TimedAttempt<A, Z> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<A::Output>> {
         let mut this = self.project();
-        // The timer first: an attempt that uses up its task's budget at every turn would starve it
-        // for ever. But an attempt that is ready at once needs no timer at all.
+        // The timer first: an attempt that uses up its task's budget at every poll would starve the
+        // timer for ever. But an attempt that is ready at once needs no timer at all.
         let late = *this.armed && this.limit.as_mut().poll(cx).is_ready();
         if let Poll::Ready(output) = this.attempt.poll(cx) {
             return Poll::Ready(Some(output));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::policy::GiveUpReason;
 
-/// What came of a loop, besides the result itself. From `.outcome()`.
+/// The result of a loop, and what else came of it. From `.outcome()`.
 ///
 /// ```
 /// use relent::{Backoff, StopReason};
@@ -18,6 +18,18 @@ use crate::policy::GiveUpReason;
 /// assert_eq!(outcome.result, Ok("up"));
 /// assert_eq!((outcome.attempts, outcome.stop), (3, StopReason::Succeeded));
 /// ```
+///
+/// In an error of your own:
+///
+/// ```
+/// # use relent::{Backoff, Outcome};
+/// # use std::{io, time::Duration};
+/// # const POLICY: Backoff = Backoff::fixed(Duration::ZERO).give_up_after_failures(3);
+/// # let load = || Err::<(), io::Error>(io::ErrorKind::TimedOut.into());
+/// let Outcome { result, attempts, stop, .. } = POLICY.retry(load).outcome();
+/// let loaded = result.map_err(|error| format!("{stop} after {attempts} attempts: {error}"));
+/// assert_eq!(loaded.unwrap_err(), "too many failures after 3 attempts: timed out");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "the result is in it"]
@@ -26,8 +38,8 @@ pub struct Outcome<T, E> {
     pub result: Result<T, E>,
     /// How often the operation ran. Stops counting at `u32::MAX`.
     pub attempts: u32,
-    /// The sum of the delays that were waited out, and of the last what had passed when it was
-    /// cancelled, by the loop's clock.
+    /// The sum of the delays. One that was cancelled counts as far as it had come, by the loop's
+    /// clock.
     pub waited: Duration,
     /// From the first failure to the end, attempts included. Zero if nothing failed.
     pub elapsed: Duration,
@@ -54,7 +66,7 @@ pub enum StopReason {
     GaveUp(GiveUpReason),
     /// The [`RetryBudget`](super::RetryBudget) was spent.
     Budget,
-    /// What `.cancel_on(..)` was given, mostly a [`CancelToken`](super::CancelToken), ended a wait.
+    /// The [`CancelToken`](super::CancelToken), or other signal, of `.cancel_on(..)` ended a wait.
     Cancelled,
 }
 

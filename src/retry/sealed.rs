@@ -1,5 +1,5 @@
-//! What keeps the traits of this part to the types that have them here: they are public to be named
-//! in bounds, and may gain methods. Each has a supertrait here that nobody else can implement.
+//! Supertraits that nobody else can implement: the traits of this part are public so that bounds
+//! can name them, and may gain methods.
 //!
 //! ```compile_fail,E0277
 //! struct Mine;

@@ -51,11 +51,11 @@ where
     }
 }
 
-/// The runtime's timer, by which async loops wait unless told otherwise: under the feature `tokio`
-/// tokio's, and otherwise none.
+/// The timer by which async loops wait unless told otherwise: tokio's under the feature `tokio`,
+/// and otherwise none.
 ///
-/// A type of its own, so that code which names the type of a loop stays as it is, whoever else
-/// enables the feature.
+/// It is the same type either way, so that code which names the type of a loop compiles whether or
+/// not some other crate enables the feature.
 ///
 /// # Panics
 ///
@@ -121,7 +121,7 @@ pin_project! {
     pub struct RuntimeSleep {
         #[pin]
         sleep: runtime::Sleep,
-        // Has the auto traits that tokio's has, and no other: so has this, with or without it.
+        // So that this has the auto traits that tokio's has, and no others, with it or without.
         auto: PhantomData<dyn Send + Sync>,
     }
 }

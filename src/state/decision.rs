@@ -92,20 +92,20 @@ impl Backoff {
     /// time as at run time, on every platform.
     ///
     /// - The interval grows as [`interval_after`](Self::interval_after) says, and is kept in
-    ///   `state`. A state that counts failures but has an interval of zero knows none: the next is
-    ///   `initial`.
+    ///   `state`. Where `state` counts failures but its interval is zero, that is not known, and
+    ///   the next is `initial`.
     /// - The delay is drawn from it as [`jitter`](Self::jitter) says, by `failure.entropy`.
-    /// - A hint moves the range from which the delay is drawn to begin at the hint, still as wide,
-    ///   and cut at `max`. A hint that reaches `max` moves it to end there, in the upper half of
-    ///   what is up to `max`. The delay is never sooner for a hint.
-    /// - Where `max` leaves less room above a hint than the range is wide, that much is all the
+    /// - A hint shifts the range from which the delay is drawn: it then begins at the hint, is as
+    ///   wide as before, and is cut at `max`. For a hint of `max` or more it ends at `max` instead,
+    ///   and begins no lower than half of `max`. A hint never makes a delay shorter.
+    /// - Where `max` leaves less room above a hint than the range is wide, that room is all the
     ///   spread there is: let `max` exceed the hints you expect.
     /// - In whole seconds, the draw is rounded up last.
     /// - A limit may turn all that into [`Decision::GiveUp`]. The failure counts in `state` all the
     ///   same.
     ///
-    /// Giving up does not stick in `state`: whoever gave up should ask no further. The loops, the
-    /// tracker and the stores remember it.
+    /// `state` does not remember giving up: asked again, the step decides anew. The loops, the
+    /// tracker and the stores do remember it.
     ///
     /// ```
     /// use relent::{Backoff, BackoffState, Decision, Failure, GiveUpReason, Jitter};
@@ -125,7 +125,7 @@ impl Backoff {
     /// assert_eq!(state.failures, 3);
     /// # }
     /// ```
-    #[must_use = "a decision is there to be obeyed"]
+    #[must_use = "the decision says how long to wait, or to give up"]
     #[inline(always)]
     pub const fn next(&self, state: &mut BackoffState, failure: Failure) -> Decision {
         // Whole seconds are rare, and a good part of the work: where it is not known that there are

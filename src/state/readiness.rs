@@ -13,8 +13,8 @@ pub enum Readiness {
     Ready,
     /// After this long.
     Wait(Duration),
-    /// Not any more, until a success, or until the key is forgotten: by somebody, or by a tracker
-    /// in memory after its retention.
+    /// No more, until a success, or until the key is forgotten: on request, or by a tracker in
+    /// memory after its retention.
     GaveUp(GiveUpReason),
 }
 
@@ -39,9 +39,9 @@ impl fmt::Display for Readiness {
 /// Why a key may not be tried: a [`Readiness`] other than [`Ready`](Readiness::Ready), as an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotReady {
-    /// It may be after this long.
+    /// It may be tried after this long.
     Wait(Duration),
-    /// Not any more: see [`Readiness::GaveUp`].
+    /// No more: see [`Readiness::GaveUp`].
     GaveUp(GiveUpReason),
 }
 

@@ -7,13 +7,13 @@ use super::{BackoffState, Exact};
 use crate::policy::{Backoff, Plan, from_nanos};
 use crate::random;
 
-/// The waits of a streak that never succeeds: one delay a failure, and `None` for giving up.
+/// The waits of a streak that never succeeds: one delay per failure, and `None` for giving up.
 ///
 /// Any retry library that takes an iterator of durations runs on it. Elapsed time is the sum of the
 /// waits so far, as if attempts took none.
 ///
 /// Once it has given up it stays so, until [`reset`](Self::reset). A clone goes on with the same
-/// waits.
+/// waits, and so does the copy in a forked process.
 ///
 /// ```
 /// use relent::{Backoff, Jitter};

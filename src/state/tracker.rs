@@ -37,8 +37,8 @@ use room::Room;
 use shard::Shard;
 use timeline::Ahead;
 
-/// Which keys are failing, and when each may be tried again: for whoever calls many hosts,
-/// reconciles many objects, or serves many tenants.
+/// Which keys are failing, and when each may be tried again: for programs that call many hosts,
+/// reconcile many objects, or serve many tenants.
 ///
 /// Ask [`check`](Self::check) before an attempt, and tell how it went with
 /// [`record_failure`](Self::record_failure) or [`record_success`](Self::record_success). Keys are
@@ -50,10 +50,10 @@ use timeline::Ahead;
 ///
 /// # Keys
 ///
-/// Keys are passed by reference, and only cloned when they first fail: a key itself, or what makes
-/// one by [`ToOwned`], as `&str` makes a `String`. Not all that a key borrows as does: a
-/// `&'static str` or an `Arc<str>` can be checked by `&str`, but whoever counts its failure passes
-/// the key.
+/// Keys are passed by reference, and only cloned when they first fail. A key can be looked up by
+/// whatever it borrows as, but to count a failure takes a reference to the key, or what makes one
+/// by [`ToOwned`], as `&str` makes a `String`. So a `&'static str` or an `Arc<str>` is looked up by
+/// `&str`, and its failures are counted by the key itself.
 ///
 /// ```
 /// # use relent::{Backoff, BackoffTracker};
@@ -74,9 +74,9 @@ use timeline::Ahead;
 ///
 /// Nothing that still matters, as long as there is room. A key is forgotten once it has been due,
 /// or given up, for the [retention](BackoffTrackerBuilder::retention): its next failure is a first
-/// one. At the [bound](BackoffTrackerBuilder::max_keys), a newcomer takes the place of the key of
-/// least worth among some: of one that is due if there is any, else of the one due soonest, and
-/// last of one that gave up. [`evicted`](Self::evicted) counts them.
+/// one. At the [bound](BackoffTrackerBuilder::max_keys), a new key takes the place of another,
+/// chosen among a few: one that is due if there is any, else the one due soonest, and one that gave
+/// up only if all have. [`evicted`](Self::evicted) counts the keys that had to go.
 ///
 /// # Your code and its locks
 ///
@@ -84,7 +84,8 @@ use timeline::Ahead;
 /// held, keys are hashed, compared and cloned; nothing else of yours runs, neither the clock nor a
 /// closure nor a key's `drop`. So `Hash`, `Eq` and `Clone` of `K` must not call the tracker.
 ///
-/// Any of it may panic: the panic passes through, and every key is as it was or as it was to be.
+/// Any of it may panic: the panic passes through, and each key is left as it was before the
+/// operation or as it should be after it.
 ///
 /// # Example
 ///
@@ -129,7 +130,7 @@ impl<K> BackoffTracker<K> {
         BackoffTracker::builder(backoff).build()
     }
 
-    /// A tracker with another clock, hasher, seed, bound or retention than the usual ones.
+    /// A tracker with a clock, hasher, seed, bound or retention of your choice.
     pub fn builder(backoff: Backoff) -> BackoffTrackerBuilder<K> {
         BackoffTrackerBuilder::new(backoff)
     }
@@ -139,13 +140,14 @@ impl<K> BackoffTracker<K> {
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Counts a failure of `key`, and decides when to try it again, by the tracker's policy.
     ///
-    /// Every call counts, also while the key is waiting. Where many attempts run at once, take an
+    /// Every call counts, even while the key is waiting. Where many attempts run at once, take an
     /// [`attempt`](Self::attempt) for each: of those, one failure counts for all.
     ///
     /// Once the key gave up it stays so until a success, or until it is
     /// [forgotten](Self#what-it-forgets): later failures count, and get the same answer.
     ///
-    /// Keys that are a `&'static str` or an `Arc<str>` are passed [themselves](Self#keys):
+    /// Where the compiler says "expected `&str`, found `String`": keys that are a
+    /// `&'static str` or an `Arc<str>` are passed [themselves](Self#keys), as in
     /// `record_failure(&"eu-1")`.
     pub fn record_failure<Q>(&self, key: &Q) -> Decision
     where
@@ -155,7 +157,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         self.fail(self.place(key), key, &self.plan, None, |_| true)
     }
 
-    /// The same by another policy, with a server's hint how long to stay away.
+    /// The same by another policy, and with a server's hint of how long to stay away.
     ///
     /// The policy passed decides about this failure, whichever decided about those before: only
     /// the count and the interval are kept. See [`Backoff::next`] for what a hint does.
@@ -173,9 +175,9 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         self.fail(self.place(key), key, &plan, retry_after, |_| true)
     }
 
-    /// Ends the failures of `key`: it is tracked no more.
+    /// Ends the failures of `key`: it is no longer tracked.
     ///
-    /// Tells what they had come to, if there were any: that is the place to log a recovery.
+    /// Returns what they had come to, if there were any: that is the place to log a recovery.
     #[inline(always)]
     pub fn record_success<Q>(&self, key: &Q) -> Option<Recovery>
     where
@@ -277,13 +279,13 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         Attempt::begin(self, key)
     }
 
-    /// Begins an attempt at `key` also if it is waiting or gave up: because somebody asked for it,
+    /// Begins an attempt at `key` even if it is waiting or gave up: because somebody asked for it,
     /// or because something has changed.
     ///
     /// The same as [`attempt`](Self::attempt) where the key is ready. Where it is not, a success
-    /// ends the streak as ever, but a failure changes nothing: it is no news, and being asked often
-    /// should not make the wait longer. The answer is then what is left of it. If the streak has
-    /// ended meanwhile, and no other begun, the failure is the first of a new one.
+    /// ends the streak as usual, but a failure changes nothing: it is no news, and impatience
+    /// should not make the wait longer. The answer is then what is left of the wait. If the streak
+    /// has ended meanwhile and no other has begun, the failure is the first of a new one.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker};
@@ -325,8 +327,8 @@ impl<K, C, S> BackoffTracker<K, C, S> {
         &self.backoff
     }
 
-    /// How many keys are tracked: waiting, due, or given up. Those to be forgotten count until they
-    /// are [purged](Self::purge).
+    /// How many keys are tracked: waiting, due, or given up. Those that are as good as forgotten
+    /// count until they are [purged](Self::purge).
     pub fn len(&self) -> usize {
         self.room.taken()
     }
@@ -336,8 +338,9 @@ impl<K, C, S> BackoffTracker<K, C, S> {
         self.len() == 0
     }
 
-    /// How many keys had to make room for others at the [bound](BackoffTrackerBuilder::max_keys),
-    /// ever. If it grows, keys are retried sooner than their policy says.
+    /// How many keys have had to make room for others at the
+    /// [bound](BackoffTrackerBuilder::max_keys) so far. While it grows, keys are retried sooner
+    /// than their policy says.
     pub fn evicted(&self) -> u64 {
         self.room.evicted()
     }

@@ -70,6 +70,25 @@ fn from_another_thread() {
     }
 }
 
+#[test]
+fn a_thread_waits_by_itself() {
+    let token = CancelToken::new();
+    assert!(!token.cancelled_within(Duration::ZERO));
+    assert!(!token.cancelled_within(Duration::from_millis(1)));
+    let (begun, waits) = mpsc::channel();
+    let waiting = thread::spawn({
+        let token = token.clone();
+        move || {
+            begun.send(()).unwrap();
+            token.cancelled_within(Duration::MAX)
+        }
+    });
+    waits.recv().unwrap();
+    token.cancel();
+    assert!(waiting.join().unwrap());
+    assert!(token.cancelled_within(Duration::ZERO));
+}
+
 /// Counts how often it wakes its task.
 #[derive(Default)]
 struct Woken(AtomicU32);

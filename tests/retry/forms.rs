@@ -113,6 +113,21 @@ fn types_are_the_same_under_all_features() {
     named::<Retry<AsyncMut<fn() -> Answer>, Busy, Options>>(&POLICY.retry_async_mut(answer));
 }
 
+/// Whatever the error is: it is only borrowed.
+#[test]
+fn what_notify_is_called_with_is_copied() {
+    let mut seen = 0;
+    let result = POLICY
+        .retry(|| Err::<(), _>(std::io::Error::other("down")))
+        .notify(|failed| {
+            let copy = *failed;
+            seen += copy.failures;
+        })
+        .call();
+    assert_eq!(result.unwrap_err().to_string(), "down");
+    assert_eq!(seen, 1 + 2);
+}
+
 /// Whether a type has a trait, as a value.
 macro_rules! has {
     ($type:ty: $trait:path) => {{

@@ -39,6 +39,8 @@ fn the_usual_hasher_can_be_named_and_is_seeded_anew() {
     for _ in 0..10 {
         let hasher = DefaultHashBuilder::default();
         let same = hasher.clone();
+        // Its seed would be no secret in a log.
+        assert_eq!(format!("{hasher:?}"), "DefaultHashBuilder { .. }");
         for key in [(1_u8, -1_i64), (2, -1)] {
             assert_eq!(hasher.hash_one(key), same.hash_one(key));
             all.push(hasher.hash_one(key));

@@ -21,28 +21,27 @@ pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     if from.is_human_readable() {
-        let text = from.deserialize_any(Text)?;
-        humantime::parse_duration(&text).map_err(|reason| {
-            D::Error::custom(format_args!(
-                "{text:?} is no duration ({reason}); write a number and a unit, as in \"500ms\" or \"1m 30s\""
-            ))
-        })
+        from.deserialize_any(Text)
     } else {
         Duration::deserialize(from)
     }
 }
 
-/// Takes the text of a duration, and tells whoever wrote a bare number what is missing.
+/// Reads the text of a duration, and tells whoever wrote a bare number what is missing.
 struct Text;
 
 impl Visitor<'_> for Text {
-    type Value = String;
+    type Value = Duration;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a duration with its unit, as in \"500ms\" or \"1m 30s\"")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        humantime::parse_duration(text).map_err(|reason| {
+            E::custom(format_args!(
+                "{text:?} is no duration ({reason}); write a number and a unit, as in \"500ms\" or \"1m 30s\""
+            ))
+        })
     }
 }

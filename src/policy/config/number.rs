@@ -1,4 +1,5 @@
-//! A number that may be infinite, which JSON has to write as a text.
+//! A number that may be a text: JSON has no other way to write infinity, and variables of the
+//! environment are all text.
 
 use std::fmt;
 
@@ -49,9 +50,7 @@ impl Visitor<'_> for Numeral {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
-        match text {
-            "inf" => Ok(Number(f64::INFINITY)),
-            _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
-        }
+        let number = text.parse().map(Number);
+        number.map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
     }
 }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::Walk;
 use crate::policy::{Backoff, Jitter, Plan, Rounding, from_nanos};
 
-/// What a policy is allowed to say, and a person may regret.
+/// Something that a policy is allowed to say, and a person may regret.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Warning {

@@ -30,10 +30,11 @@ impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
         })
     }
 
-    /// Gives each attempt `limit`; one that is not ready by then is dropped, and counts as failed
-    /// with what `on_timeout` returns. Of several limits the shortest holds.
+    /// Gives each attempt at most `limit`; one that is not ready by then is dropped, and counts as
+    /// failed with the error that `on_timeout` returns.
     ///
-    /// Waits are not counted. The limit runs from where the attempt begins.
+    /// The limit counts from the beginning of the attempt, and the waits between attempts are not
+    /// in it. Set more than once, the shortest limit holds.
     #[inline]
     pub fn timeout<X>(
         self,
@@ -56,17 +57,17 @@ impl<O, A, S, Z, Q, E, K> Retry<Async<O, A, S, Z, Q>, E, K> {
     }
 }
 
-/// What ends its waits: one signal, of which a second would take the place.
+/// What ends its waits. There is one signal: a second would take its place.
 impl<O, A, S, Z, E, K> Retry<Async<O, A, S, Z>, E, K> {
     /// Lets `signal` end the waits: the loop then ends with the last error and
     /// [`StopReason::Cancelled`](crate::StopReason::Cancelled).
     ///
-    /// A signal is a [`&CancelToken`](crate::CancelToken), as of a blocking loop, or any future
-    /// that becomes ready: the end of another task, `tokio_util`'s `token.cancelled()`. It is
-    /// polled in waits alone, and not again once it was ready.
+    /// A signal is a [`&CancelToken`](crate::CancelToken), as for a blocking loop, or any other
+    /// future of `()`, such as `tokio_util`'s `token.cancelled()`. It is polled only during waits,
+    /// and not again once it was ready.
     ///
-    /// An attempt that runs is not interrupted, and the first always runs; what it gives counts.
-    /// Dropping the loop interrupts everything, and leaves no error.
+    /// A running attempt is not interrupted, and its result counts; the first always runs. Dropping
+    /// the loop interrupts everything, and leaves no error.
     ///
     /// ```
     /// use relent::{Backoff, CancelToken, StopReason};

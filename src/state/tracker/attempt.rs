@@ -17,13 +17,12 @@ use crate::state::Decision;
 /// Tell how it went by [`succeed`](Self::succeed) or [`fail`](Self::fail). One that is dropped says
 /// nothing: the operation was cancelled, or its outcome is no evidence either way.
 ///
-/// A failure counts if the key's failures are still those that the attempt began with: none, or so
-/// many of the same streak. If the key has failed meanwhile, the attempt is stale, and its failure
-/// belongs to the one already counted. If the key has succeeded meanwhile and not failed since, its
-/// failure is the first of a new streak.
+/// A failure counts if no other failure of the key was counted since the attempt began. If one was,
+/// the attempt is stale: its failure is part of the one already counted. If the key has succeeded
+/// meanwhile and not failed since, the failure is the first of a new streak.
 ///
-/// One that began before the key was ready is stale from the beginning, unless the streak has ended
-/// meanwhile, and no other begun: then its failure is the first of a new one.
+/// One that began before the key was ready is stale from the start, unless the streak has ended
+/// meanwhile and no other has begun: then its failure is the first of a new one.
 #[must_use = "an attempt that is dropped counts as neither success nor failure"]
 pub struct Attempt<'a, Q: ?Sized, K, C = MonotonicClock, S = DefaultHashBuilder> {
     tracker: &'a BackoffTracker<K, C, S>,
@@ -81,7 +80,7 @@ where
         attempt
     }
 
-    /// Ends the failures of the key, also those counted since the attempt began.
+    /// Ends the failures of the key, even those counted since the attempt began.
     pub fn succeed(self) -> Option<Recovery> {
         self.tracker.succeed(self.place, self.key)
     }
@@ -96,7 +95,7 @@ where
         self.fail_by(plan, None)
     }
 
-    /// The same by another policy, with a server's hint how long to stay away.
+    /// The same by another policy, and with a server's hint of how long to stay away.
     pub fn fail_with(self, backoff: &Backoff, retry_after: Option<Duration>) -> Decision
     where
         Q: ToOwned<Owned = K>,

@@ -41,7 +41,7 @@ pub struct BackoffTrackerBuilder<K, C = MonotonicClock, S = DefaultHashBuilder> 
     retention: Duration,
 }
 
-/// What is so unless set, for keys of any type.
+/// The defaults, for keys of any type.
 impl BackoffTrackerBuilder<()> {
     /// Room for 2²⁰ keys: more than most programs have peers, and at most some 85 MB beside the
     /// keys.
@@ -80,7 +80,7 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     }
 
     /// Another hasher. Two keys with the same hash draw the same jitter, so it should use all 64
-    /// bits; and where strangers choose the keys, it should be seeded as the usual one is.
+    /// bits; and where strangers choose the keys, it should be seeded, as the default one is.
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> BackoffTrackerBuilder<K, C, T> {
         BackoffTrackerBuilder {
             keys: PhantomData,
@@ -96,15 +96,16 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     /// The seed of the jitter, instead of fresh entropy. Together with a
     /// [`hasher`](Self::hasher) of fixed keys it makes the delays of a test the same at every run.
     ///
-    /// Processes must not share it: they would all return at the same time.
+    /// Processes must not share it, or they all return at the same time. Fresh entropy is drawn by
+    /// [`build`](Self::build), so a process that forks should build its trackers afterwards.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
     /// How many keys are tracked at most; 0 counts as 1.
-    /// [`MAX_KEYS`](BackoffTrackerBuilder::MAX_KEYS) unless set. What happens at the bound,
-    /// [`BackoffTracker`] tells.
+    /// [`MAX_KEYS`](BackoffTrackerBuilder::MAX_KEYS) unless set. [`BackoffTracker`] says what
+    /// happens [at the bound](BackoffTracker#what-it-forgets).
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys;
         self
@@ -113,8 +114,8 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     /// How long a key is remembered after its wait ended, or after the last failure of one that
     /// gave up. [`RETENTION`](BackoffTrackerBuilder::RETENTION) unless set.
     ///
-    /// Should be longer than the time from one attempt at a key to the next, or its failures never
-    /// add up. Zero forgets a key as soon as its wait has passed. In front of a
+    /// It should be longer than the time from one attempt at a key to the next, or the key's
+    /// failures never add up. Zero forgets a key as soon as its wait has passed. In front of a
     /// [store](crate::store::blocking::WriteBehind) nothing is forgotten by time.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;

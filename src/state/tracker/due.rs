@@ -9,7 +9,7 @@ use super::timeline::Moment;
 use super::{BackoffTracker, Streak};
 use crate::clock::Clock;
 
-/// Which keys wait, and which are due. To tell, these look at all keys in turn, as
+/// Which keys wait, and which are due. These look at all keys in turn, as
 /// [`retain`](Self::retain) does.
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// How many keys are waiting: neither due nor given up.
@@ -20,11 +20,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         (0..SHARDS).map(|shard| self.survey(shard, count)).sum()
     }
 
-    /// The first `limit` keys that may be tried again, those due first coming first: their waits
-    /// are over, and they are not [forgotten](Self#what-it-forgets) yet. Those that gave up are not
-    /// among them.
+    /// The first `limit` keys that may be tried again, in the order in which they became due: their
+    /// waits are over, and they are not [forgotten](Self#what-it-forgets) yet. Those that gave up
+    /// are not among them.
     ///
-    /// Takes nothing: a key is listed until it fails again, succeeds or is forgotten.
+    /// Listing claims nothing: a key is listed until it fails again, succeeds or is forgotten.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker, clock::ManualClock};
@@ -63,7 +63,7 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         due.map(|(_, key, streak)| (key, streak)).collect()
     }
 
-    /// Now, by the tracker's clock: when a round of attempts begins, for
+    /// The present moment by the tracker's clock: to be noted when a round of attempts begins, for
     /// [`next_due`](Self::next_due).
     #[must_use]
     pub fn now(&self) -> Moment {
@@ -72,11 +72,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
 
     /// How long until a key is due that was not due at the moment `since`; `None` if there is none.
     ///
-    /// Zero if one of them is due already. So a loop that notes the time, tries what is due, and
-    /// then sleeps for as long misses no key that falls due while it is busy; nor does it spin for
-    /// keys that have been due all along, which it did not care to try. Those that gave up are
-    /// never due. A key whose wait is zero, and that failed when the clock had not moved on from
-    /// `since`, has been due all along.
+    /// Zero if such a key is due already. So a loop that notes the time, tries what is due, and
+    /// then sleeps that long misses no key that falls due while it is busy; nor does it spin
+    /// because of keys that were due before and that it chose not to try. Keys that gave up are
+    /// never due. A key that failed at the very moment `since`, and whose wait is zero, counts as
+    /// due before.
     ///
     /// ```
     /// # use relent::{Backoff, BackoffTracker, clock::ManualClock};

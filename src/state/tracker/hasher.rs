@@ -1,18 +1,18 @@
 //! How keys are hashed unless told otherwise.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
-/// The usual hasher of a [`BackoffTracker`](super::BackoffTracker): fast, and seeded anew for each
-/// tracker, so that strangers who choose the keys do not know their hashes.
+/// The default hasher of a [`BackoffTracker`](super::BackoffTracker): fast, and seeded anew for
+/// each tracker, so that strangers who choose the keys do not know their hashes.
 ///
-/// Which algorithm it is, is not promised. It is no cryptographic one: who fears strangers that
-/// measure how long the tracker takes has [`std::hash::RandomState`].
-#[derive(Clone, Debug, Default)]
+/// The algorithm may change. It is not a cryptographic one: against strangers who measure how long
+/// the tracker takes, there is [`std::hash::RandomState`].
+#[derive(Clone, Default)]
 pub struct DefaultHashBuilder(hashbrown::DefaultHashBuilder);
 
 /// What [`DefaultHashBuilder`] builds.
 #[derive(Clone)]
-#[allow(missing_debug_implementations, reason = "it is made of secrets")]
 pub struct KeyHasher(hashbrown::DefaultHasher);
 
 impl BuildHasher for DefaultHashBuilder {
@@ -64,5 +64,19 @@ impl Hasher for KeyHasher {
     #[inline(always)]
     fn finish(&self) -> u64 {
         self.0.finish()
+    }
+}
+
+/// Seeds are not to be read in logs.
+impl fmt::Debug for DefaultHashBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DefaultHashBuilder").finish_non_exhaustive()
+    }
+}
+
+/// Nor is what is made of them.
+impl fmt::Debug for KeyHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyHasher").finish_non_exhaustive()
     }
 }

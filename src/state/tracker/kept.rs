@@ -117,7 +117,7 @@ impl Kept {
         self.gave_up().is_none() && self.until <= now && !self.is_stale(now, retention)
     }
 
-    /// Whether this has been of no use to anyone for so long that it is forgotten.
+    /// Whether its retention is over: it counts as forgotten.
     pub(super) const fn is_stale(&self, now: u64, retention: u64) -> bool {
         self.until < now && now - self.until >= retention
     }
@@ -156,8 +156,9 @@ impl Kept {
         }
     }
 
-    /// How dear the key is where one has to go: the least those that have been due for longest,
-    /// then those due soonest; the most those that gave up, and would be tried again.
+    /// What it would cost to forget the key, where one has to go. Cheapest are those that have been
+    /// due for longest, then those due soonest; dearest those that gave up, which would be tried
+    /// again.
     pub(super) const fn worth(&self, now: u64) -> (u8, u64) {
         let age = u64::MAX - now.saturating_sub(self.until);
         match self.gave_up() {

@@ -1,4 +1,4 @@
-//! Which keys may be tracked, for whoever only wants to know that a key is not.
+//! Which keys may be tracked, for callers who mostly learn that theirs is not.
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU8;
@@ -10,14 +10,13 @@ use super::place::{NEAR_BYTES, Place, SHARDS};
 ///
 /// A key has a slot, and the slot counts the keys that are tracked in it: none means that the key
 /// is not tracked. Each shard has its own slots, which change only under the shard's lock; so plain
-/// loads and stores do, and whoever knows of an insertion (it happened before) sees its slot
-/// counted.
+/// loads and stores suffice, and a reader sees every insertion that happened before it.
 ///
 /// A shard begins with the slots of one cache line, and moves to eight times as many when its keys
-/// need them: the levels. A level is made when a shard first needs it, and its slots are counted
-/// before the shard moves there. The nearest are asked first, and are all full while the shard is
-/// elsewhere. Slots of two bits count up to two keys; one that reaches three
-/// can't tell how many any more and stays, until the shard counts anew.
+/// need them: the next level. A level is made when a shard first needs it, and its slots are
+/// counted before the shard moves there. The nearest slots are asked first, and are all full while
+/// the shard is elsewhere. A slot has two bits, and counts up to two keys; one that reaches three
+/// no longer knows how many, and stays there until the shard counts anew.
 #[derive(Debug)]
 pub(super) struct Presence {
     /// At which level each shard is.

@@ -29,7 +29,7 @@ pub(super) struct Table<K> {
     streaks: u32,
     /// How often keys may have moved to other buckets.
     moves: u32,
-    /// Whether a key has left since: the next that comes may be the same, in another bucket.
+    /// Whether a key has left since then: the next to come may be the same, in another bucket.
     left: bool,
     /// The bucket at which the next insertion goes on to look for keys to purge.
     swept: usize,
@@ -42,8 +42,8 @@ pub(super) struct Entry<K> {
     pub(super) kept: Kept,
 }
 
-/// How many buckets an insertion looks at for keys to purge. At this rate it has been all of them
-/// before the keys become half as many again.
+/// How many buckets an insertion looks at for keys to purge. At this rate all have been looked at
+/// before there are half as many keys again.
 const SWEEP: usize = 4;
 
 /// Among how many keys the one to evict is chosen.
@@ -115,7 +115,7 @@ impl<K> Table<K> {
         self.entries.num_buckets()
     }
 
-    /// Changes whenever keys may have moved to other buckets, be it that they left and came back.
+    /// Changes whenever keys may have moved to other buckets, if only by leaving and coming back.
     pub(super) fn moves(&self) -> u32 {
         self.moves
     }
@@ -146,8 +146,8 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
     pub(super) fn prepare(&mut self) {
         let entries = &self.table.entries;
         if entries.len() == entries.capacity() {
-            // Buckets that were left may count as taken, so that who looks for another key goes on
-            // there. If they are many, a new table of the same size will do.
+            // A bucket that a key has left may still count as taken, so that the search for other
+            // keys goes on beyond it. If there are many of those, a table of the same size will do.
             let full = entries.num_buckets() * 7 / 8;
             let grows = usize::from(entries.len() >= full / 2);
             self.rebuild(full + grows);
@@ -282,7 +282,7 @@ impl<K: Hash, S: BuildHasher> Open<'_, K, S> {
     fn rebuild(&mut self, capacity: usize) {
         let Table { entries, moves, .. } = &mut *self.table;
         let hash = |entry: &Entry<K>| self.hasher.hash_one(&entry.key);
-        // All of them first, and then all the moves, which ask for none.
+        // All hashes first, which may panic, then all moves, which need no more of them.
         let hashes: Vec<u64> = entries.iter().map(hash).collect();
         let mut moved = HashTable::with_capacity(capacity);
         for (entry, hashed) in entries.drain().zip(hashes) {

@@ -10,11 +10,11 @@ use super::shard::Entry;
 use crate::clock::Clock;
 use crate::policy::{GiveUpReason, from_nanos, nanos};
 
-/// All that a tracker knows of its keys, in times of day: to be written down and restored by the
+/// All that a tracker knows of its keys, in times of day: to be written down, and restored by the
 /// next process.
 ///
-/// With the feature `serde` it is readable by people in formats that are, and carries a version:
-/// one that this crate does not know is refused.
+/// With the feature `serde` it can be serialized, and carries a version: one that this crate does
+/// not know is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -62,7 +62,7 @@ pub struct SnapshotKey<K> {
 struct Version;
 
 impl<K> Snapshot<K> {
-    /// Of these keys, at this time of day.
+    /// A snapshot of these keys, taken at this time of day.
     pub(crate) fn new(taken_at: SystemTime, keys: Vec<SnapshotKey<K>>) -> Snapshot<K> {
         Snapshot {
             version: Version,
@@ -73,11 +73,33 @@ impl<K> Snapshot<K> {
 }
 
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
-    /// All that is known of the keys, to be [restored](Self::restore) later, by another process
-    /// too.
+    /// All that is known of the keys, to be [restored](Self::restore) later, mostly by another
+    /// process.
     ///
     /// The policy is not part of it. Other threads go on meanwhile: a key that changes is in the
     /// snapshot as it was or as it is.
+    ///
+    /// ```
+    /// # #[cfg(feature = "serde")]
+    /// # {
+    /// use relent::{Backoff, BackoffTracker};
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Backoff = Backoff::fixed(Duration::from_secs(3600));
+    ///
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
+    /// tracker.record_failure("eu-1");
+    /// let written = serde_json::to_string(&tracker.snapshot())?;
+    ///
+    /// // In the next process:
+    /// let tracker: BackoffTracker<String> = BackoffTracker::new(POLICY);
+    /// tracker.restore(serde_json::from_str(&written)?);
+    /// assert!(!tracker.check("eu-1").is_ready());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// What must not be lost when a process is killed is for a [store](crate::store).
     #[must_use]
     pub fn snapshot(&self) -> Snapshot<K>
     where
@@ -133,8 +155,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// them.
     ///
     /// If the time of day is now before that of the snapshot, no time has passed: no clock makes a
-    /// wait longer. Nor does a wrong time of a record: none waits for longer than the `max` of the
-    /// tracker's policy, or twice the interval of the record, whichever is longer.
+    /// wait longer. Nor does a wrong time in the snapshot: no key waits for longer than the `max`
+    /// of the tracker's policy, or twice the key's interval, whichever is longer.
     pub fn restore(&self, snapshot: Snapshot<K>) {
         self.bring_in(snapshot, |kept| {
             self.plan.max.max(kept.interval.saturating_mul(2))

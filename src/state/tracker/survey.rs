@@ -1,5 +1,5 @@
-//! What concerns all keys: shard by shard, and a stretch of a shard at a time, so that nobody waits
-//! long for a lock.
+//! What concerns all keys: shard by shard, and a stretch of a shard at a time, so that no thread
+//! waits long for a lock.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -17,9 +17,9 @@ const STRETCH: usize = 512;
 /// before it is looked at as a whole.
 const PATIENCE: u32 = 3;
 
-/// All keys. Each of these looks at all of them in turn, some hundred under one lock, or one 256th
-/// of them where keys come and go all the time; keys that come or change meanwhile may be seen as
-/// they were or as they are, and none is seen twice.
+/// All keys. Each of these looks at all of them in turn, a few hundred under one lock, or a 256th
+/// of them where keys come and go all the time. Keys that come or change meanwhile are seen as they
+/// were or as they are, and none is seen twice.
 impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
     /// Forgets all keys for which `keep` returns false, as if they had never failed.
     ///
@@ -58,11 +58,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         }
     }
 
-    /// Drops the keys that are forgotten, and gives back most of their memory. Returns how many
-    /// they were.
+    /// Drops the keys whose [retention](super::BackoffTrackerBuilder::retention) is over, and gives
+    /// back most of their memory. Returns how many there were.
     ///
-    /// Not needed for the memory to be bounded: each first failure of a key looks at a few others
-    /// and drops those that are forgotten.
+    /// Memory is bounded without it: each first failure of a key looks at a few others, and drops
+    /// those whose retention is over.
     pub fn purge(&self) -> usize {
         let mut purged = 0;
         for shard in 0..SHARDS {

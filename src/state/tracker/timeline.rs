@@ -13,13 +13,13 @@ const BEFORE_ZERO: u64 = 1 << 58;
 /// Where time ends, 146 years on: a wait that begins there still fits.
 const END: u64 = 1 << 62;
 
-/// A moment by the clock of a [`BackoffTracker`](super::BackoffTracker), of use only to the same
-/// tracker: by [`now`](super::BackoffTracker::now).
+/// A moment by the clock of a [`BackoffTracker`](super::BackoffTracker), meaningful to that tracker
+/// alone. From [`now`](super::BackoffTracker::now).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub(super) u64);
 
-/// How far the time is ahead of the clock: grows where the clock steps back, so that the time goes
-/// on from where it was, and what is waiting waits no longer for it.
+/// How far the time is ahead of the clock. It grows where the clock steps back, so that the time
+/// goes on from where it was, and no wait becomes longer.
 #[derive(Debug)]
 pub(super) struct Ahead(AtomicU64);
 
