@@ -13,8 +13,8 @@ use crate::store::unreadable::Unreadable;
 pub enum PostgresError {
     /// A table or a row cannot be read for what it is.
     Unreadable(Unreadable),
-    /// The tables are missing, or older than this version needs them: see
-    /// [`migrate`](super::PostgresStore::migrate).
+    /// The tables are missing where the `search_path` looks, or older than this version needs them:
+    /// see [`migrate`](super::PostgresStore::migrate).
     NotMigrated,
     /// A change was to be made within the caller's transaction, and sqlx has none open.
     NoTransaction,
@@ -97,7 +97,7 @@ impl fmt::Display for PostgresError {
         match self {
             PostgresError::Unreadable(unreadable) => unreadable.fmt(f),
             PostgresError::NotMigrated => {
-                f.write_str("the database lacks relent's tables, or their columns; call `migrate`")
+                f.write_str("no tables of relent's where `search_path` looks, or they lack columns; call `migrate`")
             }
             PostgresError::NoTransaction => {
                 f.write_str("no transaction is open on the connection; begin one with sqlx")

@@ -89,6 +89,13 @@ const RACES: [&str; 6] = [
     "XX000", // internal_error: "tuple concurrently updated"
 ];
 
+/// What a table answers that has other columns.
+const OTHER_COLUMNS: [&str; 3] = [
+    "42703", // undefined_column
+    "42883", // undefined_function: no such comparison
+    "42809", // wrong_object_type: it is no table
+];
+
 /// How often several processes may get into each other's way, statement by statement.
 const RACED: usize = 50;
 
@@ -146,12 +153,10 @@ async fn version(connection: &mut PgConnection) -> Result<u32, PostgresError> {
         .await;
     let version: i64 = match version {
         Ok(version) => version.unwrap_or_default(),
-        // Its columns are others, or of other types.
-        Err(
-            error @ (sqlx::Error::Database(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::Decode(_)),
-        ) => return refused(Problem::Foreign(error.to_string())),
+        // That it may not be read, or that the server ends, tells nothing of whose it is.
+        Err(error) if is(&error, &OTHER_COLUMNS) || is_of_another_type(&error) => {
+            return refused(Problem::Foreign(error.to_string()));
+        }
         Err(error) => return Err(error.into()),
     };
     match u32::try_from(version) {
@@ -162,4 +167,11 @@ async fn version(connection: &mut PgConnection) -> Result<u32, PostgresError> {
         }),
         Err(_) => refused(Problem::Damaged(format!("it says version {version}"))),
     }
+}
+
+fn is_of_another_type(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
+    )
 }

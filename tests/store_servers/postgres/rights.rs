@@ -1,7 +1,7 @@
 //! Roles that may do no more than they have to, and what they keep small.
 
 use relent::Backoff;
-use relent::store::{DurableTracker, Event, PostgresStore};
+use relent::store::{DurableTracker, Event, PostgresError, PostgresStore};
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar, raw_sql};
 
@@ -63,6 +63,23 @@ async fn a_role_needs_no_more_than_the_documented_rights() {
     );
     let taken = query("DROP TABLE relent").execute(&pool).await;
     assert!(taken.is_err(), "it is the owner");
+}
+
+/// Whose the tables are is not told by whether they may be read.
+#[tokio::test]
+async fn p5_who_may_not_read_the_tables_is_told_so() {
+    let Some((owner, _)) = machines().await else {
+        return;
+    };
+    let stranger = "CREATE ROLE stranger LOGIN";
+    raw_sql(stranger).execute(&owner).await.unwrap();
+    let options = owner.connect_options().as_ref().clone();
+    let pool = PgPool::connect_with(options.username("stranger"));
+    let refused = PostgresStore::new(pool.await.unwrap()).migrate().await;
+    let Err(PostgresError::Postgres(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(error.to_string().contains("permission denied"), "{error}");
 }
 
 /// Many at once go in parts, and none is left.

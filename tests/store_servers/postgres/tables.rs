@@ -128,6 +128,8 @@ async fn p5_tables_that_are_not_ours_are_refused_and_left() {
     assert!(matches!(foreign, Problem::Foreign(_)));
     let foreign = refused("CREATE TABLE relent_meta AS SELECT 1 AS only_row, 'x' AS version").await;
     assert!(matches!(foreign, Problem::Foreign(_)));
+    let foreign = refused("CREATE TABLE relent_meta AS SELECT 'x' AS only_row, 1 AS version").await;
+    assert!(matches!(foreign, Problem::Foreign(_)));
     let newer = "CREATE TABLE relent_meta AS SELECT 1 AS only_row, 4::BIGINT AS version";
     assert_eq!(refused(newer).await, Problem::Newer { found: 4, known: 3 });
     let damaged = "CREATE TABLE relent_meta AS SELECT 1 AS only_row, -3::BIGINT AS version";
