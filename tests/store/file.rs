@@ -326,6 +326,8 @@ fn a_write_that_fails_is_not_remembered() {
     fs::create_dir(&path).unwrap();
     fs::write(path.join("full"), "").unwrap();
     assert!(tracker.record_failure("key", "second").is_err());
+    let left = directory.path().join("backoff.json.tmp");
+    assert!(!left.exists(), "it takes room, where there may be none");
     fs::remove_dir_all(&path).unwrap();
     fs::rename(&aside, &path).unwrap();
     assert_eq!(tracker.get("key").unwrap().unwrap().cause, "first");

@@ -53,10 +53,16 @@ impl Disk {
         let encoded = document::encode(&content.kept, content.data.as_ref());
         let encoded = encoded.map_err(io::Error::from);
         let bytes = encoded.map_err(failed("encode", &self.path))?;
-        self.write_temporary(&bytes)?;
-        refuse_link(&self.path)?;
-        fs::rename(&self.temporary, &self.path).map_err(failed("replace", &self.path))?;
+        // On a disk that is full, what stays behind would take the room that there is.
+        self.replace(&bytes)
+            .inspect_err(|_| drop(fs::remove_file(&self.temporary)))?;
         sync_directory(&self.path).map_err(failed("sync the directory of", &self.path))
+    }
+
+    fn replace(&self, bytes: &[u8]) -> Result<(), FileError> {
+        self.write_temporary(bytes)?;
+        refuse_link(&self.path)?;
+        fs::rename(&self.temporary, &self.path).map_err(failed("replace", &self.path))
     }
 
     fn write_temporary(&self, bytes: &[u8]) -> Result<(), FileError> {
@@ -69,11 +75,7 @@ impl Disk {
         let mut options = OpenOptions::new();
         let created = options.write(true).create_new(true).open(&self.temporary);
         let mut file = created.map_err(io())?;
-        if let Err(refused) = keep_owner(&file, &self.path) {
-            // It is empty. If it stays, the next write removes it.
-            let _ = fs::remove_file(&self.temporary);
-            return Err(refused);
-        }
+        keep_owner(&file, &self.path)?;
         if let Ok(metadata) = fs::metadata(&self.path) {
             file.set_permissions(metadata.permissions()).map_err(io())?;
         }
