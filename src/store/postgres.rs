@@ -211,7 +211,8 @@ impl PostgresStore {
     /// # Errors
     ///
     /// [`PostgresError::Unreadable`] if there are tables of these names that are something else, or
-    /// of a newer version; [`PostgresError::Postgres`].
+    /// of a newer version; [`PostgresError::Encoding`] if the database is in another encoding than
+    /// UTF8; [`PostgresError::Postgres`].
     pub async fn migrate(&self) -> Result<(), PostgresError> {
         schema::migrate(&mut *self.pool.acquire().await?).await
     }

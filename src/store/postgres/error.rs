@@ -16,6 +16,9 @@ pub enum PostgresError {
     /// The tables are missing where the `search_path` looks, or older than this version needs them:
     /// see [`migrate`](super::PostgresStore::migrate).
     NotMigrated,
+    /// The database keeps text in this encoding, which has not every character: a failure whose cause
+    /// it cannot keep would not be counted.
+    Encoding(String),
     /// A change was to be made within the caller's transaction, and sqlx has none open.
     NoTransaction,
     /// Others changed the same keys each time that it was tried. Nothing was written.
@@ -99,6 +102,10 @@ impl fmt::Display for PostgresError {
             PostgresError::NotMigrated => {
                 f.write_str("no tables of relent's where `search_path` looks, or they lack columns; call `migrate`")
             }
+            PostgresError::Encoding(encoding) => write!(
+                f,
+                "the database keeps text in {encoding}, which has not every character; use one in UTF8"
+            ),
             PostgresError::NoTransaction => {
                 f.write_str("no transaction is open on the connection; begin one with sqlx")
             }
