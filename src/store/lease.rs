@@ -70,14 +70,15 @@ impl Granted {
 pub enum Refusal {
     /// Its wait is not over.
     BackingOff {
-        /// When it is.
+        /// When it is, by the store's clock. [`check`](super::DurableTracker::check) says how long
+        /// that is from now.
         until: SystemTime,
     },
     /// Somebody works on it.
     Held {
         /// Who.
         by: String,
-        /// Until when, if the lease is not extended.
+        /// Until when by the store's clock, if the lease is not extended.
         until: SystemTime,
     },
     /// It is not tried any more, until somebody forgets it.

@@ -68,6 +68,16 @@ use row::Kept;
 /// batch in a circle, the database notices (`deadlock_timeout`), and one of them is done again, in
 /// order.
 ///
+/// # Which sqlx
+///
+/// Its pool and its transactions are those of the `sqlx` that this crate was built with: 0.8, or
+/// 0.9. Cargo takes the newer one, and has both if the program asks for the older: the compiler then
+/// says that one `Pool` is not the other. This makes them one:
+///
+/// ```sh
+/// cargo update sqlx@0.9 --precise 0.8.6
+/// ```
+///
 /// # The clock
 ///
 /// The server's clock is the store's, read as the row is read: not when the transaction began.
