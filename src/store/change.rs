@@ -52,6 +52,26 @@ pub enum Event {
     Forgotten,
 }
 
+/// As a history keeps it: `started`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Event {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Event::Started => "started",
+            Event::Finished => "finished",
+            Event::Failed => "failed",
+            Event::Canceled => "canceled",
+            Event::Expired => "expired",
+            Event::Forgotten => "forgotten",
+        }
+    }
+}
+
 /// A change taken apart by [`Change::settle`].
 #[derive(Debug)]
 #[must_use]

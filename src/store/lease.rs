@@ -102,6 +102,9 @@ impl std::error::Error for Refusal {}
 #[non_exhaustive]
 pub enum LeaseLost {
     /// It was finished, failed or canceled; or it ran out and another worker has dealt with that.
+    ///
+    /// After an error of the store, when the same is tried again, it may have been done the first
+    /// time: then only the answer was lost.
     Ended,
     /// It ran out. The next to take the key counts that as a failure.
     Expired {

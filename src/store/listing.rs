@@ -32,8 +32,14 @@ pub struct Page {
 
 /// A place in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Cursor {
     /// When the key is due; for one that gave up, the end of time.
+    #[cfg_attr(feature = "serde", serde(with = "super::record::json::time"))]
     pub due: SystemTime,
     /// The key.
     pub key: String,
@@ -41,6 +47,11 @@ pub struct Cursor {
 
 /// A key and its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Listed {
     /// The key.
     pub key: String,

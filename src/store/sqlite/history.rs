@@ -69,7 +69,7 @@ pub(super) fn note(
     let mut statement = connection.prepare_cached(
         "INSERT INTO relent_history (namespace, key, at, event, cause) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    statement.execute(params![namespace, key, at, columns::event(event), cause])?;
+    statement.execute(params![namespace, key, at, event.name(), cause])?;
     Ok(())
 }
 
