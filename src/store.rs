@@ -17,7 +17,7 @@
 //! [`Change`]: they are all in [`step`]. A store only loads, compares and swaps, and lists. So
 //! threads, processes and hosts that share a store agree on every key, whichever face they use.
 //!
-//! Read on: [how to keep it across restarts](crate::docs::durable), and [leases](crate::docs::leases).
+//! Read on: [how to keep it across restarts](crate::docs) (the page `durable`), and [leases](crate::docs::leases).
 
 mod any;
 mod behind;
