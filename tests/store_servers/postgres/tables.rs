@@ -154,7 +154,7 @@ async fn a_database_that_cannot_keep_every_text_is_refused() {
         match store.migrate().await {
             Ok(()) => assert!(is_fit, "{encoding}"),
             Err(PostgresError::Encoding(told)) => {
-                assert_eq!((told.as_str(), is_fit), (encoding, false))
+                assert_eq!((told.as_str(), is_fit), (encoding, false));
             }
             Err(error) => panic!("{error}"),
         }
