@@ -13,8 +13,8 @@ pub enum Which {
     Due,
     /// Those for which [`Record::due`] is yet to come: they wait, or somebody works on them.
     Waiting,
-    /// Those that gave up, and are not tried until somebody [forgets](super::step::forget) them. By
-    /// the key alone.
+    /// Those that gave up, and are not tried until somebody [forgets](super::step::forget) them. In
+    /// the order of their keys alone.
     GaveUp,
 }
 

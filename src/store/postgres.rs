@@ -48,9 +48,9 @@ use row::Kept;
 ///
 /// A batch is one commit, or none. Where others changed some of its keys meanwhile, the database
 /// undoes its statement, and it is done again in a transaction, with the rows locked. (The server's
-/// log then has an error that says `relent: others were quicker`.) So is at once a batch that has a
-/// key twice, takes several new keys, or writes some keys and deletes others: six round trips or
-/// so.
+/// log then has an error that says `relent: others were quicker`.) That takes six round trips or so,
+/// and is also how a batch is made that has a key twice, takes several new keys, or writes some keys
+/// and deletes others.
 ///
 /// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: one whose
 /// row a transaction has locked is left out, until it is free or the lease has run out.
@@ -84,8 +84,8 @@ use row::Kept;
 /// The sequence `relent_latest` keeps the latest time at which anything was written, in
 /// microseconds. While the clock shows less, as it was set back, lists of what is due and claims go
 /// through all that waits, to find what is from the future. A clock that was far ahead for a moment
-/// leaves it at that until the time has come. This ends it, once the clock is right; it goes no
-/// lower than what is still kept from the future, so that is found:
+/// leaves it at that until the time has come. Once the clock is right, this ends it; it goes no
+/// lower than the times of records from the future, so that those are still found:
 ///
 /// ```sql
 /// SELECT setval('relent_latest', (EXTRACT(EPOCH FROM
