@@ -16,8 +16,8 @@ pub enum PostgresError {
     /// The tables are missing where the `search_path` looks, or older than this version needs them:
     /// see [`migrate`](super::PostgresStore::migrate).
     NotMigrated,
-    /// The database keeps text in this encoding, which has not every character: a failure whose cause
-    /// it cannot keep would not be counted.
+    /// The database keeps text in this encoding, which cannot hold every character: a failure whose
+    /// cause it cannot keep would not be counted.
     Encoding(String),
     /// A change was to be made within the caller's transaction, and sqlx has none open.
     NoTransaction,
@@ -100,11 +100,11 @@ impl fmt::Display for PostgresError {
         match self {
             PostgresError::Unreadable(unreadable) => unreadable.fmt(f),
             PostgresError::NotMigrated => {
-                f.write_str("no tables of relent's where `search_path` looks, or they lack columns; call `migrate`")
+                f.write_str("where `search_path` looks there are no tables of relent's, or they lack columns; call `migrate`")
             }
             PostgresError::Encoding(encoding) => write!(
                 f,
-                "the database keeps text in {encoding}, which has not every character; use one in UTF8"
+                "the database keeps text in {encoding}, which cannot hold every character; use one in UTF8"
             ),
             PostgresError::NoTransaction => {
                 f.write_str("no transaction is open on the connection; begin one with sqlx")
