@@ -225,11 +225,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     type Error = RedisError;
 
     fn fault(&self, error: &RedisError) -> Fault {
-        match error {
-            RedisError::Unreadable(_) => Fault::Key,
-            RedisError::Redis(error) if error.is_io_error() => Fault::Store,
-            _ => Fault::Unknown,
-        }
+        error::fault(error)
     }
 
     async fn update<R: Send + 'static>(
