@@ -9,6 +9,7 @@
 //! | processes of one host, or tables to join with | `SqliteStore` (feature `sqlite`) |
 //! | a blocking store and an async program | `Unblock` (feature `tokio`), or [`Inline`] |
 //! | an async store and a blocking program | `blocking::Block` (feature `tokio`) |
+//! | a store that is chosen when the program starts | [`AnyStore`], [blocking](blocking::AnyStore) or async |
 //! | a store of my own | [`AsyncStore`] or [`blocking::Store`], and the feature `contract` |
 //! | backoff columns in a table of my own | no store: [ten lines](crate::docs::own_table) |
 //!
@@ -16,8 +17,9 @@
 //! [`Change`]: they are all in [`step`]. A store only loads, compares and swaps, and lists. So
 //! threads, processes and hosts that share a store agree on every key, whichever face they use.
 //!
-//! Read on: [how to keep it across restarts](crate::docs), and [leases](crate::docs::leases).
+//! Read on: [how to keep it across restarts](crate::docs) (the page `durable`), and [leases](crate::docs::leases).
 
+mod any;
 mod behind;
 pub mod blocking;
 mod change;
@@ -58,11 +60,14 @@ mod unreadable;
 #[cfg(any(feature = "file", feature = "redis"))]
 mod version;
 
+pub use any::AnyError;
 pub use change::{Change, Event, Settled, Write};
 pub use error::{Error, Fault, StartError, WorkError};
 #[cfg(feature = "file")]
 pub use file::{FileError, FileStore, FileTransaction};
-pub use future::{AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work, WriteBehind};
+pub use future::{
+    AnyStore, AsyncStore, AsyncTransactional, Attempt, DurableTracker, Work, WriteBehind,
+};
 pub use history::Entry;
 pub use inline::Inline;
 pub use key::{InvalidKey, MAX_KEY, MAX_NAMESPACE};

@@ -1,5 +1,8 @@
 //! One contract, every store, in every face.
 
+#[cfg(feature = "sqlite")]
+#[path = "store/any.rs"]
+mod any;
 #[path = "store/behind.rs"]
 mod behind;
 #[path = "store/faces.rs"]

@@ -1,5 +1,6 @@
 //! The blocking face: what a store has to do, and the tracker over it.
 
+mod any;
 mod background;
 mod behind;
 #[cfg(feature = "tokio")]
@@ -9,6 +10,7 @@ mod heartbeat;
 mod tracker;
 mod work;
 
+pub use any::AnyStore;
 pub use behind::WriteBehind;
 #[cfg(feature = "tokio")]
 pub use block::Block;

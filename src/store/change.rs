@@ -1,5 +1,7 @@
 //! What a transition comes to: something to write, something to note, something to answer.
 
+use std::fmt;
+
 use super::record::Record;
 
 /// What a transition comes to. Made by [`step`](super::step), carried out by a store.
@@ -10,11 +12,10 @@ pub struct Change<R> {
     events: [Option<Event>; 2],
 }
 
-#[derive(Debug)]
 enum Outcome<R> {
     Known(Write, R),
     /// The record's new lease lacks its token, which only the store can give.
-    Grant(Record, fn(Record) -> R),
+    Grant(Record, Box<dyn FnOnce(Record) -> R + Send>),
 }
 
 /// What a store has to do to a key's record.
@@ -49,6 +50,26 @@ pub enum Event {
     Expired,
     /// An operator had the streak forgotten.
     Forgotten,
+}
+
+/// As a history keeps it: `started`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Event {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Event::Started => "started",
+            Event::Finished => "finished",
+            Event::Failed => "failed",
+            Event::Canceled => "canceled",
+            Event::Expired => "expired",
+            Event::Forgotten => "forgotten",
+        }
+    }
 }
 
 /// A change taken apart by [`Change::settle`].
@@ -86,8 +107,8 @@ impl<R> Change<R> {
 
     /// Writes the record, whose lease is new: the store gives it its fencing token. The answer is
     /// made from the record as written.
-    pub fn grant(record: Record, answer: fn(Record) -> R) -> Change<R> {
-        Change::of(Outcome::Grant(record, answer))
+    pub fn grant(record: Record, answer: impl FnOnce(Record) -> R + Send + 'static) -> Change<R> {
+        Change::of(Outcome::Grant(record, Box::new(answer)))
     }
 
     fn of(outcome: Outcome<R>) -> Change<R> {
@@ -107,6 +128,23 @@ impl<R> Change<R> {
     pub(super) fn noting_first(mut self, event: Event) -> Change<R> {
         self.events[0] = Some(event);
         self
+    }
+
+    /// The same change, with another answer made of its own.
+    pub fn map<T>(self, answer: impl FnOnce(R) -> T + Send + 'static) -> Change<T>
+    where
+        R: 'static,
+    {
+        let outcome = match self.outcome {
+            Outcome::Known(write, known) => Outcome::Known(write, answer(known)),
+            Outcome::Grant(record, granted) => {
+                Outcome::Grant(record, Box::new(move |record| answer(granted(record))))
+            }
+        };
+        Change {
+            outcome,
+            events: self.events,
+        }
     }
 
     /// Whether [`settle`](Self::settle) will ask for a token.
@@ -157,5 +195,16 @@ impl<R> Change<R> {
             events: self.events,
             answer,
         })
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for Outcome<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Known(write, answer) => {
+                f.debug_tuple("Known").field(write).field(answer).finish()
+            }
+            Outcome::Grant(record, _) => f.debug_tuple("Grant").field(record).finish(),
+        }
     }
 }

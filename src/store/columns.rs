@@ -47,17 +47,6 @@ pub(super) fn to_reason(name: &str) -> Option<GiveUpReason> {
     all.into_iter().find(|&known| reason(known) == name)
 }
 
-pub(super) fn event(event: Event) -> &'static str {
-    match event {
-        Event::Started => "started",
-        Event::Finished => "finished",
-        Event::Failed => "failed",
-        Event::Canceled => "canceled",
-        Event::Expired => "expired",
-        Event::Forgotten => "forgotten",
-    }
-}
-
 pub(super) fn to_event(name: &str) -> Option<Event> {
     let all = [
         Event::Started,
@@ -67,7 +56,7 @@ pub(super) fn to_event(name: &str) -> Option<Event> {
         Event::Expired,
         Event::Forgotten,
     ];
-    all.into_iter().find(|&known| event(known) == name)
+    all.into_iter().find(|known| known.name() == name)
 }
 
 /// An event's cause, if it has one; `recorded` is the record's.

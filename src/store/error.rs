@@ -50,7 +50,7 @@ pub enum Fault {
     Key,
     /// The store, whatever the key: it is away, or busy.
     Store,
-    /// Either.
+    /// Either: the store cannot tell.
     Unknown,
 }
 

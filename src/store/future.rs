@@ -1,11 +1,13 @@
 //! The async face: what a store has to do, and the tracker over it.
 
+mod any;
 mod behind;
 mod flusher;
 mod heartbeat;
 mod tracker;
 mod work;
 
+pub use any::AnyStore;
 pub use behind::WriteBehind;
 pub use tracker::{Attempt, DurableTracker};
 pub use work::Work;

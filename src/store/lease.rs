@@ -70,14 +70,15 @@ impl Granted {
 pub enum Refusal {
     /// Its wait is not over.
     BackingOff {
-        /// When it is.
+        /// When it is, by the store's clock. [`check`](super::DurableTracker::check) says how long
+        /// that is from now.
         until: SystemTime,
     },
     /// Somebody works on it.
     Held {
         /// Who.
         by: String,
-        /// Until when, if the lease is not extended.
+        /// Until when by the store's clock, if the lease is not extended.
         until: SystemTime,
     },
     /// It is not tried any more, until somebody forgets it.
@@ -101,6 +102,9 @@ impl std::error::Error for Refusal {}
 #[non_exhaustive]
 pub enum LeaseLost {
     /// It was finished, failed or canceled; or it ran out and another worker has dealt with that.
+    ///
+    /// After an error of the store, when the same is tried again, it may have been done the first
+    /// time: then only the answer was lost.
     Ended,
     /// It ran out. The next to take the key counts that as a failure.
     Expired {

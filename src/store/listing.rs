@@ -13,8 +13,8 @@ pub enum Which {
     Due,
     /// Those for which [`Record::due`] is yet to come: they wait, or somebody works on them.
     Waiting,
-    /// Those that gave up, and are not tried until somebody [forgets](super::step::forget) them. By
-    /// the key alone.
+    /// Those that gave up, and are not tried until somebody [forgets](super::step::forget) them. In
+    /// the order of their keys alone.
     GaveUp,
 }
 
@@ -32,8 +32,14 @@ pub struct Page {
 
 /// A place in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Cursor {
     /// When the key is due; for one that gave up, the end of time.
+    #[cfg_attr(feature = "serde", serde(with = "super::record::json::time"))]
     pub due: SystemTime,
     /// The key.
     pub key: String,
@@ -41,6 +47,11 @@ pub struct Cursor {
 
 /// A key and its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Listed {
     /// The key.
     pub key: String,

@@ -59,8 +59,8 @@ impl Options {
     /// Takes leases that live this long without a heartbeat; at least a millisecond. Unless told,
     /// 30 seconds.
     ///
-    /// As long as a dead worker may block a key, and several times as long as the store may be
-    /// away.
+    /// A dead worker blocks its key for as long, and a store that is away for longer costs all
+    /// leases: so let it be well above what the store may be away for.
     #[must_use]
     pub fn time_to_live(mut self, time_to_live: Duration) -> Options {
         self.time_to_live = time_to_live;

@@ -48,9 +48,9 @@ use row::Kept;
 ///
 /// A batch is one commit, or none. Where others changed some of its keys meanwhile, the database
 /// undoes its statement, and it is done again in a transaction, with the rows locked. (The server's
-/// log then has an error that says `relent: others were quicker`.) So is at once a batch that has a
-/// key twice, takes several new keys, or writes some keys and deletes others: six round trips or
-/// so.
+/// log then has an error that says `relent: others were quicker`.) That takes six round trips or so,
+/// and is also how a batch is made that has a key twice, takes several new keys, or writes some keys
+/// and deletes others.
 ///
 /// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: one whose
 /// row a transaction has locked is left out, until it is free or the lease has run out.
@@ -68,14 +68,24 @@ use row::Kept;
 /// batch in a circle, the database notices (`deadlock_timeout`), and one of them is done again, in
 /// order.
 ///
+/// # Which sqlx
+///
+/// Its pool and its transactions are those of the `sqlx` that this crate was built with: 0.8, or
+/// 0.9. Cargo takes the newer one, and has both if the program asks for the older: the compiler then
+/// says that one `Pool` is not the other. This makes them one:
+///
+/// ```sh
+/// cargo update sqlx@0.9 --precise 0.8.6
+/// ```
+///
 /// # The clock
 ///
 /// The server's clock is the store's, read as the row is read: not when the transaction began.
 /// The sequence `relent_latest` keeps the latest time at which anything was written, in
 /// microseconds. While the clock shows less, as it was set back, lists of what is due and claims go
 /// through all that waits, to find what is from the future. A clock that was far ahead for a moment
-/// leaves it at that until the time has come. This ends it, once the clock is right; it goes no
-/// lower than what is still kept from the future, so that is found:
+/// leaves it at that until the time has come. Once the clock is right, this ends it; it goes no
+/// lower than the times of records from the future, so that those are still found:
 ///
 /// ```sql
 /// SELECT setval('relent_latest', (EXTRACT(EPOCH FROM
@@ -211,7 +221,8 @@ impl PostgresStore {
     /// # Errors
     ///
     /// [`PostgresError::Unreadable`] if there are tables of these names that are something else, or
-    /// of a newer version; [`PostgresError::Postgres`].
+    /// of a newer version; [`PostgresError::Encoding`] if the database is in another encoding than
+    /// UTF8; [`PostgresError::Postgres`].
     pub async fn migrate(&self) -> Result<(), PostgresError> {
         schema::migrate(&mut *self.pool.acquire().await?).await
     }

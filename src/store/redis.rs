@@ -84,7 +84,17 @@ use super::unreadable::Unreadable;
 /// lacks what had not reached it. Tokens may then be given out a second time, and two workers hold
 /// a key: where that must not be, keep leases in a database.
 ///
-/// A server that evicts keys when its memory is full (`maxmemory-policy`) may not be used.
+/// A server that evicts keys when its memory is full (`maxmemory-policy`) may not be used: set that
+/// to `noeviction`. Then, without room, changes fail, but those that only delete.
+///
+/// # Rights
+///
+/// Under an access control list a user needs these, and all of them: of a change that needs a
+/// command which is denied, a part may be made.
+///
+/// ```text
+/// ACL SETUSER worker on >secret ~{relent:* +@read +@write +@scripting +time
+/// ```
 ///
 /// # The layout
 ///
@@ -215,11 +225,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     type Error = RedisError;
 
     fn fault(&self, error: &RedisError) -> Fault {
-        match error {
-            RedisError::Unreadable(_) => Fault::Key,
-            RedisError::Redis(error) if error.is_io_error() => Fault::Store,
-            _ => Fault::Unknown,
-        }
+        error::fault(error)
     }
 
     async fn update<R: Send + 'static>(

@@ -37,18 +37,18 @@ use database::Database;
 /// there to be joined against. What was answered is on the disk (write-ahead log,
 /// `synchronous = FULL`); a killed process loses nothing of it. Several processes, and several of
 /// these within one, may work on the same file: of those that write, whoever comes second waits for
-/// its turn, up to [`BUSY`](Self::BUSY). Who only reads does not wait, and sees what is committed.
+/// its turn, up to [`BUSY`](Self::BUSY). Readers do not wait, and see what is committed.
 ///
 /// A row that cannot be read is an error that names it, and is left as it is. Lists and claims pass
 /// it over where there is anything else to answer; [`unreadable`](Self::unreadable) finds it.
 ///
-/// The machine's clock is the store's. If it is set back, a process lists as due what is
-/// [from the future](Record::is_from_the_future) as soon as the clock shows less than this process
-/// has ever seen, when it opened the database or since. Until then, what another process wrote
-/// later than that may be in no list, for at most as long as the clock was set back by. To take
-/// such a key, or to ask about it, is right at once.
+/// The machine's clock is the store's. Where it was set back, lists tell as due what is
+/// [from the future](Record::is_from_the_future). A process knows of that once the clock shows less
+/// than it has ever seen, in the table when it opened that, or since. Until then, what another
+/// process wrote later may be in no list, for as long as the clock was set back by at most; but
+/// whoever takes such a key, or asks about it, gets the right answer at once.
 ///
-/// To open the database reads the whole table, for the latest time in it.
+/// Opening the database reads the whole table, for the latest time in it.
 ///
 /// # The table
 ///
@@ -100,9 +100,9 @@ pub struct SqliteStore<C = MonotonicClock> {
 }
 
 impl SqliteStore {
-    /// How long a call waits for its turn to write at most, and then fails: so a heartbeat
-    /// that is dropped may take as long while somebody else is in the middle of a transaction, and
-    /// a flusher, which flushes a last time then, twice as long.
+    /// How long a call waits for its turn to write before it fails. While somebody else is in the
+    /// middle of a transaction, dropping a heartbeat may take as long, as that finishes its call;
+    /// dropping a flusher twice as long, as it then flushes a last time.
     pub const BUSY: Duration = Duration::from_secs(10);
 
     /// Opens the database at `path`, makes it if there is none, and brings its tables

@@ -1,4 +1,5 @@
-//! A blocking store on the bench: in its native face, on tokio's threads, and from there back.
+//! A blocking store on the bench: in its native face, on tokio's threads, from there back, and as
+//! one of any type.
 
 #![allow(dead_code, reason = "each store needs other parts")]
 
@@ -11,10 +12,10 @@ use std::time::{Duration, SystemTime};
 
 use relent::Backoff;
 use relent::clock::ManualClock;
-use relent::store::blocking::{Block, Store};
+use relent::store::blocking::{self, Block, Store};
 use relent::store::contract::{self, Bench};
 use relent::store::step::{self, Failed};
-use relent::store::{AsyncStore, Inline, Record, Unblock};
+use relent::store::{AnyStore, AsyncStore, Inline, Record, Unblock};
 use tokio::runtime::Handle;
 
 /// A clock, a way to make an empty store that goes by it, and a face to show of that.
@@ -93,6 +94,13 @@ where
         |shown| shown.0.get_ref().get_ref(),
     );
     contract::all(&blocked).await;
+    // Where nobody knows any more what it is.
+    let any = Face::new(
+        &make,
+        |store| AnyStore::new(Unblock::new(blocking::AnyStore::new(store))),
+        |_| unreachable!("it is not told"),
+    );
+    contract::all(&any).await;
 }
 
 /// The output of a future that waits for nothing.

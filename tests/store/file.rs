@@ -454,6 +454,27 @@ fn p3_a_step_of_a_journal_ends_the_work_it_belongs_to() {
 }
 
 #[test]
+fn h_a_hint_lifts_the_wait_of_work_that_fails_within_a_transaction() {
+    let directory = tempdir().unwrap();
+    let store = FileStore::open(directory.path().join("journal.json")).unwrap();
+    let tracker = DurableTracker::new(store, POLICY);
+    let work = tracker.start("disk-7").unwrap();
+    let hint = Some(30 * SECOND);
+    let told: Result<_, WorkError<FileError>> = tracker.store().transaction(|transaction| {
+        transaction.put_data(&["asked to wait"])?;
+        work.fail_with_in(transaction, Some(&POLICY), hint, "too many requests")
+    });
+    let told = told.unwrap().delay().unwrap();
+    assert!(told >= 30 * SECOND, "{told:?}");
+    let ready = tracker.check("disk-7").unwrap();
+    assert!(
+        matches!(ready, Readiness::Wait(left) if left > 20 * SECOND),
+        "{ready:?}"
+    );
+    assert!(tracker.store().data::<Vec<String>>().unwrap().is_some());
+}
+
+#[test]
 fn p2_a_document_without_another_token_to_give_is_refused() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("backoff.json");

@@ -147,9 +147,8 @@ impl<A: AsyncStore + 'static> HistoryBench for Face<A> {
         (self.behind)(store).history(key, limit).await.unwrap()
     }
 
-    async fn prune_history(&self, store: &A, time: SystemTime) -> usize {
-        let pruned = (self.behind)(store).prune_history(time).await.unwrap();
-        usize::try_from(pruned).unwrap()
+    async fn prune_history(&self, store: &A, time: SystemTime) -> u64 {
+        (self.behind)(store).prune_history(time).await.unwrap()
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
-use relent::store::{Lease, Record};
-use relent::{BackoffState, GiveUpReason};
+use relent::store::blocking::DurableTracker;
+use relent::store::{Cursor, Entry, Event, Lease, Listed, MemoryStore, Record};
+use relent::{Backoff, BackoffState, GiveUpReason};
 
 fn time() -> impl Strategy<Value = SystemTime> {
     let nanos = prop_oneof![0..i64::MAX as u64, Just(0), Just(i64::MAX as u64)];
@@ -44,6 +45,33 @@ fn record() -> impl Strategy<Value = Record> {
             lease,
         },
     )
+}
+
+/// As a page for operators shows it, and asks for the next.
+#[test]
+fn what_is_listed_and_what_happened_are_json_too() {
+    let at = UNIX_EPOCH + Duration::from_micros(1_800_000_000_123_456);
+    let entry = Entry {
+        at,
+        event: Event::Expired,
+        cause: Some("lease expired".to_owned()),
+    };
+    let json = serde_json::to_string(&entry).unwrap();
+    let written =
+        r#"{"at":"2027-01-15T08:00:00.123456000Z","event":"expired","cause":"lease expired"}"#;
+    assert_eq!(json, written);
+    assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
+    let kebab = serde_json::to_string(&entry.event).unwrap();
+    assert_eq!(kebab, format!("\"{}\"", entry.event), "one name for it");
+
+    let tracker = DurableTracker::new(MemoryStore::new(), Backoff::DEFAULT);
+    assert!(tracker.record_failure("key", "broken").is_ok());
+    let listed = tracker.waiting(1).unwrap();
+    let json = serde_json::to_string(&listed).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Listed>>(&json).unwrap(), listed);
+    let cursor = listed[0].cursor();
+    let json = serde_json::to_string(&cursor).unwrap();
+    assert_eq!(serde_json::from_str::<Cursor>(&json).unwrap(), cursor);
 }
 
 proptest! {

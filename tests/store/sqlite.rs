@@ -53,7 +53,7 @@ impl<A: AsyncStore + 'static> HistoryBench for Face<'_, Tables, A> {
         (self.behind)(store).history(key, limit).unwrap()
     }
 
-    async fn prune_history(&self, store: &A, time: SystemTime) -> usize {
+    async fn prune_history(&self, store: &A, time: SystemTime) -> u64 {
         (self.behind)(store).prune_history(time).unwrap()
     }
 }

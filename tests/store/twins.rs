@@ -194,13 +194,13 @@ fn they_do_so_within_the_callers_transactions() {
     let one = blocking::DurableTracker::new(store("one").unwrap(), options());
     let two = DurableTracker::new(Inline(store("two").unwrap()), options());
     let mut works: Vec<(blocking::Work<_>, Work<_>)> = vec![];
-    let mut verbs_seen = [[0; 2]; 6];
-    for n in 0..1000 {
+    let mut verbs_seen = [[0; 2]; 7];
+    for n in 0..1200 {
         let mut draws = (0..).map(|m| random::draw(n, m));
         let mut draw = |below: u64| draws.next().unwrap_or_default() % below;
         let key = format!("key {}", draw(4));
         let key = key.as_str();
-        let (verb, is_committed) = (draw(6) as usize, draw(2) == 0);
+        let (verb, is_committed) = (draw(7) as usize, draw(2) == 0);
         let hint = Some(Duration::from_secs(draw(30)));
         let context = format!("step {n}, verb {verb}, committed: {is_committed}");
         let held = match works.len() as u64 {
@@ -241,8 +241,12 @@ fn they_do_so_within_the_callers_transactions() {
                         same(one, two, &context);
                     }
                     (_, Some((one, two))) => {
-                        let (one, two) =
-                            (one.fail_in(a, "broken"), ready(two.fail_in(b, "broken")));
+                        let (one, two) = if verb == 5 {
+                            let two = two.fail_with_in(b, None, hint, "broken");
+                            (one.fail_with_in(a, None, hint, "broken"), ready(two))
+                        } else {
+                            (one.fail_in(a, "broken"), ready(two.fail_in(b, "broken")))
+                        };
                         is_over = one.is_ok();
                         same(one, two, &context);
                     }
@@ -272,8 +276,6 @@ fn they_do_so_within_the_callers_transactions() {
         same(one.get(key), ready(two.get(key)), &context);
         clock.advance(Duration::from_millis(draw(2000)));
     }
-    assert!(
-        verbs_seen.iter().flatten().all(|&seen| seen > 50),
-        "{verbs_seen:?}"
-    );
+    let all_seen = verbs_seen.iter().flatten().all(|&seen| seen > 50);
+    assert!(all_seen, "{verbs_seen:?}");
 }

@@ -403,3 +403,52 @@ async fn p5_what_cannot_be_read_keeps_no_other_of_a_batch_from_being_changed() {
         .unwrap();
     assert_eq!(kept, "{\"relent\":2}");
 }
+
+/// Every verb, by a user who may do what is documented, and nothing else.
+#[tokio::test]
+async fn a_user_needs_no_more_than_the_documented_rights() {
+    const RIGHTS: &str = "on >secret ~{relent:* +@read +@write +@scripting +time";
+    let Some(server) = server::shared() else {
+        return;
+    };
+    let mut connection = server.connection().await;
+    let mut user = cmd("ACL");
+    user.arg("SETUSER")
+        .arg("worker")
+        .arg(RIGHTS.split(' ').collect::<Vec<_>>());
+    user.exec_async(&mut connection).await.unwrap();
+    let auth = cmd("AUTH").arg("worker").arg("secret").to_owned();
+    auth.exec_async(&mut connection).await.unwrap();
+    let refused = cmd("GET")
+        .arg("another's")
+        .exec_async(&mut connection)
+        .await;
+    assert!(refused.is_err(), "it may do anything");
+
+    let store = RedisStore::new(connection).namespace("rights").unwrap();
+    let store = store.expire_idle(Duration::from_secs(60));
+    let tracker = DurableTracker::new(store, Backoff::fixed(Duration::from_micros(1)));
+    let batch = [("a", "x"), ("b", "x"), ("c", "x"), ("a", "x")];
+    assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 4);
+    let never = Some(&Backoff::never_retry());
+    let failed = tracker.record_failure_with("d", never, None, "x").await;
+    assert!(failed.is_ok());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(tracker.due(10).await.unwrap().len(), 3);
+    assert_eq!(tracker.waiting(10).await.unwrap().len(), 0);
+    assert_eq!(tracker.gave_up(10).await.unwrap().len(), 1);
+    let works = tracker.claim_due(2).await.unwrap();
+    tracker.beat().await.unwrap();
+    assert!(works[0].fail("x").await.is_ok());
+    assert!(works[1].finish().await.is_ok());
+    tracker
+        .start("fresh")
+        .await
+        .unwrap()
+        .cancel()
+        .await
+        .unwrap();
+    assert!(tracker.forget("d").await.unwrap());
+    assert!(tracker.record_success("c").await.is_ok());
+    assert_eq!(tracker.store().unreadable(10).await.unwrap(), []);
+}

@@ -16,7 +16,8 @@ use crate::store::parts::Parts;
 /// The tracker answers from memory, as ever: recording a failure costs nothing more. Every
 /// [`flush`](Self::flush) writes to the store what changed since the last, in one commit, by
 /// comparing the tracker with what was written. **A crash loses what came after the last flush**,
-/// so have it [flush](Self::flush_every) as often as you would hate to lose: every second, say.
+/// so have it [flush](Self::flush_every) before that is more than you can do without: every second,
+/// say.
 ///
 /// The store's keys, or a namespace of them, must be this process's alone while it runs. Keys that
 /// no store takes stay in memory only. A history notes nothing of it.
@@ -31,8 +32,8 @@ use crate::store::parts::Parts;
 ///
 /// At its [bound](crate::BackoffTrackerBuilder::max_keys), by default a million keys, a tracker
 /// forgets one key for each that comes, and [counts](BackoffTracker::evicted) them: those go from
-/// the store too, which so is bounded as well. The bound is never less than what the store knew at
-/// the beginning: to open it takes nothing from it.
+/// the store too, so that is bounded as well. The bound is never less than what the store knew at
+/// the beginning: opening it loses nothing.
 ///
 /// ```
 /// use relent::{Backoff, BackoffTracker, Readiness};

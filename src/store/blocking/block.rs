@@ -26,6 +26,10 @@ use crate::store::step::Start;
 /// What the store waits for is seen to by the runtime, on threads of its own: one that has none (a
 /// `current_thread` one) has to be run by another thread meanwhile, or the call does not return.
 ///
+/// Nor does it where tasks of the runtime make such calls on all of its threads at once: on a
+/// machine with one processor one task is enough. In a task, use the async store, or
+/// `spawn_blocking`.
+///
 /// ```
 /// use relent::Backoff;
 /// use relent::store::{Inline, MemoryStore, blocking::{Block, DurableTracker}};

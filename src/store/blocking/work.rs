@@ -66,7 +66,7 @@ impl<S> Work<S> {
 
     /// Waits until the lease is lost, which a heartbeat has to notice: because it ran out, because
     /// somebody else has the key, or because the session has expired. To be raced against the work.
-    /// Never, once the work has ended. Cancelling it does nothing.
+    /// Never, once the work has ended. Dropping it changes nothing.
     #[must_use = "a future does nothing unless awaited"]
     pub fn expiry(&self) -> Expiry {
         self.held.expiry()
@@ -174,7 +174,31 @@ impl<S: Transactional> Work<S> {
         connection: S::Connection<'_>,
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
-        let change = self.held.failing(self.desk.failed(cause));
+        self.failed_in(connection, self.desk.failed(cause))
+    }
+
+    /// As [`fail_with`](Self::fail_with), within the transaction that is open on `connection`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`fail`](Self::fail). Roll back then.
+    pub fn fail_with_in(
+        &self,
+        connection: S::Connection<'_>,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, WorkError<S::Error>> {
+        let failed = self.desk.failed_with(backoff, retry_after, cause);
+        self.failed_in(connection, failed)
+    }
+
+    fn failed_in(
+        &self,
+        connection: S::Connection<'_>,
+        failed: Failed,
+    ) -> Result<Decision, WorkError<S::Error>> {
+        let change = self.held.failing(failed);
         self.held
             .ended_in(self.desk.store.update_in(connection, self.key(), change))
     }

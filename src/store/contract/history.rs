@@ -18,7 +18,7 @@ pub trait HistoryBench: Bench {
     ) -> impl Future<Output = Vec<Entry>>;
 
     /// Deletes what happened before `time` to any key. Returns how much.
-    fn prune_history(&self, store: &Self::Store, time: SystemTime) -> impl Future<Output = usize>;
+    fn prune_history(&self, store: &Self::Store, time: SystemTime) -> impl Future<Output = u64>;
 }
 
 /// All that happened to a key, in its order: what, and why.

@@ -182,7 +182,31 @@ impl<S: AsyncTransactional> Work<S> {
         connection: S::Connection<'_>,
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
-        let change = self.held.failing(self.desk.failed(cause));
+        self.failed_in(connection, self.desk.failed(cause)).await
+    }
+
+    /// As [`fail_with`](Self::fail_with), within the transaction that is open on `connection`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`fail`](Self::fail). Roll back then.
+    pub async fn fail_with_in(
+        &self,
+        connection: S::Connection<'_>,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, WorkError<S::Error>> {
+        let failed = self.desk.failed_with(backoff, retry_after, cause);
+        self.failed_in(connection, failed).await
+    }
+
+    async fn failed_in(
+        &self,
+        connection: S::Connection<'_>,
+        failed: Failed,
+    ) -> Result<Decision, WorkError<S::Error>> {
+        let change = self.held.failing(failed);
         self.held.ended_in(
             self.desk
                 .store

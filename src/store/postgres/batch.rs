@@ -305,7 +305,7 @@ impl<'a> Notes<'a> {
     fn add(&mut self, key: &'a str, events: impl Iterator<Item = Event>, cause: Option<&'a str>) {
         for event in events {
             self.keys.push(key);
-            self.events.push(columns::event(event));
+            self.events.push(event.name());
             self.causes.push(columns::cause(event, cause));
         }
     }

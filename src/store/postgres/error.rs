@@ -1,5 +1,6 @@
 //! What can go wrong with a server.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::sql::SOME_ONLY;
@@ -16,6 +17,9 @@ pub enum PostgresError {
     /// The tables are missing where the `search_path` looks, or older than this version needs them:
     /// see [`migrate`](super::PostgresStore::migrate).
     NotMigrated,
+    /// The database keeps text in this encoding, which cannot hold every character: a failure whose
+    /// cause it cannot keep would not be counted.
+    Encoding(String),
     /// A change was to be made within the caller's transaction, and sqlx has none open.
     NoTransaction,
     /// Others changed the same keys each time that it was tried. Nothing was written.
@@ -50,8 +54,22 @@ pub(super) fn fault(error: &PostgresError) -> Fault {
         | PostgresError::Postgres(
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed,
         ) => Fault::Store,
+        PostgresError::Postgres(error) if is_away(error) => Fault::Store,
         _ => Fault::Unknown,
     }
+}
+
+/// Whether it is the server that an error of the database is about.
+fn is_away(error: &sqlx::Error) -> bool {
+    const AWAY: [&str; 5] = [
+        "08",    // connection_exception
+        "25006", // read_only_sql_transaction: a replica, say
+        "28",    // invalid_authorization_specification
+        "53",    // insufficient_resources: no room, no more connections
+        "57P",   // admin_shutdown, crash_shutdown, cannot_connect_now
+    ];
+    let code = code(error);
+    code.is_some_and(|code| AWAY.iter().any(|away| code.starts_with(away)))
 }
 
 /// The same of an error of the database.
@@ -64,10 +82,12 @@ pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
 
 /// Whether the database's error has one of these codes.
 pub(super) fn is(error: &sqlx::Error, codes: &[&str]) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| codes.contains(&code.as_ref()))
+    code(error).is_some_and(|code| codes.contains(&code.as_ref()))
+}
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    let said = error.as_database_error();
+    said.and_then(sqlx::error::DatabaseError::code)
 }
 
 impl From<Contended> for PostgresError {
@@ -99,6 +119,10 @@ impl fmt::Display for PostgresError {
             PostgresError::NotMigrated => {
                 f.write_str("no tables of relent's where `search_path` looks, or they lack columns; call `migrate`")
             }
+            PostgresError::Encoding(encoding) => write!(
+                f,
+                "the database keeps text in {encoding}, which cannot hold every character; use one in UTF8"
+            ),
             PostgresError::NoTransaction => {
                 f.write_str("no transaction is open on the connection; begin one with sqlx")
             }

@@ -22,8 +22,9 @@ const PRUNE: &str = "
     ))";
 
 impl PostgresStore {
-    /// Keeps a history of what happens to keys from now on: who [started](crate::store::Event) and
-    /// how it ended. Every process that should add to it has to say so.
+    /// Keeps a history of what happens to keys from now on: when work on them
+    /// [started](crate::store::Event), and how it ended. Every process that should add to it has to
+    /// say so.
     #[must_use]
     pub fn with_history(mut self) -> PostgresStore {
         self.history = true;

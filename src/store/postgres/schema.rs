@@ -138,8 +138,14 @@ async fn version(connection: &mut PgConnection) -> Result<u32, PostgresError> {
         Err(PostgresError::Unreadable(Unreadable { place, problem }))
     };
     let tables = "SELECT to_regclass('relent_meta') IS NOT NULL AS meta,
-                  to_regclass('relent') IS NOT NULL OR to_regclass('relent_history') IS NOT NULL AS others";
+                  to_regclass('relent') IS NOT NULL OR to_regclass('relent_history') IS NOT NULL AS others,
+                  current_setting('server_encoding') AS encoding";
     let tables = sqlx::query(tables).fetch_one(&mut *connection).await?;
+    let encoding: String = tables.try_get("encoding")?;
+    // The latter checks nothing, and keeps every byte.
+    if !["UTF8", "SQL_ASCII"].contains(&encoding.as_str()) {
+        return Err(PostgresError::Encoding(encoding));
+    }
     match (tables.try_get("meta")?, tables.try_get("others")?) {
         (false, false) => return Ok(0),
         (false, true) => {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::store::error::Fault;
 use crate::store::rounds::Contended;
 use crate::store::unreadable::Unreadable;
 
@@ -16,6 +17,27 @@ pub enum RedisError {
     Contended,
     /// The server failed, or answered what no script of ours does.
     Redis(redis::RedisError),
+}
+
+pub(super) fn fault(error: &RedisError) -> Fault {
+    /// What the server answers whatever the key, until somebody sees to it.
+    const AWAY: [&str; 6] = [
+        "CLUSTERDOWN",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF", // it cannot write its snapshots
+        "NOREPLICAS",
+        "READONLY", // it is a replica
+    ];
+    match error {
+        RedisError::Unreadable(_) => Fault::Key,
+        RedisError::Redis(error) if error.is_io_error() => Fault::Store,
+        RedisError::Redis(error) if error.code().is_some_and(|code| AWAY.contains(&code)) => {
+            Fault::Store
+        }
+        // Without memory some keys can still be deleted.
+        _ => Fault::Unknown,
+    }
 }
 
 impl From<Unreadable> for RedisError {

@@ -12,8 +12,9 @@ use crate::store::columns;
 use crate::store::history::Entry;
 
 impl<C> SqliteStore<C> {
-    /// Keeps a history of what happens to keys from now on: who [started](crate::store::Event) and
-    /// how it ended. Every process that should add to it has to say so.
+    /// Keeps a history of what happens to keys from now on: when work on them
+    /// [started](crate::store::Event), and how it ended. Every process that should add to it has to
+    /// say so.
     #[must_use]
     pub fn with_history(mut self) -> SqliteStore<C> {
         self.history = true;
@@ -41,7 +42,7 @@ impl<C> SqliteStore<C> {
     /// # Errors
     ///
     /// The database's. Some may be deleted by then.
-    pub fn prune_history(&self, time: SystemTime) -> Result<usize, SqliteError> {
+    pub fn prune_history(&self, time: SystemTime) -> Result<u64, SqliteError> {
         const MOST: usize = 1000;
         let before = columns::time(time);
         let mut pruned = 0;
@@ -49,7 +50,7 @@ impl<C> SqliteStore<C> {
             let some = self.database.in_turn(|transaction| {
                 prune(transaction, &self.namespace, before, MOST).map_err(self.failed())
             })?;
-            pruned += some;
+            pruned += some as u64;
             if some < MOST {
                 return Ok(pruned);
             }
@@ -69,7 +70,7 @@ pub(super) fn note(
     let mut statement = connection.prepare_cached(
         "INSERT INTO relent_history (namespace, key, at, event, cause) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    statement.execute(params![namespace, key, at, columns::event(event), cause])?;
+    statement.execute(params![namespace, key, at, event.name(), cause])?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The tables, and how they came to be: one step per version, never changed afterwards.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::error::{SqliteError, failed, unreadable};
 use crate::store::unreadable::Problem;
@@ -78,12 +78,12 @@ pub(super) fn version(connection: &Connection, place: &str) -> Result<u32, Sqlit
     let version = connection
         .query_row("SELECT version FROM relent_meta", [], |row| row.get(0))
         .optional()
-        .map_err(|error| match failed(place)(error) {
-            // It has other columns.
-            SqliteError::Sqlite { source, .. } => {
-                refused(Problem::Foreign(format!("`relent_meta`: {source}")))
+        .map_err(|error| match error.sqlite_error_code() {
+            // It has other columns, or the column is of another type.
+            None | Some(ErrorCode::Unknown) => {
+                refused(Problem::Foreign(format!("`relent_meta`: {error}")))
             }
-            damaged => damaged,
+            Some(_) => failed(place)(error),
         })?;
     let version: i64 = version.unwrap_or_default();
     match u32::try_from(version) {

@@ -1,7 +1,9 @@
 //! Roles that may do no more than they have to, and what they keep small.
 
 use relent::Backoff;
-use relent::store::{DurableTracker, Event, PostgresError, PostgresStore};
+use relent::store::{
+    AsyncStore, DurableTracker, Error, Event, Fault, PostgresError, PostgresStore,
+};
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar, raw_sql};
 
@@ -80,6 +82,24 @@ async fn p5_who_may_not_read_the_tables_is_told_so() {
         panic!("{refused:?}");
     };
     assert!(error.to_string().contains("permission denied"), "{error}");
+}
+
+/// Nothing else is tried then, as it would be for the sake of keys that can be reached.
+#[tokio::test]
+async fn where_nothing_can_be_written_it_is_the_store_and_no_key() {
+    let Some((owner, _)) = machines().await else {
+        return;
+    };
+    let options = owner.connect_options().as_ref().clone();
+    let options = options.options([("default_transaction_read_only", "on")]);
+    let replica = PgPool::connect_with(options).await.unwrap();
+    let tracker = DurableTracker::new(PostgresStore::new(replica), Backoff::DEFAULT);
+    let refused = tracker.record_failures(&[("a", "x"), ("b", "x")]).await;
+    let Err(Error::Store(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(tracker.store().fault(&error), Fault::Store, "{error}");
+    assert!(tracker.due(1).await.is_ok(), "it can be read");
 }
 
 /// Many at once go in parts, and none is left.

@@ -136,6 +136,36 @@ async fn p5_tables_that_are_not_ours_are_refused_and_left() {
     assert!(matches!(refused(damaged).await, Problem::Damaged(_)));
 }
 
+/// A cause that it could not keep would not count as a failure.
+#[tokio::test]
+async fn a_database_that_cannot_keep_every_text_is_refused() {
+    let Some(server) = server::shared() else {
+        return;
+    };
+    let pool = server.database().await;
+    for (encoding, is_fit) in [("LATIN1", false), ("SQL_ASCII", true)] {
+        let name = encoding.to_lowercase();
+        let create =
+            format!("CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        query(server::made(create)).execute(&pool).await.unwrap();
+        let options = pool.connect_options().as_ref().clone().database(&name);
+        let other = PgPool::connect_with(options).await.unwrap();
+        let store = PostgresStore::new(other);
+        match store.migrate().await {
+            Ok(()) => assert!(is_fit, "{encoding}"),
+            Err(PostgresError::Encoding(told)) => {
+                assert_eq!((told.as_str(), is_fit), (encoding, false));
+            }
+            Err(error) => panic!("{error}"),
+        }
+        if is_fit {
+            let tracker = DurableTracker::new(store, POLICY);
+            let failed = tracker.record_failure("key", "→ \u{FFFD} …").await;
+            assert!(failed.is_ok(), "{failed:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn p5_a_column_of_another_type_is_named() {
     let Some((pool, tracker)) = machines().await else {

@@ -75,8 +75,9 @@ impl<S: Transactional> DurableTracker<S> {
     }
 
     /// The work to do, once the transaction that [`start_in`](Self::start_in) was part of is
-    /// committed. A lease that is not known to be must not be used: let go of it. One that is known
-    /// only after it may have run out is [expired](Work::expired) from the beginning.
+    /// committed. If nobody knows whether it is, drop the [`Granted`] instead: the lease, if there
+    /// is one, runs out. If this is called so late that it may have run out, the work is
+    /// [expired](Work::expired) from the beginning.
     pub fn committed(&self, granted: Granted) -> Work<S> {
         let Granted { key, record, asked } = granted;
         Work::new(&self.desk, key, record, asked)
