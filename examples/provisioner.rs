@@ -6,7 +6,7 @@
 //! Every machine has to be initialized, and one that is down recovered. A worker takes a machine
 //! that needs it, that nobody works on and that does not back off, and sees it to its end:
 //! finished, which is noted in the same transaction; failed, which is tried again after a wait; or
-//! canceled, as if nothing had been. Here one worker is killed at work, and one is stopped for
+//! cancelled, as if nothing had been. Here one worker is killed at work, and one is stopped for
 //! longer than its lease lasts: no machine is stuck, none is worked on twice at once, and what
 //! comes too late is refused.
 //!
@@ -110,7 +110,7 @@ pub(crate) struct Worker<D: Database, H> {
 pub(crate) enum End {
     Finished,
     Failed(String, Decision),
-    Canceled,
+    Cancelled,
     /// The lease had run out. What the worker had to say was not written.
     TooLate(LeaseLost),
 }
@@ -170,7 +170,10 @@ impl<D: Database, H: Hardware> Worker<D, H> {
                 finished => finished.map(|()| End::Finished),
             },
             Err(Trouble::Failed(cause)) => fail(&work, cause),
-            Err(Trouble::NotNow) => work.cancel().map(|()| End::Canceled).map_err(Refused::from),
+            Err(Trouble::NotNow) => work
+                .cancel()
+                .map(|()| End::Cancelled)
+                .map_err(Refused::from),
         };
         let machine = work.key().to_owned();
         match ended {
@@ -239,7 +242,7 @@ impl fmt::Display for End {
                 write!(f, "{cause}; again in {after:.0?}")
             }
             End::Failed(cause, Decision::GiveUp(reason)) => write!(f, "{cause}; {reason}"),
-            End::Canceled => f.write_str("not now; left as it was"),
+            End::Cancelled => f.write_str("not now; left as it was"),
             End::TooLate(lost) => write!(f, "too late: {lost}"),
         }
     }

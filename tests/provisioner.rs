@@ -179,11 +179,11 @@ fn a_cancel_leaves_the_backoff_as_it_was() {
         let before = case.record(Kind::Recover);
         assert_eq!(before.is_some(), failing);
         let turn = case.turn(Kind::Recover, not_now);
-        assert!(matches!(turn, Some(End::Canceled)));
+        assert!(matches!(turn, Some(End::Cancelled)));
         assert_eq!(case.record(Kind::Recover), before);
     }
-    let [started, failed, canceled] = [Event::Started, Event::Failed, Event::Canceled];
-    let expected = [started, canceled, started, failed, started, canceled];
+    let [started, failed, cancelled] = [Event::Started, Event::Failed, Event::Cancelled];
+    let expected = [started, cancelled, started, failed, started, cancelled];
     case.history(Kind::Recover, &expected);
 }
 

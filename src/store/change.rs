@@ -45,7 +45,7 @@ pub enum Event {
     /// It failed; the cause is the record's.
     Failed,
     /// The worker gave the key back as it was.
-    Canceled,
+    Cancelled,
     /// The worker's lease ran out.
     Expired,
     /// An operator had the streak forgotten.
@@ -65,7 +65,7 @@ impl Event {
             Event::Started => "started",
             Event::Finished => "finished",
             Event::Failed => "failed",
-            Event::Canceled => "canceled",
+            Event::Cancelled => "cancelled",
             Event::Expired => "expired",
             Event::Forgotten => "forgotten",
         }

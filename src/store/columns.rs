@@ -52,7 +52,7 @@ pub(super) fn to_event(name: &str) -> Option<Event> {
         Event::Started,
         Event::Finished,
         Event::Failed,
-        Event::Canceled,
+        Event::Cancelled,
         Event::Expired,
         Event::Forgotten,
     ];

@@ -101,7 +101,7 @@ impl std::error::Error for Refusal {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaseLost {
-    /// It was finished, failed or canceled; or it ran out and another worker has dealt with that.
+    /// It was finished, failed or cancelled; or it ran out and another worker has dealt with that.
     ///
     /// After an error of the store, when the same is tried again, it may have been done the first
     /// time: then only the answer was lost.

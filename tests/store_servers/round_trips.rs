@@ -209,7 +209,7 @@ async fn what_redis_is_believed_to_know_takes_one_round_trip_and_a_surprise_two(
     counted("a heartbeat", 1);
     assert!(work.fail("broken").await.is_ok());
     counted("a failed work", 1);
-    for (n, key) in ["finished", "canceled"].iter().enumerate() {
+    for (n, key) in ["finished", "cancelled"].iter().enumerate() {
         let work = tracker.start(key).await.unwrap();
         counted("a start", 1);
         if n == 0 {

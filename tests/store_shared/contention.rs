@@ -126,7 +126,7 @@ pub(crate) async fn contend<S: AsyncStore>(store: S, said: &Path, number: u64) {
                     }
                     _ => {
                         work.cancel().await.unwrap();
-                        Call::Canceled(token)
+                        Call::Cancelled(token)
                     }
                 };
                 note(key, call);

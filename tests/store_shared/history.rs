@@ -24,7 +24,7 @@ pub(crate) enum Call {
     /// Ended the work under this token as a failure: the streak is this long now.
     WorkFailed(u64, u32),
     /// Gave up the work under this token.
-    Canceled(u64),
+    Cancelled(u64),
 }
 
 /// A call, and between which instants it was made.
@@ -75,7 +75,7 @@ impl Key {
             Call::WorkFailed(token, now) => {
                 kept(lease == Some(token) && now == failures + 1, now, None)
             }
-            Call::Canceled(token) => kept(lease == Some(token), failures, None),
+            Call::Cancelled(token) => kept(lease == Some(token), failures, None),
         }
     }
 }
@@ -138,7 +138,7 @@ impl fmt::Display for Call {
             Call::Waits => write!(f, "waits 0 0"),
             Call::Finished(token, was) => write!(f, "finished {token} {was}"),
             Call::WorkFailed(token, now) => write!(f, "work-failed {token} {now}"),
-            Call::Canceled(token) => write!(f, "canceled {token} 0"),
+            Call::Cancelled(token) => write!(f, "cancelled {token} 0"),
         }
     }
 }
@@ -161,7 +161,7 @@ impl FromStr for Call {
             "waits" => Call::Waits,
             "finished" => Call::Finished(token, count),
             "work-failed" => Call::WorkFailed(token, count),
-            "canceled" => Call::Canceled(token),
+            "cancelled" => Call::Cancelled(token),
             _ => return Err(text.to_owned()),
         })
     }
@@ -189,7 +189,7 @@ fn impossible_histories_are_found() {
     // A token that shrank.
     let shrank = [
         (0, 1, Call::Started(2, 0)),
-        (2, 3, Call::Canceled(2)),
+        (2, 3, Call::Cancelled(2)),
         (4, 5, Call::Started(1, 0)),
     ];
     assert!(made(&shrank).is_err());

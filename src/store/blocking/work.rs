@@ -12,7 +12,7 @@ use crate::store::record::Record;
 use crate::store::session::Expiry;
 use crate::store::step::{self, Failed};
 
-/// A key that this worker has taken: to be finished, failed or canceled.
+/// A key that this worker has taken: to be finished, failed or cancelled.
 ///
 /// One that is dropped without any of these is not extended any more. Its lease runs out, and
 /// counts as a failure then: as if the worker had died.

@@ -66,13 +66,13 @@ pub async fn history_tells_in_order_what_happened<B: HistoryBench>(bench: &B) {
 
     let expected = [
         (Event::Started, None),
-        (Event::Canceled, None),
+        (Event::Cancelled, None),
         (Event::Started, None),
         (Event::Failed, Some("no disk")),
         (Event::Started, None),
         (Event::Expired, Some(step::LEASE_EXPIRED)),
         (Event::Started, None),
-        (Event::Canceled, None),
+        (Event::Cancelled, None),
         (Event::Started, None),
         (Event::Finished, None),
         (Event::Failed, Some("\"quoted\"\n漢字")),

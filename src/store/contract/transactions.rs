@@ -109,7 +109,7 @@ pub async fn p3_finish_joins_the_callers_transaction<B: TransactionBench>(bench:
     done(two.start("key").await);
 }
 
-/// Work whose finish was rolled back can be finished, failed or canceled as if nothing had been; by
+/// Work whose finish was rolled back can be finished, failed or cancelled as if nothing had been; by
 /// nobody else.
 pub async fn p3_a_finish_that_was_rolled_back_leaves_the_work_in_hand<B: TransactionBench>(
     bench: &B,

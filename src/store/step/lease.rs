@@ -192,7 +192,7 @@ fn given_back<R>(mut record: Record, answer: R) -> Change<R> {
     } else {
         Change::put(record, answer)
     };
-    change.noting(Event::Canceled)
+    change.noting(Event::Cancelled)
 }
 
 /// Extends a lease: a heartbeat. Never shortens it. Answers when it now runs out.

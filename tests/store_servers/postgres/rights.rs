@@ -54,7 +54,7 @@ async fn a_role_needs_no_more_than_the_documented_rights() {
     let events = history.iter().map(|entry| entry.event);
     assert_eq!(
         events.collect::<Vec<_>>(),
-        [Event::Canceled, Event::Started]
+        [Event::Cancelled, Event::Started]
     );
     assert!(
         store
