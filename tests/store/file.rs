@@ -313,6 +313,20 @@ fn links_are_refused_and_not_followed() {
     assert_eq!(fs::read(victim).unwrap(), b"precious");
 }
 
+/// To read one would wait for whoever writes to it.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let made = Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let Err(FileError::Unreadable(unreadable)) = FileStore::open(&path) else {
+        panic!("opened");
+    };
+    assert!(matches!(unreadable.problem, Problem::Foreign(_)));
+}
+
 #[test]
 fn a_write_that_fails_is_not_remembered() {
     let directory = tempdir().unwrap();

@@ -29,6 +29,11 @@ impl Disk {
     /// What the file says; nothing is known if there is none.
     pub(super) fn read(&self) -> Result<Content, FileError> {
         refuse_link(&self.path)?;
+        // A pipe would have the reader wait for whoever writes to it.
+        if fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {
+            let why = "it is not a regular file".to_owned();
+            return Err(self.unreadable(Problem::Foreign(why)));
+        }
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Content::default()),
