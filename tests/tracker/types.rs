@@ -33,6 +33,15 @@ fn the_usual_settings_can_be_named() {
     assert_eq!(BackoffTrackerBuilder::RETENTION, secs(24 * 3600));
 }
 
+/// Nor is anything of them needed to build two trackers alike.
+#[test]
+fn settings_are_cloned_whatever_the_keys_are() {
+    struct Key;
+    let settings: BackoffTrackerBuilder<Key> = BackoffTracker::builder(DOUBLING).max_keys(7);
+    assert!(settings.clone().build().is_empty());
+    assert!(format!("{settings:?}").contains("max_keys: 7"));
+}
+
 #[test]
 fn the_usual_hasher_can_be_named_and_is_seeded_anew() {
     let mut all = vec![];

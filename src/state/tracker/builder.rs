@@ -29,16 +29,33 @@ use crate::random;
 ///     .build();
 /// # assert!(tracker.is_empty());
 /// ```
-#[derive(Clone)]
 #[must_use = "settings do nothing until they are built"]
 pub struct BackoffTrackerBuilder<K, C = MonotonicClock, S = DefaultHashBuilder> {
     keys: PhantomData<fn() -> K>,
-    backoff: Backoff,
     clock: C,
     hasher: S,
+    settings: Settings,
+}
+
+/// The settings whose types never vary.
+#[derive(Clone, Copy)]
+struct Settings {
+    backoff: Backoff,
     seed: Option<u64>,
     max_keys: usize,
     retention: Duration,
+}
+
+/// Whatever the keys are: there are none yet.
+impl<K, C: Clone, S: Clone> Clone for BackoffTrackerBuilder<K, C, S> {
+    fn clone(&self) -> Self {
+        BackoffTrackerBuilder {
+            keys: PhantomData,
+            clock: self.clock.clone(),
+            hasher: self.hasher.clone(),
+            settings: self.settings,
+        }
+    }
 }
 
 /// The defaults, for keys of any type.
@@ -55,12 +72,14 @@ impl<K> BackoffTrackerBuilder<K> {
     pub(super) fn new(backoff: Backoff) -> Self {
         BackoffTrackerBuilder {
             keys: PhantomData,
-            backoff,
             clock: MonotonicClock,
             hasher: DefaultHashBuilder::default(),
-            seed: None,
-            max_keys: BackoffTrackerBuilder::MAX_KEYS,
-            retention: BackoffTrackerBuilder::RETENTION,
+            settings: Settings {
+                backoff,
+                seed: None,
+                max_keys: BackoffTrackerBuilder::MAX_KEYS,
+                retention: BackoffTrackerBuilder::RETENTION,
+            },
         }
     }
 }
@@ -70,12 +89,9 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     pub fn clock<D: Clock>(self, clock: D) -> BackoffTrackerBuilder<K, D, S> {
         BackoffTrackerBuilder {
             keys: PhantomData,
-            backoff: self.backoff,
             clock,
             hasher: self.hasher,
-            seed: self.seed,
-            max_keys: self.max_keys,
-            retention: self.retention,
+            settings: self.settings,
         }
     }
 
@@ -84,12 +100,9 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> BackoffTrackerBuilder<K, C, T> {
         BackoffTrackerBuilder {
             keys: PhantomData,
-            backoff: self.backoff,
             clock: self.clock,
             hasher,
-            seed: self.seed,
-            max_keys: self.max_keys,
-            retention: self.retention,
+            settings: self.settings,
         }
     }
 
@@ -99,7 +112,7 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     /// Processes must not share it, or they all return at the same time. Fresh entropy is drawn by
     /// [`build`](Self::build), so a process that forks should build its trackers afterwards.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.settings.seed = Some(seed);
         self
     }
 
@@ -107,7 +120,7 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     /// [`MAX_KEYS`](BackoffTrackerBuilder::MAX_KEYS) unless set. [`BackoffTracker`] says what
     /// happens [at the bound](BackoffTracker#what-it-forgets).
     pub fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
+        self.settings.max_keys = keys;
         self
     }
 
@@ -118,35 +131,47 @@ impl<K, C, S> BackoffTrackerBuilder<K, C, S> {
     /// failures never add up. Zero forgets a key as soon as its wait has passed. In front of a
     /// [store](crate::store::blocking::WriteBehind) nothing is forgotten by time.
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.retention = retention;
+        self.settings.retention = retention;
         self
     }
 
     /// The tracker. Allocates some 50 kB, whatever the bound.
     #[must_use]
     pub fn build(self) -> BackoffTracker<K, C, S> {
+        let Settings {
+            backoff,
+            seed,
+            max_keys,
+            retention,
+        } = self.settings;
         BackoffTracker {
-            plan: Plan::of(&self.backoff),
-            backoff: self.backoff,
-            seed: self.seed.unwrap_or_else(random::seed),
-            retention: nanos(self.retention),
+            plan: Plan::of(&backoff),
+            backoff,
+            seed: seed.unwrap_or_else(random::seed),
+            retention: nanos(retention),
             clock: self.clock,
             ahead: Ahead::new(),
             hasher: self.hasher,
             presence: Presence::new(),
             shards: Box::new(array::from_fn(|_| Shard::new())),
-            room: Room::new(self.max_keys.max(1)),
+            room: Room::new(max_keys.max(1)),
         }
     }
 }
 
 impl<K, C, S> fmt::Debug for BackoffTrackerBuilder<K, C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings {
+            backoff,
+            seed,
+            max_keys,
+            retention,
+        } = &self.settings;
         f.debug_struct("BackoffTrackerBuilder")
-            .field("backoff", &self.backoff)
-            .field("seed", &self.seed)
-            .field("max_keys", &self.max_keys)
-            .field("retention", &self.retention)
+            .field("backoff", backoff)
+            .field("seed", seed)
+            .field("max_keys", max_keys)
+            .field("retention", retention)
             .finish_non_exhaustive()
     }
 }
