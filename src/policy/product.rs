@@ -62,3 +62,36 @@ const fn fit(number: u128) -> u64 {
         number as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{product, product_below};
+
+    #[test]
+    fn products_are_rounded_half_up_or_down_to_the_integer_below() {
+        let least = f64::from_bits(1);
+        for (n, factor, nearest, below) in [
+            (0, 0.0, 0, 0),
+            (u64::MAX, 0.0, 0, 0),
+            (u64::MAX, least, 0, 0),
+            (1, 0.5, 1, 0),
+            (1, 0.5 - f64::EPSILON, 0, 0),
+            (3, 0.5, 2, 1),
+            (5, 0.25, 1, 1),
+            (7, 0.25, 2, 1),
+            (u64::MAX, 0.5, 1 << 63, (1 << 63) - 1),
+            (u64::MAX, 2_f64.powi(-64), 1, 0),
+            (u64::MAX, 2_f64.powi(-65), 0, 0),
+            (9, 1.0, 9, 9),
+            (9, 1.5, 14, 13),
+            (3, 1.25, 4, 3),
+            (1 << 53, 1.0 + f64::EPSILON, (1 << 53) + 2, (1 << 53) + 2),
+            (1, 2_f64.powi(63), 1 << 63, 1 << 63),
+            (1, 2_f64.powi(64), u64::MAX, u64::MAX),
+            (0, f64::INFINITY, 0, 0),
+        ] {
+            assert_eq!(product(n, factor), nearest, "{n} × {factor}");
+            assert_eq!(product_below(n, factor), below, "{n} × {factor}");
+        }
+    }
+}

@@ -66,6 +66,23 @@ fn t5_at_the_end_of_time_keys_still_wait() {
     assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left > secs(1 << 32)));
 }
 
+#[test]
+fn t2_after_a_step_back_too_one_failure_of_a_window_counts() {
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set(secs(1 << 30));
+    for (failures, interval) in (1..).zip([1, 2, 4]) {
+        let attempts = [(); 3].map(|()| tracker.attempt("a").unwrap());
+        for attempt in attempts {
+            clock.set(clock.now() / 2);
+            let after = secs(interval);
+            assert_eq!(attempt.fail(), Decision::Retry { after });
+        }
+        let counted = tracker.get("a").map(|streak| streak.state.failures);
+        assert_eq!(counted, Some(failures));
+        clock.advance(secs(interval));
+    }
+}
+
 proptest! {
     #[test]
     fn t5_no_wait_exceeds_max_whatever_the_clock_does(
