@@ -1,6 +1,7 @@
 //! The clocks. A binary of its own: where the origin is taken is part of what is tested.
 #![cfg(feature = "tokio")]
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock, MonotonicClock, TokioClock};
@@ -46,6 +47,20 @@ fn a_manual_clock_has_a_time_of_day() {
     clock.set_wall(SystemTime::UNIX_EPOCH - secs(1));
     clock.set(Duration::MAX);
     assert_eq!(clock.now(), Duration::from_nanos(u64::MAX));
+}
+
+#[test]
+fn a_clock_that_is_shared_shows_the_same() {
+    fn shows(clock: &impl Clock) -> (Duration, SystemTime) {
+        (clock.now(), clock.wall())
+    }
+    let clock = ManualClock::new();
+    clock.set_wall(UNIX_EPOCH + secs(1_000));
+    clock.advance(secs(5));
+    let expected = (secs(5), UNIX_EPOCH + secs(1_005));
+    assert_eq!(shows(&clock), expected);
+    assert_eq!(shows(&&clock), expected);
+    assert_eq!(shows(&Arc::new(clock)), expected);
 }
 
 #[test]

@@ -304,3 +304,35 @@ fn who_looks_at_all_keys_sees_each_once_though_they_recover_and_fail_meanwhile()
         assert!(seen.into_iter().eq(0..KEYS));
     }
 }
+
+/// However often the clock is read: whenever it is, keys of the same shard recover and fail again.
+#[test]
+fn who_looks_at_all_keys_comes_to_an_end_though_they_move_all_the_time() {
+    const KEYS: u64 = 600;
+    const ENOUGH: u32 = 1000;
+    type Crowded = BackoffTracker<u64, Nosy, BuildHasherDefault<Queued>>;
+    let clock = Nosy::default();
+    let builder = BackoffTracker::builder(DOUBLING).clock(clock.clone());
+    let tracker: Arc<Crowded> = Arc::new(builder.hasher(BuildHasherDefault::new()).build());
+    // All of them in one shard.
+    let keys = || (0..KEYS).map(|key| key * 4);
+    for key in keys() {
+        tracker.record_failure(&key);
+    }
+    let readings = Arc::new(Mutex::new(0));
+    let (counted, weak) = (readings.clone(), Arc::downgrade(&tracker));
+    let shuffle: Calls = Arc::new(move || {
+        *counted.lock().unwrap() += 1;
+        if *counted.lock().unwrap() < ENOUGH {
+            let tracker = weak.upgrade().unwrap();
+            for key in keys().take(5) {
+                tracker.record_success(&key);
+                tracker.record_failure(&key);
+            }
+        }
+    });
+    clock.1.set(shuffle).ok().unwrap();
+    assert_eq!(tracker.waiting() as u64, KEYS);
+    let readings = *readings.lock().unwrap();
+    assert!(readings < ENOUGH, "only when they stay where they are");
+}
