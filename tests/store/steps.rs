@@ -37,13 +37,18 @@ fn made<R>(change: Change<R>) -> (Option<Record>, Vec<Event>) {
 /// A key that failed once, and that somebody took for a minute and died on.
 fn died_on() -> Record {
     let (record, _) = made(step::failure(failed())(None, at(1000)));
+    taken(record.as_ref())
+}
+
+/// A key that somebody takes for a minute.
+fn taken(record: Option<&Record>) -> Record {
     let mut start = step::start(Start {
         holder: "worker".to_owned(),
         time_to_live: 60 * SECOND,
         backoff: Some(POLICY),
         entropy: 0,
     });
-    made(start(record.as_ref(), at(1010))).0.unwrap()
+    made(start(record, at(1010))).0.unwrap()
 }
 
 #[test]
@@ -75,6 +80,22 @@ fn p2_whoever_changes_a_key_that_somebody_died_on_notes_that_first() {
         (gone, events),
         (None, vec![Event::Expired, Event::Forgotten])
     );
+}
+
+#[test]
+fn t1_a_key_that_did_not_fail_recovers_from_nothing() {
+    let recoveries = |record: &Record, now| {
+        let token = record.lease.as_ref().map(|lease| lease.token);
+        let finished = step::finish(token.unwrap())(Some(record), now);
+        let ended = step::success()(Some(record), at(9999));
+        let finished = finished.settle(|| Ok::<_, ()>(2)).unwrap().answer.unwrap();
+        let ended = ended.settle(|| Ok::<_, ()>(2)).unwrap().answer;
+        [finished, ended].map(|made| made.map(|made| (made.failures, made.outage)))
+    };
+    let failed = died_on();
+    let expected = [(1, 20 * SECOND), (1, 8999 * SECOND)].map(Some);
+    assert_eq!(recoveries(&failed, at(1020)), expected);
+    assert_eq!(recoveries(&taken(None), at(1020)), [None, None]);
 }
 
 #[test]
