@@ -1,5 +1,6 @@
 //! The transitions themselves, where a store is not needed to see what they come to.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::store::step::{self, Failed, Start, Window};
@@ -96,6 +97,23 @@ fn t1_a_key_that_did_not_fail_recovers_from_nothing() {
     let expected = [(1, 20 * SECOND), (1, 8999 * SECOND)].map(Some);
     assert_eq!(recoveries(&failed, at(1020)), expected);
     assert_eq!(recoveries(&taken(None), at(1020)), [None, None]);
+}
+
+/// As they do where a worker died that had many.
+#[test]
+fn j6_keys_that_are_taken_together_spread_their_delays() {
+    let start = Start {
+        holder: "worker".to_owned(),
+        time_to_live: 60 * SECOND,
+        backoff: Some(POLICY.jitter(Jitter::Full)),
+        entropy: 7,
+    };
+    let untils = (0..100).map(|nth| {
+        let change = start.nth(nth).apply(Some(&died_on()), at(1070));
+        made(change).0.unwrap().until
+    });
+    let different: HashSet<_> = untils.collect();
+    assert!(different.len() > 95, "{}", different.len());
 }
 
 #[test]
