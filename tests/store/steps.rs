@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::store::step::{self, Failed, Start, Window};
-use relent::store::{Change, Event, Record, Write};
+use relent::store::{Change, Event, LeaseLost, Record, Write};
 use relent::{Backoff, Jitter};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -81,6 +81,55 @@ fn p2_whoever_changes_a_key_that_somebody_died_on_notes_that_first() {
         (gone, events),
         (None, vec![Event::Expired, Event::Forgotten])
     );
+}
+
+#[test]
+fn p2_only_the_token_of_the_lease_that_lives_is_good() {
+    let mut record = taken(None);
+    record.lease.as_mut().unwrap().token = 5;
+    let failing = made(step::failure(failed())(None, at(1000))).0;
+    let (live, over) = (at(1069), at(1070));
+    let by = "worker".to_owned();
+    for (record, token, now, lost) in [
+        (Some(&record), 5, live, None),
+        (
+            Some(&record),
+            5,
+            over,
+            Some(LeaseLost::Expired { at: over }),
+        ),
+        (Some(&record), 4, live, Some(LeaseLost::Taken { by })),
+        // Of a store that was put back to what it had been.
+        (Some(&record), 6, live, Some(LeaseLost::Ended)),
+        (failing.as_ref(), 5, live, Some(LeaseLost::Ended)),
+        (None, 5, live, Some(LeaseLost::Ended)),
+    ] {
+        let finish = step::finish(token)(record, now);
+        let is_kept = finish.write() == Write::Keep;
+        let answer = finish.settle(|| Ok::<_, ()>(9)).unwrap().answer;
+        assert_eq!((answer.err(), is_kept), (lost.clone(), lost.is_some()));
+        let extend = step::extend(token, SECOND)(record, now);
+        let extended = extend.settle(|| Ok::<_, ()>(9)).unwrap().answer;
+        assert_eq!(extended.err(), lost, "{token}");
+    }
+}
+
+#[test]
+fn who_is_refused_writes_nothing() {
+    let start = || Start {
+        holder: "another".to_owned(),
+        time_to_live: SECOND,
+        backoff: Some(POLICY),
+        entropy: 0,
+    };
+    let failing = made(step::failure(failed())(None, at(1000))).0;
+    for (record, now) in [(failing, at(1000)), (Some(taken(None)), at(1010))] {
+        let refused = step::start(start())(record.as_ref(), now);
+        assert_eq!(refused.write(), Write::Keep);
+        assert!(refused.settle(|| Ok::<_, ()>(9)).unwrap().answer.is_err());
+    }
+    let held = step::start_now(start())(Some(&taken(None)), at(1010));
+    assert_eq!(held.write(), Write::Keep);
 }
 
 #[test]
