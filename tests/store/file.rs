@@ -335,6 +335,17 @@ fn links_are_refused_and_not_followed() {
 }
 
 #[test]
+fn p5_what_cannot_be_read_is_not_taken_for_nothing() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    fs::create_dir(&path).unwrap();
+    for path in [path, directory.path().join("missing").join("backoff.json")] {
+        let opened = FileStore::open(&path);
+        assert!(matches!(opened, Err(FileError::Io { .. })), "{opened:?}");
+    }
+}
+
+#[test]
 fn a_write_that_fails_is_not_remembered() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("backoff.json");
