@@ -69,6 +69,7 @@ mod tests {
 
     #[test]
     fn products_are_rounded_half_up_or_down_to_the_integer_below() {
+        const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
         let least = f64::from_bits(1);
         for (n, factor, nearest, below) in [
             (0, 0.0, 0, 0),
@@ -80,14 +81,14 @@ mod tests {
             (5, 0.25, 1, 1),
             (7, 0.25, 2, 1),
             (u64::MAX, 0.5, 1 << 63, (1 << 63) - 1),
-            (u64::MAX, 2_f64.powi(-64), 1, 0),
-            (u64::MAX, 2_f64.powi(-65), 0, 0),
+            (u64::MAX, 1.0 / TWO_TO_64, 1, 0),
+            (u64::MAX, 0.5 / TWO_TO_64, 0, 0),
             (9, 1.0, 9, 9),
             (9, 1.5, 14, 13),
             (3, 1.25, 4, 3),
             (1 << 53, 1.0 + f64::EPSILON, (1 << 53) + 2, (1 << 53) + 2),
-            (1, 2_f64.powi(63), 1 << 63, 1 << 63),
-            (1, 2_f64.powi(64), u64::MAX, u64::MAX),
+            (1, TWO_TO_64 / 2.0, 1 << 63, 1 << 63),
+            (1, TWO_TO_64, u64::MAX, u64::MAX),
             (0, f64::INFINITY, 0, 0),
         ] {
             assert_eq!(product(n, factor), nearest, "{n} × {factor}");
