@@ -114,9 +114,9 @@ fn g3_ends_beyond_the_last_row_as_what_really_happens() {
         (Some(301), Some(300)),
         (Some(302), Some(300)),
     ] {
-        let policy = Backoff::fixed(secs(1)).give_up(GiveUp {
+        let policy = Backoff::fixed(Duration::from_millis(1)).give_up(GiveUp {
             after_failures: failures,
-            after_elapsed: elapsed.map(secs),
+            after_elapsed: elapsed.map(Duration::from_millis),
         });
         let played_through = line_of_the_end(policy.preview().limit(1000));
         assert_eq!(line_of_the_end(policy.preview()), played_through);
