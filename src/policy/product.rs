@@ -62,3 +62,37 @@ const fn fit(number: u128) -> u64 {
         number as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{product, product_below};
+
+    #[test]
+    fn products_are_rounded_half_up_or_down_to_the_integer_below() {
+        const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
+        let least = f64::from_bits(1);
+        for (n, factor, nearest, below) in [
+            (0, 0.0, 0, 0),
+            (u64::MAX, 0.0, 0, 0),
+            (u64::MAX, least, 0, 0),
+            (1, 0.5, 1, 0),
+            (1, 0.5 - f64::EPSILON, 0, 0),
+            (3, 0.5, 2, 1),
+            (5, 0.25, 1, 1),
+            (7, 0.25, 2, 1),
+            (u64::MAX, 0.5, 1 << 63, (1 << 63) - 1),
+            (u64::MAX, 1.0 / TWO_TO_64, 1, 0),
+            (u64::MAX, 0.5 / TWO_TO_64, 0, 0),
+            (9, 1.0, 9, 9),
+            (9, 1.5, 14, 13),
+            (3, 1.25, 4, 3),
+            (1 << 53, 1.0 + f64::EPSILON, (1 << 53) + 2, (1 << 53) + 2),
+            (1, TWO_TO_64 / 2.0, 1 << 63, 1 << 63),
+            (1, TWO_TO_64, u64::MAX, u64::MAX),
+            (0, f64::INFINITY, 0, 0),
+        ] {
+            assert_eq!(product(n, factor), nearest, "{n} × {factor}");
+            assert_eq!(product_below(n, factor), below, "{n} × {factor}");
+        }
+    }
+}

@@ -253,7 +253,26 @@ fn moved(time: SystemTime, one: SystemTime, other: SystemTime) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, Flushed};
+    use std::time::Duration;
+
+    use super::{Fault, Flushed, Pace};
+
+    #[test]
+    fn after_an_error_the_next_flush_comes_sooner_and_then_ever_later() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut pace = Pace::new(SECOND * 4);
+        for _ in 0..100 {
+            for longest in [1, 2, 4, 8, 16, 32, 64, 64] {
+                let pause = pace.pause(false);
+                assert!(pause <= SECOND * longest, "{pause:?} of {longest}");
+            }
+            let longest = (0..100).map(|_| pace.pause(false)).max();
+            assert!(longest > Some(SECOND * 50), "{longest:?}");
+            assert_eq!(pace.pause(true), SECOND * 4);
+        }
+        let mut pace = Pace::new(Duration::ZERO);
+        assert_eq!(pace.pause(true), Duration::from_millis(1));
+    }
 
     #[test]
     fn a_flush_is_well_unless_the_store_may_be_away() {

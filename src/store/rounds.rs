@@ -74,3 +74,63 @@ impl<'a, R> Rounds<'a, R> {
         answers.collect::<Option<_>>().ok_or(Contended)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Rounds;
+
+    const KEYS: [&str; 6] = ["b", "a", "b", "c", "b", "a"];
+
+    #[test]
+    fn no_round_has_a_key_twice_and_each_has_them_in_order() {
+        let mut rounds = Rounds::of(&KEYS);
+        let mut seen = vec![];
+        loop {
+            let round = rounds.next(2).unwrap();
+            if round.is_empty() {
+                break;
+            }
+            let answers = round.iter().map(|&(n, _)| Some(n * 10)).collect();
+            seen.push(round.clone());
+            rounds.made(round, answers);
+        }
+        let expected: [&[_]; 4] = [
+            &[(1, "a"), (0, "b")],
+            &[(2, "b"), (3, "c")],
+            &[(5, "a"), (4, "b")],
+            &[],
+        ];
+        assert_eq!(seen, expected[..3]);
+        assert_eq!(rounds.answers().unwrap(), [0, 10, 20, 30, 40, 50]);
+    }
+
+    #[test]
+    fn what_others_came_in_the_way_of_comes_again() {
+        let mut rounds = Rounds::of(&["a", "b", "c"]);
+        let round = rounds.next(9).unwrap();
+        rounds.made(round, vec![None, Some("made")]);
+        assert_eq!(rounds.next(9).unwrap(), [(0, "a"), (2, "c")]);
+        assert!(rounds.answers().is_err(), "not all are made");
+    }
+
+    /// As many rounds as it takes, as long as each makes something; else so many, and no more.
+    #[test]
+    fn it_gives_up_where_others_are_always_in_the_way() {
+        const MOST: usize = Rounds::<()>::MOST;
+        let keys = ["a"; 5];
+        let mut rounds = Rounds::of(&keys);
+        for _ in 0..4 {
+            for _ in 0..MOST {
+                let round = rounds.next(1).unwrap();
+                rounds.made(round, vec![]);
+            }
+            let round = rounds.next(1).unwrap();
+            rounds.made(round, vec![Some(())]);
+        }
+        for _ in 0..=MOST {
+            let round = rounds.next(1).unwrap();
+            rounds.made(round, vec![None]);
+        }
+        assert!(rounds.next(1).is_err());
+    }
+}

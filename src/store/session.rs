@@ -316,3 +316,28 @@ impl fmt::Debug for Session {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Options, Pulse, Session};
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn p2_after_an_error_the_next_heartbeat_comes_much_sooner_and_then_ever_later() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let options = Options::new(None).time_to_live(300 * SECOND);
+        let session = Session::new(&options.clock(ManualClock::new()));
+        let mut pulse = Pulse::default();
+        for _ in 0..100 {
+            for longest in [6, 12, 24, 48, 50, 50] {
+                let pause = session.pause(&mut pulse, false);
+                assert!(pause <= SECOND * longest, "{pause:?} of {longest}");
+            }
+            let longest = (0..100).map(|_| session.pause(&mut pulse, false)).max();
+            assert!(longest > Some(SECOND * 40), "{longest:?}");
+            assert_eq!(session.pause(&mut pulse, true), 100 * SECOND);
+        }
+    }
+}

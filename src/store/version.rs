@@ -38,3 +38,49 @@ fn problem(text: &[u8], known: u64, error: Option<serde_json::Error>) -> Problem
         _ => Problem::Damaged("its version is no version".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::{Problem, read};
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Object {
+        relent: u64,
+        n: u32,
+    }
+
+    fn read_3(text: &str) -> Result<u32, Problem> {
+        let object = read(text.as_bytes(), 3, |object: &Object| object.relent);
+        object.map(|object| object.n)
+    }
+
+    #[test]
+    fn p5_only_an_object_of_the_known_version_is_read() {
+        assert_eq!(read_3(r#"{"relent": 3, "n": 7}"#), Ok(7));
+        let newer = Problem::Newer { found: 4, known: 3 };
+        for text in [
+            r#"{"relent": 4, "n": 7}"#,
+            r#"{"relent": 4}"#,
+            r#"{"relent": 4, "n": "7"}"#,
+        ] {
+            assert_eq!(read_3(text), Err(newer.clone()), "{text}");
+        }
+        for (text, why) in [
+            (r#"{"relent": 3, "n": "7"}"#, "expected u32"),
+            (r#"{"relent": 3}"#, "missing field `n`"),
+            (r#"{"relent": 3, "n": 7"#, "EOF"),
+            (r#"{"relent": 2, "n": 7}"#, "its version is no version"),
+            (r#"{"relent": 2}"#, "its version is no version"),
+            (r#"{"relent": "3", "n": 7}"#, "its version is no version"),
+        ] {
+            let Err(Problem::Damaged(said)) = read_3(text) else {
+                panic!("{text} was read");
+            };
+            assert!(said.contains(why), "{text}: {said}");
+        }
+        let foreign = read_3(r#"{"n": 7}"#);
+        assert!(matches!(foreign, Err(Problem::Foreign(_))), "{foreign:?}");
+    }
+}

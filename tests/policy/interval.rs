@@ -228,6 +228,28 @@ fn b7_a_state_that_knows_no_interval_waits_as_at_first() {
 }
 
 #[test]
+fn b8_overflow_clamps_to_max() {
+    let policy = Backoff::exponential(secs(1), Duration::MAX);
+    for previous in [1 << 62, (1 << 63) + 1, u64::MAX / 3 * 2, u64::MAX - 1] {
+        for exponent in [
+            4.0,
+            5.5,
+            8.0,
+            1e3,
+            1e10,
+            2_f64.powi(63),
+            2_f64.powi(64),
+            1e308,
+        ] {
+            let policy = policy.exponent(exponent);
+            let next = policy.interval_after(Some(Duration::from_nanos(previous)));
+            let longest = Duration::from_nanos(u64::MAX);
+            assert_eq!(next, longest, "{previous} × {exponent}");
+        }
+    }
+}
+
+#[test]
 fn b9_zeros_in_whole_seconds_mean_one_second() {
     let zeros = Backoff::fixed(Duration::ZERO).exponent(0.0).whole_seconds();
     assert_eq!(zeros.validate(), Ok(()));

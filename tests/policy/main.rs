@@ -4,6 +4,7 @@ mod any;
 mod give_up;
 mod hint;
 mod interval;
+mod invalid;
 mod jitter;
 mod pathological;
 mod preview;

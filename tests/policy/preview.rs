@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use relent::{Backoff, BackoffState, Failure, Jitter, Rounding, Warning, random};
+use relent::{Backoff, BackoffState, Failure, GiveUp, Jitter, Preview, Rounding, Warning, random};
 
 use super::any;
 
@@ -60,14 +60,18 @@ fn means_are_those_of_many_draws() {
     }
 }
 
+/// The line that tells where a policy ends.
+#[track_caller]
+fn line_of_the_end(preview: Preview) -> String {
+    let text = preview.to_string();
+    let line = text.lines().find(|line| line.contains("give"));
+    line.unwrap_or_else(|| panic!("{text}")).to_owned()
+}
+
 #[test]
 fn ends() {
     let fixed = Backoff::fixed(secs(1));
-    let end = |policy: Backoff| {
-        let text = policy.preview().to_string();
-        let line = text.lines().find(|line| line.contains("give"));
-        line.unwrap_or_else(|| panic!("{text}")).to_owned()
-    };
+    let end = |policy: Backoff| line_of_the_end(policy.preview());
     assert_eq!(end(fixed), "the same from failure 1 on; never gives up");
     assert_eq!(
         end(fixed.give_up_after_failures(7)),
@@ -96,6 +100,34 @@ fn ends() {
         .limit(5)
         .to_string();
     assert!(growing.contains("and so on"), "{growing}");
+}
+
+/// Rows that are all alike are not played through: the end is the one that all of them lead to.
+#[test]
+fn g3_ends_beyond_the_last_row_as_what_really_happens() {
+    for (failures, elapsed) in [
+        (Some(601), None),
+        (None, Some(300)),
+        (Some(601), Some(3600)),
+        (Some(601), Some(300)),
+        (Some(300), Some(300)),
+        (Some(301), Some(300)),
+        (Some(302), Some(300)),
+    ] {
+        let policy = Backoff::fixed(Duration::from_millis(1)).give_up(GiveUp {
+            after_failures: failures,
+            after_elapsed: elapsed.map(Duration::from_millis),
+        });
+        let played_through = line_of_the_end(policy.preview().limit(1000));
+        assert_eq!(line_of_the_end(policy.preview()), played_through);
+        assert_eq!(line_of_the_end(policy.preview().limit(5)), played_through);
+        let attempts = policy.schedule_seeded(0).count() + 1;
+        let at = format!("gives up at failure {attempts}, ");
+        assert!(played_through.starts_with(&at), "{played_through}");
+    }
+    // Waits so long come to the end of time within failures that can be counted.
+    let never = line_of_the_end(Backoff::fixed(secs(600)).preview());
+    assert_eq!(never, "the same from failure 1 on; never gives up");
 }
 
 #[test]
@@ -163,6 +195,16 @@ fn warnings() {
             first: secs(1)
         }
     );
+    // To the very moment is not too late; and who never retries misses nothing.
+    assert_eq!(
+        warn(good.give_up_after(secs(1))),
+        [Warning::MaxNeverReached {
+            max: secs(60),
+            longest: secs(1)
+        }]
+    );
+    let once = good.give_up_after_failures(1);
+    assert_eq!(warn(once.give_up_after(Duration::from_millis(900))), []);
     for herd in [
         Jitter::None,
         Jitter::Proportional(0.1),

@@ -60,6 +60,42 @@ fn reset_begins_a_new_streak_with_new_jitter() {
 }
 
 #[test]
+fn its_state_is_what_the_streak_has_come_to() {
+    let mut schedule = POLICY.schedule_seeded(0);
+    assert!(schedule.state().is_healthy());
+    for (failures, interval) in [(1, 1), (2, 2), (3, 4), (4, 5), (5, 5)] {
+        schedule.next();
+        let interval = Duration::from_secs(interval);
+        assert_eq!(schedule.state(), BackoffState { failures, interval });
+        assert!(!schedule.state().is_healthy());
+    }
+    // The failure that gives up counts too.
+    assert_eq!(schedule.next(), None);
+    assert_eq!(schedule.state().failures, 6);
+}
+
+#[test]
+fn the_size_is_known_unless_time_decides() {
+    let endless = Backoff::fixed(Duration::from_secs(1));
+    let limited = endless.give_up_after_failures(4);
+    let minute = Duration::from_secs(60);
+    let sizes = |policy: Backoff| {
+        let mut schedule = policy.schedule_seeded(0);
+        [(); 5].map(|()| {
+            let size = schedule.size_hint();
+            schedule.next();
+            size
+        })
+    };
+    assert_eq!(sizes(endless), [(usize::MAX, None); 5]);
+    assert_eq!(sizes(endless.give_up_after(minute)), [(0, None); 5]);
+    let exact = [3, 2, 1, 0, 0].map(|left| (left, Some(left)));
+    assert_eq!(sizes(limited), exact);
+    let at_most = exact.map(|(_, left)| (0, left));
+    assert_eq!(sizes(limited.give_up_after(minute)), at_most);
+}
+
+#[test]
 fn a_clone_goes_on_with_the_same_waits() {
     let mut schedule = Backoff::DEFAULT.schedule();
     schedule.next();

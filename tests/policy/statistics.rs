@@ -5,6 +5,20 @@ use std::time::Duration;
 
 use relent::{Backoff, BackoffState, Failure, Jitter, random};
 
+/// By the reference implementation, of which these are the first numbers from 0: `splitmix64.c` of
+/// Sebastiano Vigna. A start of 0 is mixed into 0.
+#[test]
+fn what_is_drawn_is_splitmix64() {
+    let first = [
+        0xe220_a839_7b1d_cdaf,
+        0x6e78_9e6a_a1b9_65f4,
+        0x06c4_5d18_8009_454f,
+        0xf88b_b8a8_724c_81ec,
+        0x1b39_896a_51a8_749b,
+    ];
+    assert_eq!([0, 1, 2, 3, 4].map(|n| random::draw(0, n)), first);
+}
+
 const DRAWS: usize = 100_000;
 const SPREADS: [Jitter; 4] = [
     Jitter::Full,

@@ -75,6 +75,22 @@ async fn what_is_ready_at_the_limit_is_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_polled_often_has_all_its_time() {
+    let attempt = || async {
+        for _ in 0..4 {
+            sleep(SECOND).await;
+        }
+        Ok::<_, &str>("in time")
+    };
+    let retry = EVERY_SECOND.give_up_after_failures(1).retry_async(attempt);
+    assert_eq!(retry.timeout(5 * SECOND, || "late").await, Ok("in time"));
+    let retry = EVERY_SECOND.give_up_after_failures(1);
+    let retry = retry.retry_async_mut(async || attempt().await);
+    let retry = retry.timeout(5 * SECOND, || "late");
+    assert_eq!(retry.run().await, Ok("in time"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_busy_attempt_does_not_starve_its_limit() {
     let task = tokio::spawn(
         EVERY_SECOND

@@ -283,6 +283,16 @@ fn a_clock_that_runs_back_is_one_that_stands() {
     assert_eq!(outcome.elapsed, Duration::ZERO);
 }
 
+/// The one test that waits: this sleep is nobody's to move.
+#[test]
+fn unless_told_otherwise_a_thread_sleeps() {
+    let began = std::time::Instant::now();
+    let wait = Duration::from_millis(2);
+    let policy = Backoff::fixed(wait).give_up_after_failures(3);
+    assert_eq!(policy.retry(|| Err::<(), _>("down")).call(), Err("down"));
+    assert!(began.elapsed() >= 2 * wait);
+}
+
 #[test]
 fn success_allocates_nothing_and_failure_neither() {
     let attempts = Cell::new(0);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use relent::clock::ManualClock;
-use relent::store::blocking::{Block, DurableTracker};
+use relent::store::blocking::{Block, DurableTracker, Store};
 use relent::store::contract::{self, End, TransactionBench};
 use relent::store::{
     AsyncTransactional, Change, Error, FileError, FileStore, FileTransaction, Inline, LeaseLost,
@@ -129,6 +129,27 @@ fn p4_everything_is_there_after_opening_anew() {
     let held = tracker.start("held").map(drop);
     assert!(matches!(held, Err(StartError::Refused(Refusal::Held { by, .. })) if by == "worker-7"));
     assert!(tracker.start("free").unwrap().token() > 1, "tokens go on");
+}
+
+#[test]
+fn p4_a_batch_is_there_after_opening_anew() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    let failures = [("a", "one"), ("b", "two"), ("a", "three")];
+    let open = || DurableTracker::new(FileStore::open(&path).unwrap(), POLICY);
+    open().record_failures(&failures).unwrap();
+    let failed = |key| {
+        let record = open().get(key).unwrap().unwrap();
+        (record.state.failures, record.cause)
+    };
+    assert_eq!(failed("a"), (2, "three".to_owned()));
+    assert_eq!(failed("b"), (1, "two".to_owned()));
+    // One that changes nothing writes nothing.
+    let other = directory.path().join("other.json");
+    let store = FileStore::open(&other).unwrap();
+    let kept = store.update_all(&["a", "c"], |nth, _, _| Change::keep(nth));
+    assert_eq!(kept.unwrap(), [0, 1]);
+    assert!(path.exists() && !other.exists());
 }
 
 #[test]
@@ -325,6 +346,17 @@ fn a_pipe_is_refused() {
         panic!("opened");
     };
     assert!(matches!(unreadable.problem, Problem::Foreign(_)));
+}
+
+#[test]
+fn p5_what_cannot_be_read_is_not_taken_for_nothing() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("backoff.json");
+    fs::create_dir(&path).unwrap();
+    for path in [path, directory.path().join("missing").join("backoff.json")] {
+        let opened = FileStore::open(&path);
+        assert!(matches!(opened, Err(FileError::Io { .. })), "{opened:?}");
+    }
 }
 
 #[test]

@@ -330,6 +330,33 @@ fn p2_work_that_learns_of_its_loss_at_its_end_tells_who_waits() {
 }
 
 #[test]
+fn p2_all_who_wait_are_woken_and_once() {
+    let clock = ManualClock::new();
+    let tracker =
+        blocking::DurableTracker::new(MemoryStore::with_clock(clock.clone()), options(&clock));
+    let works = ["a", "b"].map(|key| tracker.start(key).unwrap());
+    let waiting = [
+        tracker.session().expiry(),
+        tracker.session().expiry(),
+        works[0].expiry(),
+        works[0].expiry(),
+        works[1].expiry(),
+    ];
+    let mut waiting = waiting.map(|expiry| (Box::pin(expiry), Arc::new(Count::default())));
+    let mut poll = || {
+        waiting.each_mut().map(|(expiry, count)| {
+            let waker = Waker::from(Arc::clone(count));
+            let polled = expiry.as_mut().poll(&mut Context::from_waker(&waker));
+            (polled.is_ready(), count.0.load(SeqCst))
+        })
+    };
+    assert_eq!((poll(), poll()), ([(false, 0); 5], [(false, 0); 5]));
+    clock.advance(1000 * SECOND);
+    assert!(tracker.session().expired());
+    assert_eq!(poll(), [(true, 1); 5]);
+}
+
+#[test]
 fn who_waits_no_more_leaves_nothing_behind() {
     let clock = ManualClock::new();
     let tracker =

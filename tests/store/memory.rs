@@ -18,4 +18,8 @@ fn r2_a_batch_that_panics_leaves_nothing() {
     assert!(store.is_empty());
     let tracker = DurableTracker::new(store, Backoff::DEFAULT);
     assert!(tracker.record_failure("a", "broken").is_ok());
+    assert_eq!(
+        (tracker.store().len(), tracker.store().is_empty()),
+        (1, false)
+    );
 }

@@ -80,6 +80,28 @@ fn p2_a_lease_lost_at_the_store_expires_the_session_whatever_its_own_clock_says(
 }
 
 #[test]
+fn p2_where_there_is_nothing_to_extend_no_heartbeat_asks_the_store() {
+    let (stores, own) = (ManualClock::new(), ManualClock::new());
+    let flaky = Flaky::new(&stores);
+    let tracker = blocking::DurableTracker::new(flaky.clone(), options(&own));
+    let asks = || {
+        let before = flaky.calls.load(SeqCst);
+        tracker.beat().unwrap();
+        flaky.calls.load(SeqCst) > before
+    };
+    assert!(!asks(), "it holds nothing");
+    let first = tracker.start("first").unwrap();
+    stores.advance(SECOND);
+    let second = tracker.start("second").unwrap();
+    assert!(asks());
+    // The store knows that one of them has run out: with it all are given up.
+    stores.advance(TIME_TO_LIVE);
+    assert!(first.finish().is_err());
+    assert!(tracker.session().expired() && second.expired());
+    assert!(!asks(), "what was given up is not extended");
+}
+
+#[test]
 fn p2_an_end_that_comes_too_late_expires_the_session() {
     let clock = ManualClock::new();
     let tracker =

@@ -1,9 +1,10 @@
 //! The transitions themselves, where a store is not needed to see what they come to.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relent::store::step::{self, Failed, Start, Window};
-use relent::store::{Change, Event, Record, Write};
+use relent::store::{Change, Event, LeaseLost, Record, Write};
 use relent::{Backoff, Jitter};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -37,13 +38,18 @@ fn made<R>(change: Change<R>) -> (Option<Record>, Vec<Event>) {
 /// A key that failed once, and that somebody took for a minute and died on.
 fn died_on() -> Record {
     let (record, _) = made(step::failure(failed())(None, at(1000)));
+    taken(record.as_ref())
+}
+
+/// A key that somebody takes for a minute.
+fn taken(record: Option<&Record>) -> Record {
     let mut start = step::start(Start {
         holder: "worker".to_owned(),
         time_to_live: 60 * SECOND,
         backoff: Some(POLICY),
         entropy: 0,
     });
-    made(start(record.as_ref(), at(1010))).0.unwrap()
+    made(start(record, at(1010))).0.unwrap()
 }
 
 #[test]
@@ -75,6 +81,88 @@ fn p2_whoever_changes_a_key_that_somebody_died_on_notes_that_first() {
         (gone, events),
         (None, vec![Event::Expired, Event::Forgotten])
     );
+}
+
+#[test]
+fn p2_only_the_token_of_the_lease_that_lives_is_good() {
+    let mut record = taken(None);
+    record.lease.as_mut().unwrap().token = 5;
+    let failing = made(step::failure(failed())(None, at(1000))).0;
+    let (live, over) = (at(1069), at(1070));
+    let by = "worker".to_owned();
+    for (record, token, now, lost) in [
+        (Some(&record), 5, live, None),
+        (
+            Some(&record),
+            5,
+            over,
+            Some(LeaseLost::Expired { at: over }),
+        ),
+        (Some(&record), 4, live, Some(LeaseLost::Taken { by })),
+        // Of a store that was put back to what it had been.
+        (Some(&record), 6, live, Some(LeaseLost::Ended)),
+        (failing.as_ref(), 5, live, Some(LeaseLost::Ended)),
+        (None, 5, live, Some(LeaseLost::Ended)),
+    ] {
+        let finish = step::finish(token)(record, now);
+        let is_kept = finish.write() == Write::Keep;
+        let answer = finish.settle(|| Ok::<_, ()>(9)).unwrap().answer;
+        assert_eq!((answer.err(), is_kept), (lost.clone(), lost.is_some()));
+        let extend = step::extend(token, SECOND)(record, now);
+        let extended = extend.settle(|| Ok::<_, ()>(9)).unwrap().answer;
+        assert_eq!(extended.err(), lost, "{token}");
+    }
+}
+
+#[test]
+fn who_is_refused_writes_nothing() {
+    let start = || Start {
+        holder: "another".to_owned(),
+        time_to_live: SECOND,
+        backoff: Some(POLICY),
+        entropy: 0,
+    };
+    let failing = made(step::failure(failed())(None, at(1000))).0;
+    for (record, now) in [(failing, at(1000)), (Some(taken(None)), at(1010))] {
+        let refused = step::start(start())(record.as_ref(), now);
+        assert_eq!(refused.write(), Write::Keep);
+        assert!(refused.settle(|| Ok::<_, ()>(9)).unwrap().answer.is_err());
+    }
+    let held = step::start_now(start())(Some(&taken(None)), at(1010));
+    assert_eq!(held.write(), Write::Keep);
+}
+
+#[test]
+fn t1_a_key_that_did_not_fail_recovers_from_nothing() {
+    let recoveries = |record: &Record, now| {
+        let token = record.lease.as_ref().map(|lease| lease.token);
+        let finished = step::finish(token.unwrap())(Some(record), now);
+        let ended = step::success()(Some(record), at(9999));
+        let finished = finished.settle(|| Ok::<_, ()>(2)).unwrap().answer.unwrap();
+        let ended = ended.settle(|| Ok::<_, ()>(2)).unwrap().answer;
+        [finished, ended].map(|made| made.map(|made| (made.failures, made.outage)))
+    };
+    let failed = died_on();
+    let expected = [(1, 20 * SECOND), (1, 8999 * SECOND)].map(Some);
+    assert_eq!(recoveries(&failed, at(1020)), expected);
+    assert_eq!(recoveries(&taken(None), at(1020)), [None, None]);
+}
+
+/// As they do where a worker died that had many.
+#[test]
+fn j6_keys_that_are_taken_together_spread_their_delays() {
+    let start = Start {
+        holder: "worker".to_owned(),
+        time_to_live: 60 * SECOND,
+        backoff: Some(POLICY.jitter(Jitter::Full)),
+        entropy: 7,
+    };
+    let untils = (0..100).map(|nth| {
+        let change = start.nth(nth).apply(Some(&died_on()), at(1070));
+        made(change).0.unwrap().until
+    });
+    let different: HashSet<_> = untils.collect();
+    assert!(different.len() > 95, "{}", different.len());
 }
 
 #[test]

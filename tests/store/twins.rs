@@ -1,5 +1,6 @@
 //! The two trackers do the same.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -278,4 +279,32 @@ fn they_do_so_within_the_callers_transactions() {
     }
     let all_seen = verbs_seen.iter().flatten().all(|&seen| seen > 50);
     assert!(all_seen, "{verbs_seen:?}");
+}
+
+#[test]
+fn j6_keys_streaks_batches_and_trackers_spread_their_delays() {
+    const ROUNDS: usize = 300;
+    let tracker = || blocking::DurableTracker::new(MemoryStore::new(), POLICY);
+    let one = tracker();
+    let keys: Vec<_> = (0..ROUNDS).map(|n| format!("key {n}")).collect();
+    let failures: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    let streaks = || {
+        let decision = one.record_failure("a", "broken");
+        assert!(one.forget("a").unwrap());
+        decision.unwrap()
+    };
+    let each = keys.iter().map(|key| one.record_failure(key, "broken"));
+    let works = keys.iter().map(|key| tracker().start(key).unwrap());
+    for (name, decisions) in [
+        ("keys", each.map(Result::unwrap).collect::<Vec<_>>()),
+        ("streaks", (0..ROUNDS).map(|_| streaks()).collect()),
+        ("a batch", tracker().record_failures(&failures).unwrap()),
+        (
+            "works",
+            works.map(|work| work.fail("broken").unwrap()).collect(),
+        ),
+    ] {
+        let delays: HashSet<_> = decisions.iter().filter_map(|made| made.delay()).collect();
+        assert!(delays.len() > ROUNDS * 9 / 10, "{name}: {}", delays.len());
+    }
 }

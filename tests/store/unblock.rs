@@ -4,7 +4,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use relent::store::blocking::{self, Block, WriteBehind};
-use relent::store::{DurableTracker, MemoryStore, Unblock};
+use relent::store::{AsyncStore, Change, DurableTracker, MemoryStore, Record, Unblock};
 use relent::{Backoff, BackoffTracker, Jitter};
 use tokio::runtime::Builder;
 
@@ -29,6 +29,21 @@ fn a_call_after_the_end_of_the_runtime_is_made_all_the_same() {
     std::thread::spawn(move || ended.send(flusher.close()));
     assert_eq!(told.recv_timeout(NEVER), Ok(Ok(1)));
     assert_eq!(store.len(), 1, "the last flush was made");
+}
+
+#[tokio::test]
+async fn r2_a_panic_passes_through() {
+    let store = Arc::new(Unblock::new(MemoryStore::new()));
+    let panics = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let broken = |_: Option<&Record>, _| -> Change<()> { panic!("as a transition may") };
+            store.update("key", broken).await
+        }
+    });
+    let ended = tokio::time::timeout(NEVER, panics).await.expect("an end");
+    assert!(ended.is_err_and(|failed| failed.is_panic()));
+    assert_eq!(store.load("key").await.map(|(record, _)| record), Ok(None));
 }
 
 #[cfg(feature = "sqlite")]

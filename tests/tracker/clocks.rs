@@ -66,6 +66,23 @@ fn t5_at_the_end_of_time_keys_still_wait() {
     assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left > secs(1 << 32)));
 }
 
+#[test]
+fn t2_after_a_step_back_too_one_failure_of_a_window_counts() {
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set(secs(1 << 30));
+    for (failures, interval) in (1..).zip([1, 2, 4]) {
+        let attempts = [(); 3].map(|()| tracker.attempt("a").unwrap());
+        for attempt in attempts {
+            clock.set(clock.now() / 2);
+            let after = secs(interval);
+            assert_eq!(attempt.fail(), Decision::Retry { after });
+        }
+        let counted = tracker.get("a").map(|streak| streak.state.failures);
+        assert_eq!(counted, Some(failures));
+        clock.advance(secs(interval));
+    }
+}
+
 proptest! {
     #[test]
     fn t5_no_wait_exceeds_max_whatever_the_clock_does(
@@ -286,4 +303,36 @@ fn who_looks_at_all_keys_sees_each_once_though_they_recover_and_fail_meanwhile()
         assert_eq!(seen.len() as u64, KEYS);
         assert!(seen.into_iter().eq(0..KEYS));
     }
+}
+
+/// However often the clock is read: whenever it is, keys of the same shard recover and fail again.
+#[test]
+fn who_looks_at_all_keys_comes_to_an_end_though_they_move_all_the_time() {
+    const KEYS: u64 = 600;
+    const ENOUGH: u32 = 1000;
+    type Crowded = BackoffTracker<u64, Nosy, BuildHasherDefault<Queued>>;
+    let clock = Nosy::default();
+    let builder = BackoffTracker::builder(DOUBLING).clock(clock.clone());
+    let tracker: Arc<Crowded> = Arc::new(builder.hasher(BuildHasherDefault::new()).build());
+    // All of them in one shard.
+    let keys = || (0..KEYS).map(|key| key * 4);
+    for key in keys() {
+        tracker.record_failure(&key);
+    }
+    let readings = Arc::new(Mutex::new(0));
+    let (counted, weak) = (readings.clone(), Arc::downgrade(&tracker));
+    let shuffle: Calls = Arc::new(move || {
+        *counted.lock().unwrap() += 1;
+        if *counted.lock().unwrap() < ENOUGH {
+            let tracker = weak.upgrade().unwrap();
+            for key in keys().take(5) {
+                tracker.record_success(&key);
+                tracker.record_failure(&key);
+            }
+        }
+    });
+    clock.1.set(shuffle).ok().unwrap();
+    assert_eq!(tracker.waiting() as u64, KEYS);
+    let readings = *readings.lock().unwrap();
+    assert!(readings < ENOUGH, "only when they stay where they are");
 }

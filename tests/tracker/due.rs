@@ -45,8 +45,9 @@ fn the_due_are_listed_those_due_first_coming_first() {
     assert!(tracker.due(10).is_empty());
     clock.advance(secs(30));
     assert_eq!(due(&tracker, 10), ["a", "b", "c"]);
-    for limit in 0..3 {
-        assert_eq!(due(&tracker, limit), ["a", "b", "c"][..limit]);
+    // Of five keys, three are due.
+    for limit in 0..6 {
+        assert_eq!(due(&tracker, limit), ["a", "b", "c"][..limit.min(3)]);
     }
     let (_, streak) = &tracker.due(1)[0];
     assert_eq!(Some(*streak), tracker.get("a"));

@@ -33,7 +33,7 @@ fn t1_keys_are_independent() {
     assert_eq!(tracker.check("b"), Readiness::Ready);
     tracker.record_success("b");
     assert_failures(&tracker, "a", 3);
-    assert_eq!(tracker.len(), 1);
+    assert_eq!((tracker.len(), tracker.is_empty()), (1, false));
 }
 
 #[test]
@@ -191,6 +191,7 @@ fn t3_the_policy_passed_now_decides() {
         with(Backoff::never_retry()),
         Decision::GiveUp(GiveUpReason::Failures)
     );
+    assert_eq!(*tracker.backoff(), DOUBLING, "the others' is as it was");
 }
 
 #[test]
@@ -241,6 +242,24 @@ fn t4_a_key_that_waits_or_gave_up_outlives_every_purge_before_its_horizon() {
     assert_eq!(tracker.purge(), 0);
     clock.advance(secs(1));
     assert_eq!((tracker.purge(), tracker.len()), (1, 0));
+}
+
+#[test]
+fn t4_without_retention_a_key_is_forgotten_once_its_wait_has_passed() {
+    let (clock, builder) = builder(DOUBLING);
+    let tracker: Tracker<String> = builder.retention(Duration::ZERO).build();
+    let gave_up = Readiness::GaveUp(GiveUpReason::Failures);
+    tracker.record_failure("waits");
+    tracker.record_failure_with("gave up", &Backoff::never_retry(), None);
+    assert_eq!(tracker.check("gave up"), gave_up);
+    clock.advance(secs(1));
+    // At the very moment it can still be told from one that is well.
+    assert_failures(&tracker, "waits", 1);
+    assert_eq!((tracker.purge(), tracker.len()), (1, 1));
+    assert_eq!(tracker.record_failure("waits"), retry(2));
+    clock.advance(secs(2) + Duration::from_nanos(1));
+    assert_failures(&tracker, "waits", 0);
+    assert_eq!(tracker.record_failure("waits"), retry(1));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the types promise to the compiler.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -61,4 +61,23 @@ fn the_usual_hasher_can_be_named_and_is_seeded_anew() {
     let tracker: BackoffTracker<String, MonotonicClock, DefaultHashBuilder> =
         BackoffTracker::new(DOUBLING);
     assert!(tracker.is_empty());
+}
+
+#[test]
+fn the_usual_hasher_tells_keys_of_every_type_apart() {
+    #[track_caller]
+    fn assert_distinct<K: Hash>(keys: [K; 3]) {
+        let hasher = DefaultHashBuilder::default();
+        let [a, b, c] = keys.map(|key| hasher.hash_one(key));
+        assert!(a != b && b != c && c != a);
+    }
+    assert_distinct([1_u8, 2, 3]);
+    assert_distinct([1_u16, 2, 3]);
+    assert_distinct([1_u32, 2, 3]);
+    assert_distinct([1_u64, 2, 3]);
+    assert_distinct([1_u128, 2, 3]);
+    assert_distinct([1_usize, 2, 3]);
+    assert_distinct([-1_i64, 0, 1]);
+    assert_distinct(["a", "b", ""]);
+    assert_distinct([("a", 1_u16), ("a", 2), ("b", 1)]);
 }

@@ -238,12 +238,14 @@ mod tests {
         assert!(!keys.iter().any(|place| presence.may_hold(*place)));
     }
 
-    #[test]
-    fn few_strangers_are_taken_for_keys_however_long_keys_come_and_go() {
+    /// How many of a hundred strangers are taken for keys, at most, after `come` keys have come of
+    /// which the latest fill the level to the brim.
+    #[track_caller]
+    fn assert_strangers(level: usize, come: usize, percent: usize) {
         let presence = Presence::new();
         let mut usage = Usage::at(0);
-        let keys = in_shard(9, 4000);
-        let most = room(1);
+        let keys = in_shard(9, come);
+        let most = room(level);
         for (n, key) in keys.iter().enumerate() {
             presence.add(*key, &mut usage);
             let first = (n + 1).saturating_sub(most);
@@ -255,7 +257,7 @@ mod tests {
                 presence.move_to(level, 9, &mut usage, there.iter().copied());
             }
         }
-        assert_eq!(usage.level, 1);
+        assert_eq!(usage.level, level);
         assert_all(&presence, &keys[keys.len() - most..]);
         let strangers: Vec<_> = places(1 << 40, (1 << 40) + 100_000)
             .filter(|place| place.shard() == 9)
@@ -264,17 +266,56 @@ mod tests {
             .iter()
             .filter(|place| presence.may_hold(**place))
             .count();
-        // A quarter of the slots would be 22 %, and what is stuck comes on top.
         assert!(
-            taken * 100 < strangers.len() * 33,
-            "{taken} of {}",
+            taken * 100 < strangers.len() * percent,
+            "{taken} of {} at level {level}",
             strangers.len()
         );
+    }
+
+    /// An eighth of the slots would be 12 %, a quarter 22 %, and what is stuck comes on top.
+    #[test]
+    fn few_strangers_are_taken_for_keys_however_long_keys_come_and_go() {
+        assert_strangers(0, 4000, 22);
+        assert_strangers(1, 20_000, 33);
+    }
+
+    #[test]
+    fn a_slot_that_cannot_count_its_keys_holds_them_all() {
+        let in_one_slot = |level: usize| {
+            let keys = in_shard(5, 20_000);
+            let slot = |place: &Place| match level {
+                0 => place.near(),
+                _ => place.far(bytes(level)),
+            };
+            let there = keys.iter().filter(|place| slot(place) == slot(&keys[0]));
+            there.copied().take(6).collect::<Vec<_>>()
+        };
+        for level in 0..2 {
+            let keys = in_one_slot(level);
+            for count in 1..=keys.len() {
+                let (presence, mut usage) = (Presence::new(), Usage::at(0));
+                presence.move_to(level, 5, &mut usage, [].into_iter());
+                let keys = &keys[..count];
+                for key in keys {
+                    presence.add(*key, &mut usage);
+                }
+                for (n, key) in keys.iter().enumerate() {
+                    assert_all(&presence, &keys[n..]);
+                    presence.remove(*key, &usage);
+                }
+                assert_eq!(presence.may_hold(keys[0]), count > 2, "{count} at {level}");
+                presence.move_to(level, 5, &mut usage, [].into_iter());
+                assert!(!presence.may_hold(keys[0]), "{count} at {level}");
+            }
+        }
     }
 
     #[test]
     fn levels_hold_what_a_shard_can_have() {
         assert!(room(LEVELS - 1) * super::SHARDS > 50_000_000);
         assert!((0..LEVELS).all(|level| bytes(level).is_power_of_two()));
+        assert_eq!(Usage::at(LEVELS - 1).wants(usize::MAX), None);
+        assert_eq!(Usage::at(LEVELS - 1).wants(0), Some(LEVELS - 2));
     }
 }

@@ -90,3 +90,38 @@ impl std::error::Error for SqliteError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::{Fault, Problem, SqliteError, failed, fault, unreadable};
+
+    #[test]
+    fn an_error_is_about_a_key_or_the_store_where_that_is_known() {
+        const HERE: &str = "the SQLite database \"a.db\"";
+        let sqlite = |code| {
+            let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            failed(HERE)(source)
+        };
+        let damaged = |place| unreadable(place, Problem::Damaged("torn".to_owned()));
+        for (error, about) in [
+            (damaged(HERE), Fault::Unknown),
+            (damaged("the record of \"key\""), Fault::Key),
+            (SqliteError::NoTransaction, Fault::Store),
+            (sqlite(ffi::SQLITE_CORRUPT), Fault::Unknown),
+            (sqlite(ffi::SQLITE_NOTADB), Fault::Unknown),
+            (sqlite(ffi::SQLITE_CONSTRAINT), Fault::Key),
+            (sqlite(ffi::SQLITE_CONSTRAINT_TRIGGER), Fault::Key),
+            (sqlite(ffi::SQLITE_BUSY), Fault::Store),
+            (sqlite(ffi::SQLITE_LOCKED), Fault::Store),
+            (sqlite(ffi::SQLITE_CANTOPEN), Fault::Store),
+            (sqlite(ffi::SQLITE_READONLY), Fault::Store),
+            (sqlite(ffi::SQLITE_FULL), Fault::Store),
+            (sqlite(ffi::SQLITE_IOERR), Fault::Store),
+            (sqlite(ffi::SQLITE_ERROR), Fault::Unknown),
+        ] {
+            assert_eq!(fault(&error, HERE), about, "{error:?}");
+        }
+    }
+}
