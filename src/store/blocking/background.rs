@@ -18,15 +18,13 @@ pub(super) struct Background<T> {
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    pub(super) fn is_told(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    /// Waits so long, or until told; now and then for less, as threads do.
-    pub(super) fn wait(&self, pause: Duration) {
-        if !self.is_told() {
+    /// Waits for so long, now and then for less, or until told. Returns whether it is.
+    pub(super) fn told_within(&self, pause: Duration) -> bool {
+        let is_told = || self.0.load(Ordering::Acquire);
+        if !is_told() {
             thread::park_timeout(pause);
         }
+        is_told()
     }
 }
 

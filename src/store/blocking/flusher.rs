@@ -66,11 +66,7 @@ where
             let mut pace = Pace::new(interval);
             let mut listener = Listener::new(on_error);
             let mut well = true;
-            while !stop.is_told() {
-                stop.wait(pace.pause(well));
-                if stop.is_told() {
-                    break;
-                }
+            while !stop.told_within(pace.pause(well)) {
                 let flushed = behind.write();
                 well = flushed.is_well();
                 if let Err(error) = flushed.all() {

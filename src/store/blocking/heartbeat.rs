@@ -26,11 +26,8 @@ impl<S: Store + Send + Sync + 'static> DurableTracker<S> {
         let thread = Background::spawn("relent-heartbeat", move |stop| {
             let mut pulse = Pulse::default();
             let mut well = true;
-            while !stop.is_told() && !tracker.session().expired() {
-                stop.wait(tracker.session().pause(&mut pulse, well));
-                if stop.is_told() {
-                    break;
-                }
+            let session = tracker.session();
+            while !session.expired() && !stop.told_within(session.pause(&mut pulse, well)) {
                 well = tracker.beat().is_ok();
             }
         });
