@@ -36,45 +36,22 @@ pub trait Clock {
     }
 }
 
-impl<C: Clock + ?Sized> Clock for &C {
-    fn now(&self) -> Duration {
-        (**self).now()
-    }
+/// A clock behind a pointer shows the same.
+macro_rules! behind {
+    ($($pointer:ty),*) => {$(
+        impl<C: Clock + ?Sized> Clock for $pointer {
+            fn now(&self) -> Duration {
+                (**self).now()
+            }
 
-    fn wall(&self) -> SystemTime {
-        (**self).wall()
-    }
+            fn wall(&self) -> SystemTime {
+                (**self).wall()
+            }
+        }
+    )*};
 }
 
-impl<C: Clock + ?Sized> Clock for Arc<C> {
-    fn now(&self) -> Duration {
-        (**self).now()
-    }
-
-    fn wall(&self) -> SystemTime {
-        (**self).wall()
-    }
-}
-
-impl<C: Clock + ?Sized> Clock for Box<C> {
-    fn now(&self) -> Duration {
-        (**self).now()
-    }
-
-    fn wall(&self) -> SystemTime {
-        (**self).wall()
-    }
-}
-
-impl<C: Clock + ?Sized> Clock for Rc<C> {
-    fn now(&self) -> Duration {
-        (**self).now()
-    }
-
-    fn wall(&self) -> SystemTime {
-        (**self).wall()
-    }
-}
+behind!(&C, Box<C>, Rc<C>, Arc<C>);
 
 /// What the clocks here count from.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
