@@ -334,29 +334,33 @@ fn links_are_refused_and_not_followed() {
     assert_eq!(fs::read(victim).unwrap(), b"precious");
 }
 
-/// To read one would wait for whoever writes to it.
-#[cfg(unix)]
 #[test]
-fn a_pipe_is_refused() {
+fn p5_what_is_not_a_regular_file_is_refused() {
     let directory = tempdir().unwrap();
-    let path = directory.path().join("backoff.json");
-    let made = Command::new("mkfifo").arg(&path).status().unwrap();
-    assert!(made.success());
-    let Err(FileError::Unreadable(unreadable)) = FileStore::open(&path) else {
-        panic!("opened");
-    };
-    assert!(matches!(unreadable.problem, Problem::Foreign(_)));
+    let folder = directory.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let mut refused = vec![folder];
+    #[cfg(unix)]
+    {
+        // To read it would wait for whoever writes to it.
+        let pipe = directory.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        refused.push(pipe);
+    }
+    for path in refused {
+        let Err(FileError::Unreadable(unreadable)) = FileStore::open(&path) else {
+            panic!("{} was opened", path.display());
+        };
+        assert!(matches!(unreadable.problem, Problem::Foreign(_)));
+    }
 }
 
 #[test]
-fn p5_what_cannot_be_read_is_not_taken_for_nothing() {
+fn p5_a_directory_that_is_missing_is_not_taken_for_an_empty_document() {
     let directory = tempdir().unwrap();
-    let path = directory.path().join("backoff.json");
-    fs::create_dir(&path).unwrap();
-    for path in [path, directory.path().join("missing").join("backoff.json")] {
-        let opened = FileStore::open(&path);
-        assert!(matches!(opened, Err(FileError::Io { .. })), "{opened:?}");
-    }
+    let opened = FileStore::open(directory.path().join("missing").join("backoff.json"));
+    assert!(matches!(opened, Err(FileError::Io { .. })), "{opened:?}");
 }
 
 #[test]
