@@ -22,7 +22,7 @@ impl Stop {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Waits so long, or until told; now and then for less, as threads do.
+    /// Waits for `pause`, or until told to stop; sometimes for less, as parked threads do.
     pub(super) fn wait(&self, pause: Duration) {
         if !self.is_told() {
             thread::park_timeout(pause);
@@ -44,10 +44,10 @@ impl<T: Send + 'static> Background<T> {
 }
 
 impl<T> Background<T> {
-    /// Has the thread stop, and waits for what it has to say: nothing the second time.
+    /// Tells the thread to stop, and waits for its result; `None` the second time.
     pub(super) fn end(&mut self) -> Option<thread::Result<T>> {
         let thread = self.thread.take()?;
-        // What was done before this is seen by the thread.
+        // Released, so that the thread sees what was done before this.
         self.stop.0.store(true, Ordering::Release);
         thread.thread().unpark();
         Some(thread.join())
