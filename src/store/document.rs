@@ -63,7 +63,7 @@ pub(super) fn decode<T: DeserializeOwned>(
         let real = checksum(&bytes);
         if written != real {
             return Err(Problem::Damaged(format!(
-                "its checksum says {written} and is {real}; if it was edited by hand, delete that line"
+                "its checksum says {written}, but comes to {real}; if it was edited by hand, delete that line"
             )));
         }
     }

@@ -70,8 +70,8 @@ use row::Kept;
 /// # Which sqlx
 ///
 /// The pool and the transactions are those of the `sqlx` that this crate was built with: 0.8 or
-/// 0.9. Cargo takes the newer one here, and has both if the program asks for the older: the
-/// compiler then says that one `Pool` is not the other. This makes them one:
+/// 0.9. Cargo takes the newer one for this crate, and has both if the program asks for the older:
+/// the compiler then says that one `Pool` is not the other. This makes them one:
 ///
 /// ```sh
 /// cargo update sqlx@0.9 --precise 0.8.6

@@ -50,10 +50,10 @@ use super::unreadable::Unreadable;
 /// makes the change, and fills in its own time. If not, it answers with what the key says and with
 /// the time, and the change is worked out again from these: a second round trip.
 ///
-/// It takes a third only where others were quicker again, or where the second took longer than a
-/// second, because the process was stopped meanwhile, say: the server makes no change that was
-/// decided longer ago than that. (Each time that a change was too late, it may take twice as long
-/// the next time, so that a slow connection gets there.)
+/// It takes a third only where others were quicker again, or where more than a second went by,
+/// because the process was stopped meanwhile, say: the server makes no change that was decided
+/// longer ago than that. (Each time that a change was too late, it may take twice as long the next
+/// time, so that a slow connection gets there.)
 ///
 /// A change also takes a second round trip where its outcome depends on the exact moment, within
 /// the second in which a wait or a lease ends, say; and where the handle has not heard the server's

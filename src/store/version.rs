@@ -32,9 +32,9 @@ fn problem(text: &[u8], known: u64, error: Option<serde_json::Error>) -> Problem
         Err(error) => return Problem::Damaged(error.to_string()),
     };
     match (whose.relent.as_ref().map(Value::as_u64), error) {
-        (None, _) => Problem::Foreign("it does not say `relent`".to_owned()),
+        (None, _) => Problem::Foreign("it has no field `relent`".to_owned()),
         (Some(Some(found)), _) if found > known => Problem::Newer { found, known },
         (Some(Some(found)), Some(error)) if found == known => Problem::Damaged(error.to_string()),
-        _ => Problem::Damaged("its version is no version".to_owned()),
+        _ => Problem::Damaged("its version is not valid".to_owned()),
     }
 }

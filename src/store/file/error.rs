@@ -57,7 +57,7 @@ impl fmt::Display for FileError {
         match self {
             FileError::Locked { path } => write!(
                 f,
-                "{} is locked; another process works with the file, or this one has it open",
+                "{} is locked; another process has the file open, or this one has already",
                 path.display()
             ),
             FileError::Symlink { path } => write!(

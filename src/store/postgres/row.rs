@@ -206,7 +206,7 @@ impl<'r> Fields<'r> {
         T: Decode<'r, Postgres>,
     {
         let column = self.next()?;
-        know(column).ok_or_else(|| self.damaged("has a value that is not known"))
+        know(column).ok_or_else(|| self.damaged("has an unknown value"))
     }
 
     fn known_if_any<T, U>(&mut self, know: impl FnOnce(T) -> Option<U>) -> Read<Option<U>>

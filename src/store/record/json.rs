@@ -104,7 +104,7 @@ pub(crate) mod time {
         let text = String::deserialize(from)?;
         let time = humantime::parse_rfc3339(&text).map_err(|reason| {
             D::Error::custom(format_args!(
-                "{text:?} is no time ({reason}); write it as in \"2026-05-01T12:00:00.5Z\""
+                "{text:?} is not a time ({reason}); write it as in \"2026-05-01T12:00:00.5Z\""
             ))
         })?;
         Ok(within(time))

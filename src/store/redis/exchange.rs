@@ -37,7 +37,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         };
         let time = part()
             .zip(part())
-            .ok_or((ErrorKind::UnexpectedReturnType, "no time"));
+            .ok_or((ErrorKind::UnexpectedReturnType, "the answer has no time"));
         let (seconds, micros) = time.map_err(redis::RedisError::from)?;
         let now = value::time(seconds.saturating_mul(1_000_000).saturating_add(micros));
         self.memory.set(now);
@@ -70,7 +70,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         }
         let (now, answer) = self.read(&script).await?;
         let told: Option<Vec<_>> = answer.map(|told| Told::read(&told?)).collect();
-        let told = told.ok_or((ErrorKind::UnexpectedReturnType, "no answer of ours"));
+        let told = told.ok_or((ErrorKind::UnexpectedReturnType, "an answer that no script of ours gives"));
         let told = told.map_err(redis::RedisError::from)?;
         for (((_, key), ask), told) in asks.iter().zip(&told) {
             let text = match told {

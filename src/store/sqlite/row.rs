@@ -178,7 +178,7 @@ pub(super) fn time(row: &Row<'_>, place: usize) -> Read<SystemTime> {
 }
 
 pub(super) fn known<T>(value: Option<T>, row: &Row<'_>, place: usize) -> Read<T> {
-    value.ok_or_else(|| format!("{} has a value that is not known", name(row, place)))
+    value.ok_or_else(|| format!("{} has an unknown value", name(row, place)))
 }
 
 fn name<'a>(row: &'a Row<'_>, place: usize) -> &'a str {

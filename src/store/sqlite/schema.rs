@@ -71,7 +71,7 @@ pub(super) fn version(connection: &Connection, place: &str) -> Result<u32, Sqlit
     match (meta, all) {
         (0, 0) => return Ok(0),
         (0, _) => {
-            let why = "it has a table `relent` or `relent_history`, and no `relent_meta`";
+            let why = "it has a table `relent` or `relent_history`, but no `relent_meta`";
             return Err(refused(Problem::Foreign(why.to_owned())));
         }
         _ => {}
