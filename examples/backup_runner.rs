@@ -314,7 +314,9 @@ fn story(home: &Path) -> Result<(), Error> {
     fs::remove_file(home.join("shop/offline"))?;
     third.wait()?;
 
-    println!("\nThe next is killed when it is about to stop the mail, and the mail dies too, on its own.\n");
+    println!(
+        "\nThe next is killed when it is about to stop the mail, and the mail dies too, on its own.\n"
+    );
     println!("   {}", runner(&[], "after pending, mail: stop")?);
     shell.kill("mail")?;
     runner(&[], "")?;

@@ -314,7 +314,9 @@ pub(crate) fn siege(
 }
 
 fn story(home: &Path, mut database: impl Database) -> Result<(), Error> {
-    println!("Eight machines, four workers. m2 and m4 fail at first; m3 and m4 are busy for a while.\n");
+    println!(
+        "Eight machines, four workers. m2 and m4 fail at first; m3 and m4 are busy for a while.\n"
+    );
     set_up(home, &mut database)?;
     let program = env::current_exe()?;
     let spawn = |name: &str| Command::new(&program).arg(home).arg(name).spawn();

@@ -84,7 +84,9 @@ fn story() -> Result<(), Error> {
     servers[1].up()?;
     until("beta has it too", || servers[1].has(120) && stored(0))?;
 
-    println!("\nGamma gets everything, but fails to say so. It knows repetitions by their number.\n");
+    println!(
+        "\nGamma gets everything, but fails to say so. It knows repetitions by their number.\n"
+    );
     servers[2].mute(true);
     program.say(&events(120..130))?;
     until("it hears them again", || servers[2].repetitions() > 1)?;

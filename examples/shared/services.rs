@@ -94,8 +94,9 @@ const SERVICE: &str = r#"
     rm -f stopped; echo "$T: start" >> ../effects; echo $$ > pid
     while [ -d data ]; do echo tick >> data/log; sleep 0.02; done"#;
 
-/// A command that changes anything ends with a rename, which fails if the command was done before,
-/// and without which it does not count. Exit status 65 means that trying again is useless.
+/// A command that changes anything links its result into place at the end, which fails if the
+/// command was done before. Until then it does not count. Exit status 65 means that trying again is
+/// useless.
 const SNAPSHOT: &str = r#"
     [ ! -e "$T/damaged" ] || { echo "the data is damaged" >&2; exit 65; }
     [ ! -e "$SNAP" ] || { echo "there is a snapshot that nobody announced" >&2; exit 65; }

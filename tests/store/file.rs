@@ -313,7 +313,7 @@ fn links_are_refused_and_not_followed() {
     assert_eq!(fs::read(victim).unwrap(), b"precious");
 }
 
-/// To read one would wait for whoever writes to it.
+/// To read a pipe would be to wait for a writer.
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_refused() {
@@ -586,7 +586,7 @@ fn the_file_keeps_its_owner_or_is_not_written() {
     }
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
 
-    // Somebody who may write to the directory, and to whom the file does not belong.
+    // A user who may write to the directory, but does not own the file.
     let before = fs::read(&path).unwrap();
     fs::set_permissions(directory, PermissionsExt::from_mode(0o777)).unwrap();
     for name in ["backoff.json", "backoff.json.lock"] {
@@ -609,7 +609,7 @@ fn the_file_keeps_its_owner_or_is_not_written() {
     assert_eq!(fs::read(&path).unwrap(), before);
     assert!(!directory.join("backoff.json.tmp").exists());
 
-    // Nor does a lock stay that would be in the way of whom the file belongs to.
+    // Nor does a lock file stay that would lock out the owner of the file.
     let lock = directory.join("backoff.json.lock");
     fs::remove_file(&lock).unwrap();
     assert!(refused.status().unwrap().success());

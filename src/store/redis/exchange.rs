@@ -70,7 +70,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         }
         let (now, answer) = self.read(&script).await?;
         let told: Option<Vec<_>> = answer.map(|told| Told::read(&told?)).collect();
-        let told = told.ok_or((ErrorKind::UnexpectedReturnType, "an answer that no script of ours gives"));
+        let told = told.ok_or((
+            ErrorKind::UnexpectedReturnType,
+            "an answer that no script of ours gives",
+        ));
         let told = told.map_err(redis::RedisError::from)?;
         for (((_, key), ask), told) in asks.iter().zip(&told) {
             let text = match told {
