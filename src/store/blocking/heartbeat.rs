@@ -12,7 +12,8 @@ pub struct Heartbeat {
 }
 
 impl<S: Store + Send + Sync + 'static> DurableTracker<S> {
-    /// Starts a thread that extends all leases of the session, each third of their time to live.
+    /// Starts a thread that extends all leases of the session, once in every third of their time to
+    /// live.
     ///
     /// After an error of the store, of any kind, it tries again, ever more slowly, until the leases
     /// have really run out: then the [session](Self::session) has expired, and the thread ends. If

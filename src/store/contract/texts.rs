@@ -35,7 +35,7 @@ pub async fn causes_are_any_text<B: Bench>(bench: &B) {
     }
 }
 
-/// The name of a holder may be any text, too; others are told it as its session has it.
+/// The name of a holder may be any text, too; others see the name that the session gives.
 pub async fn holders_are_any_text<B: Bench>(bench: &B) {
     let tracker = tracker(bench).await;
     for name in ["", "a\0b", "\"quoted\"\n漢字", &"x".repeat(100_000)] {

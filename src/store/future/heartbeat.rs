@@ -9,7 +9,7 @@ use super::{AsyncStore, DurableTracker};
 use crate::store::session::Pulse;
 
 impl<S: AsyncStore + 'static> DurableTracker<S> {
-    /// Extends all leases of the session, each third of their time to live, until the
+    /// Extends all leases of the session, once in every third of their time to live, until the
     /// [session](Self::session) has expired: spawn it beside the work.
     ///
     /// After an error of the store, of any kind, it tries again, ever more slowly, until the leases

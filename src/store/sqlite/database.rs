@@ -17,7 +17,7 @@ pub(super) struct Database {
     writer: Mutex<Connection>,
     /// Lets those who only read not wait for a writer. `None` if there is one connection for both.
     reader: Option<Mutex<Connection>>,
-    /// Whether the wait for a turn is here; otherwise the connection itself waits.
+    /// Whether turns are waited for here; otherwise the connection itself waits.
     takes_turns: bool,
     /// No record was written later than this, as far as this process knows. So only while the clock
     /// shows less need lists look for records from the future, which no index finds.
