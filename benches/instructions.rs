@@ -5,8 +5,9 @@
 //! cargo bench --bench instructions -- check   # only the paths whose name contains "check"
 //! ```
 //!
-//! Each path runs under callgrind twice, some thousand times and twice as often; the difference is
-//! what it takes, without what comes before. The loop around it takes 5 of the instructions.
+//! Each path runs under callgrind twice, once some thousand times and once twice as often; the
+//! difference is what it takes, without what comes before. The loop around it takes 5 of the
+//! instructions.
 
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use relent::clock::ManualClock;
 use relent::{Backoff, BackoffState, BackoffTracker, Decision, Failure};
 
-/// A path, the most instructions it may take, and what runs it so often.
+/// A path, the most instructions it may take, and what runs it a number of times.
 struct Path {
     name: &'static str,
     limit: u64,

@@ -1,4 +1,4 @@
-//! The loops beside hand-written ones and the peers', in one run.
+//! The loops beside hand-written ones and those of peers, in one run.
 //!
 //! ```console
 //! taskset -c 1 cargo bench --features tokio --bench loops

@@ -1,17 +1,17 @@
-//! Stores on servers beside hand-written SQL, or commands, that are as durable, in one run.
+//! Stores on servers beside hand-written SQL, or commands, with the same durability, in one run.
 //!
 //! `cargo bench --bench servers --features postgres,redis,tokio`. It starts its own servers, with
 //! their data in the directory for temporary files: PostgreSQL with its defaults, which wait for
 //! the disk, and Redis with `appendfsync always`, which does too.
 //!
 //! Both sides of a pair take turns in short rounds, so that whatever else the machine does hits
-//! both alike; told is the median round.
+//! both alike; the median round is reported.
 //!
 //! What is written by hand makes the same promise in the least work: an index of what is due; no
 //! write over what somebody else has written since it was read; a lease that no failure cuts short,
 //! with a fencing token, drawn once for all that are claimed. It knows one application, one policy
-//! that never gives up, and a clock that is never set back: so no namespace, and neither of the
-//! columns that those need.
+//! that never gives up, and a clock that is never set back: so it needs no namespace, and neither
+//! of the columns that those need.
 
 #![cfg(unix)]
 
@@ -60,7 +60,7 @@ async fn main() {
     }
 }
 
-/// Fills both tables a little and has the database look at them, as it does by itself after a
+/// Fills both tables a little and has the database analyze them, as it does by itself after a
 /// minute.
 async fn settle(tracker: &DurableTracker<PostgresStore>, pool: &PgPool) {
     let keys: Vec<_> = (0..10_000).map(|n| format!("other {n}")).collect();
@@ -73,7 +73,7 @@ async fn settle(tracker: &DurableTracker<PostgresStore>, pool: &PgPool) {
     }
 }
 
-/// Calls each by turns, and tells the median times of one call.
+/// Calls both by turns, and prints the median times of one call.
 async fn by_turns<A: Future, B: Future>(
     what: &str,
     rounds: usize,
@@ -103,7 +103,7 @@ async fn by_turns<A: Future, B: Future>(
     println!("{what}: {ours:.1?}, bare {bare:.1?}: {ratio:.2} times");
 }
 
-/// What somebody would make by hand.
+/// The table that somebody would make by hand.
 const BARE: &str = "
     CREATE TABLE bare (
         key TEXT PRIMARY KEY, failures BIGINT NOT NULL, interval_ns BIGINT NOT NULL,
@@ -114,8 +114,8 @@ const BARE: &str = "
     CREATE SEQUENCE bare_tokens;
 ";
 
-/// What somebody would call by hand, in as few words as there can be: two statements, of which the
-/// second writes only what nobody has changed since the first, and tells which that was.
+/// What somebody would call by hand, as short as can be: two statements, of which the second writes
+/// only rows that nobody has changed since the first, and answers which those were.
 async fn bare(pool: &PgPool, keys: &[String]) {
     let mut connection = pool.acquire().await.expect("a connection");
     let read = query("SELECT key, failures, interval_ns FROM bare WHERE key = ANY($1)");
@@ -218,7 +218,7 @@ async fn batches(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds:
     }
 }
 
-/// In a round.
+/// Claims in a round.
 const CLAIMS: usize = 5;
 
 async fn claims(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rounds: usize) {
@@ -322,7 +322,8 @@ async fn due(tracker: &DurableTracker<PostgresStore>, pool: &PgPool, rows: i64, 
     .await;
 }
 
-/// What somebody would make by hand: each key is read, written and put in a list, at once.
+/// The script that somebody would write by hand: it reads each key, writes it, and puts it in a
+/// list, at once.
 const BARE_SCRIPT: &str = "
     local time = redis.call('TIME')
     local answer = {time[1], time[2]}

@@ -4,7 +4,7 @@
 //! Repeat it with `taskset -c 1 cargo bench --bench step`. Every policy doubles from 100 ms up to
 //! 60 s, and begins anew after 16 delays, so that all are measured over the same growth and
 //! plateau. Only ratios mean anything on a shared machine. `full_…` draws full jitter, or what the
-//! crate has of the kind; `steady_…` none. Further peers stand in `benches/peers/`.
+//! crate has of the kind; `steady_…` none. More peers are in `benches/peers/`.
 
 use std::time::Duration;
 
@@ -86,8 +86,7 @@ fn full_backoff(bencher: Bencher<'_, '_>) {
         .with_max_interval(MAX)
         .with_multiplier(2.0)
         .with_max_elapsed_time(None);
-    // It has no other way to begin anew than one that reads the clock; its users pay that once a
-    // streak.
+    // It cannot begin anew without reading the clock, for which its users pay once a streak.
     let mut waits = builder.build();
     let mut n = 0;
     bencher.bench_local(|| {

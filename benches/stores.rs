@@ -1,10 +1,11 @@
-//! Each store beside the bare driver doing the least work that is as durable, in one run.
+//! Each store beside the bare driver, which does the least work with the same durability, in one
+//! run.
 //!
 //! `cargo bench --bench stores --features file,sqlite,contract,tokio`, with a directory on a real
 //! disk in `RELENT_BENCH_DIR`.
 //!
 //! Both sides of a pair take turns in short rounds, so that whatever else the machine does hits
-//! both alike; told is the median round.
+//! both alike; the median round is reported.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -232,7 +233,7 @@ fn file(directory: &Path, rounds: usize) {
     }
 }
 
-/// As durable as it has to be, and nothing else.
+/// Replaces a file as durably as it has to be, and does nothing else.
 fn replace(path: &Path, bytes: &[u8]) {
     let temporary = path.with_extension("tmp");
     std::fs::write(&temporary, bytes).expect("written");
@@ -246,7 +247,7 @@ fn replace(path: &Path, bytes: &[u8]) {
         .expect("synced");
 }
 
-/// A tracker in memory, and another that is written behind every second meanwhile. Told are means:
+/// A tracker in memory, and another that is flushed every second meanwhile. Means are reported:
 /// medians would hide the flushes.
 fn behind(directory: &Path, rounds: usize) {
     for count in [1000, 10_000, 100_000] {

@@ -9,7 +9,7 @@
 //! thread. `failing` is how many keys are tracked; *healthy* keys are not among them. The tracker's
 //! failures run on a clock that stands still, so that they show what the tracker costs; the
 //! machine's own clock is measured beside them. Only ratios mean anything on a shared machine: the
-//! cost of a lock is shown to compare with.
+//! cost of a lock is shown for comparison.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -96,8 +96,8 @@ fn round<T>(operation: &impl Fn(u64) -> T, thread: u64, together: &Barrier) -> f
     begun.elapsed().as_nanos() as f64 / EACH as f64
 }
 
-/// The longest of the times that `run` tells one by one, each the shortest of several runs: what
-/// takes long every time, and not because the machine did something else.
+/// The longest of the times that `run` returns, each the shortest of several runs: what takes long
+/// every time, and not because the machine did something else.
 fn longest(run: impl Fn() -> Vec<u32>) -> Duration {
     let mut times = run();
     for _ in 0..4 {

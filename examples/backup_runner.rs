@@ -3,12 +3,12 @@
 //! `cargo run --release --features file --example backup_runner`
 //!
 //! Each target is stopped, its data copied and started again; the copy is downloaded, verified and
-//! published. Here runners are killed on the way, the link is down, a service dies on its own, data
-//! is damaged; what was done is done once, and what nobody knows is said to be so.
+//! published. Here runners are killed on the way, the link is down, a service dies on its own, and
+//! data is damaged. Yet everything is done only once, and what nobody knows is reported as unknown.
 //!
-//! To learn from: no effect happens before it is announced in the journal, and none is repeated
-//! before it is known what became of it ([`Runner::drive`]); the journal and the backoff of its
-//! operations are one document, and each step of both one write ([`Runner::end`]).
+//! What to learn from it: no effect happens before it is announced in the journal, and none is
+//! repeated before it is known what became of it ([`Runner::drive`]); the journal and the backoff
+//! of its operations are one document, and each step of both is one write ([`Runner::end`]).
 //!
 //! Beside this: `shared/plan.rs`, what is to be done, and what one thing has to do with another;
 //! `shared/services.rs`, the targets and what can be done to them.
@@ -45,7 +45,7 @@ pub(crate) const RETRY: Backoff =
 pub(crate) enum Ended {
     Complete,
     MaxSteps,
-    /// By an operation that cannot be done: which, why, and what came of its target.
+    /// Halted by an operation that cannot be done: which one, why, and what became of its target.
     Halted(String, Why, String),
 }
 
@@ -54,12 +54,13 @@ type Tracker<C> = DurableTracker<FileStore<C>>;
 pub(crate) struct Runner<W, C> {
     world: W,
     journal: Journal,
-    /// Of each operation: its failures, its wait, whether it was given up. In the journal's file.
+    /// The failures and the wait of each operation, and whether it was given up. Kept in the
+    /// journal's file.
     tracker: Tracker<C>,
 }
 
 impl<W: World, C: Clock> Runner<W, C> {
-    /// Takes up the run, or begins it. While this lives, the file is locked.
+    /// Resumes the run, or begins it. While the runner lives, the file is locked.
     pub(crate) fn open(
         file: &Path,
         clock: C,
@@ -85,8 +86,8 @@ impl<W: World, C: Clock> Runner<W, C> {
         Ok(runner)
     }
 
-    /// Goes on to the end; or until so many operations were done, checks not counted; or until one
-    /// cannot be done, and then leaves no target stopped.
+    /// Goes on to the end; or until `max_steps` operations were done, not counting checks; or until
+    /// one cannot be done, in which case it leaves no target stopped.
     pub(crate) fn run(&mut self, max_steps: Option<usize>) -> Result<Ended, Error> {
         let mut steps = 0;
         while let Some(n) = self.next()? {
@@ -104,8 +105,9 @@ impl<W: World, C: Clock> Runner<W, C> {
         Ok(Ended::Complete)
     }
 
-    /// What was begun comes first, then all in order; but nothing is stopped for what was given up,
-    /// and nothing done on the word of a check that has expired.
+    /// What to do next: what was begun comes first, then all in order. But nothing is stopped for
+    /// an operation that was given up, and nothing is done on the strength of a check that has
+    /// expired.
     fn next(&self) -> Result<Option<usize>, Error> {
         let Some(next) = self.journal.next() else {
             return Ok(None);
@@ -123,7 +125,7 @@ impl<W: World, C: Clock> Runner<W, C> {
         Ok(stale.or(Some(next)))
     }
 
-    /// Starts again what is stopped, since `n` cannot be done.
+    /// Starts a stopped target again, since `n` cannot be done.
     fn contain(&mut self, n: usize) -> Result<String, Error> {
         let start = self.journal.restart_required();
         let Some(start) = start.filter(|&start| start != n) else {
@@ -136,7 +138,7 @@ impl<W: World, C: Clock> Runner<W, C> {
         })
     }
 
-    /// Brings an operation to its end, whatever it takes. Returns why that cannot be.
+    /// Brings an operation to its end, whatever it takes. If that is impossible, returns why.
     fn drive(&mut self, n: usize) -> Result<Option<Why>, Error> {
         let Operation { kind, target, .. } = self.journal[n].clone();
         let key = self.journal[n].key();
@@ -152,7 +154,7 @@ impl<W: World, C: Clock> Runner<W, C> {
                     }
                 }
             }
-            // What somebody began who died may have happened; and so may what failed.
+            // What was begun by a runner that died may have happened; and so may what failed.
             if state != State::Ready && !kind.only_looks() {
                 match self.world.observe(kind, &target) {
                     Observed::Done(told) => {
@@ -164,7 +166,8 @@ impl<W: World, C: Clock> Runner<W, C> {
                 }
             }
             if state == State::Pending {
-                // A crash counts: what kills its runner each time is given up like all else.
+                // A crash counts as a failure: an operation that kills its runner each time is
+                // given up like any other.
                 let cause = "the runner died before it was done".to_owned();
                 self.end(n, Err(Failure::passing(cause)))?;
                 continue;
@@ -183,7 +186,7 @@ impl<W: World, C: Clock> Runner<W, C> {
         }
     }
 
-    /// Notes what an operation came to, and what that makes of its backoff.
+    /// Notes how an operation ended, and updates its backoff.
     fn end(&mut self, n: usize, outcome: Result<String, Failure>) -> Result<(), Error> {
         let key = self.journal[n].key();
         let point = format!("receipt, {key}");
@@ -210,7 +213,7 @@ impl<W: World, C: Clock> Runner<W, C> {
         Ok(())
     }
 
-    /// Changes the journal, and the backoff with it: on the disk first.
+    /// Changes the journal together with the backoff: first on the disk.
     fn write<T>(
         &mut self,
         point: &str,
@@ -228,7 +231,7 @@ impl<W: World, C: Clock> Runner<W, C> {
         Ok(answer)
     }
 
-    /// Has what was given up tried again.
+    /// Has all that was given up tried again.
     pub(crate) fn again(&mut self) -> Result<(), Error> {
         for n in self.journal.failed() {
             self.tracker.forget(&self.journal[n].key())?;
@@ -311,7 +314,9 @@ fn story(home: &Path) -> Result<(), Error> {
     fs::remove_file(home.join("shop/offline"))?;
     third.wait()?;
 
-    println!("\nThe next is killed about to stop the mail, and the mail dies too, on its own.\n");
+    println!(
+        "\nThe next is killed when it is about to stop the mail, and the mail dies too, on its own.\n"
+    );
     println!("   {}", runner(&[], "after pending, mail: stop")?);
     shell.kill("mail")?;
     runner(&[], "")?;
@@ -321,7 +326,7 @@ fn story(home: &Path) -> Result<(), Error> {
     runner(&["--settle", "mail: stop", "true"], "")?;
 
     println!(
-        "\nThe mail runs, with what it has. That is repaired, and all done again from there.\n"
+        "\nThe mail runs, with what it has. The data is repaired, and all is done again from there.\n"
     );
     fs::remove_file(home.join("mail/damaged"))?;
     runner(&["--again"], "")?;

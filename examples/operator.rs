@@ -1,13 +1,13 @@
-//! An operator: files that people edit, the parents, are kept rendered into other files, their
+//! An operator: it keeps files that people edit, the parents, rendered into other files, their
 //! children, whatever fails on the way.
 //!
 //! `cargo run --release --example operator` takes about five seconds, in a folder of its own.
 //!
 //! A controller meets failures of all kinds: text that makes no sense, a missing file, a bug that
-//! panics, a full disk. To be learnt: each backs off its own parent and nobody else's, by one
-//! `BackoffTracker`; what is edited is tried at once, by `attempt_now`; who was given up is still
-//! looked at. [`Operator`] is the part to copy, above all its `reconcile`; a [`Handler`] is what
-//! to write for it, and [`Sites`] is one.
+//! panics, a full disk. What to learn from it: each failure backs off its own parent and no other,
+//! by one `BackoffTracker`; a parent that is edited is tried at once, by `attempt_now`; one that
+//! was given up is still looked at. [`Operator`] is the part to copy, above all its `reconcile`;
+//! what to write for it is a [`Handler`], such as [`Sites`].
 
 #[path = "shared/folders.rs"]
 pub(crate) mod folders;
@@ -29,7 +29,7 @@ const POLICY: Backoff = Backoff::DEFAULT.give_up_after_failures(3);
 const RESYNC: Duration = Duration::from_secs(3);
 
 fn main() -> Result<(), Error> {
-    // What panics is told as its parent's failure.
+    // A panic is reported as its parent's failure.
     panic::set_hook(Box::new(|_| {}));
     let home = tempfile::tempdir()?;
     let path = |name: &str| home.path().join(name);
@@ -68,7 +68,8 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// What is to be done for parents of one kind. All of it may fail, or panic, which is failing too.
+/// What is to be done for parents of one kind. All of it may fail, or panic, which counts as a
+/// failure.
 pub(crate) trait Handler {
     type Valid;
 
@@ -82,11 +83,11 @@ pub(crate) trait Handler {
     /// again after it did.
     fn finalize(&self, name: &str) -> Result<(), Error>;
 
-    /// What to tell of it.
+    /// The status to write for a parent.
     fn status(&self, name: &str, outcome: &Outcome) -> impl Serialize;
 }
 
-/// How it went with a parent.
+/// The outcome of a round for a parent.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     ValidationFailed(Error),
@@ -113,17 +114,17 @@ impl Outcome {
 pub(crate) struct Report {
     pub(crate) name: String,
     pub(crate) outcome: Outcome,
-    /// Why the outcome could not be told.
+    /// Why the status could not be written.
     pub(crate) untold: Option<Error>,
-    /// What follows from a failure.
+    /// The decision after a failure.
     pub(crate) decision: Option<Decision>,
-    /// What a success ended.
+    /// The streak that a success ended.
     pub(crate) recovery: Option<Recovery>,
     /// How long until it is looked at again, if nothing happens before.
     pub(crate) again: Option<Duration>,
 }
 
-/// Keeps parents rendered into children, and tells of each how it stands.
+/// Keeps parents rendered into children, and writes a status for each.
 pub(crate) struct Operator<H, C = MonotonicClock> {
     folders: Folders,
     handler: H,
@@ -136,7 +137,8 @@ pub(crate) struct Operator<H, C = MonotonicClock> {
 
 struct Parent {
     text: Text,
-    /// When to look at it again: the only timer, set anew by each round, so none is overtaken.
+    /// When to look at the parent again. This is its only timer, set anew by each round, so no
+    /// outdated one can fire.
     due: Option<Duration>,
 }
 
@@ -159,8 +161,8 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
         })
     }
 
-    /// Reconciles each parent that was edited or deleted, and each whose timer is due.
-    /// After an error, of listing the folder, nothing has changed: the caller may call it again.
+    /// Reconciles each parent that was edited or deleted, and each whose timer is due. If listing
+    /// the folder fails, nothing has changed, and the caller may call it again.
     pub(crate) fn tick(&mut self) -> io::Result<Vec<Report>> {
         self.notice()?;
         let now = self.clock.now();
@@ -176,7 +178,7 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
         Some(due.min()?.saturating_sub(self.clock.now()))
     }
 
-    /// Who is not as remembered is due now.
+    /// Makes due each parent that is not as remembered.
     fn notice(&mut self) -> io::Result<()> {
         let mut found = self.folders.parents()?;
         for known in self.parents.keys() {
@@ -188,7 +190,7 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
                 continue;
             }
             if text.is_none() {
-                // What failed so far is none of the deletion's business.
+                // The failures so far have nothing to do with the deletion.
                 self.tracker.forget(&name);
             }
             let due = Some(self.clock.now());
@@ -199,18 +201,18 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
 
     /// One round with a parent.
     fn reconcile(&mut self, name: String) -> Report {
-        // Also while it waits, or was given up: it was edited, or should be looked at regularly.
+        // Even if it waits or was given up: it was edited, or should be looked at regularly.
         let attempt = self.tracker.attempt_now(&name);
         let (Ok(outcome) | Err(outcome)) = self.work(&name);
         let untold = guarded(|| self.tell(&name, &outcome)).err();
-        // It went well if nothing failed: neither the handler, nor the disk, nor the telling.
+        // A success if nothing failed: neither the handler, nor the disk, nor writing the status.
         let (_, error) = outcome.parts();
         let (decision, recovery) = match error.or(untold.as_ref()) {
             Some(_) => (Some(attempt.fail()), None),
             None => (None, attempt.succeed()),
         };
         let is_gone = matches!(outcome, Outcome::FinalizeSucceeded) && decision.is_none();
-        // One that was given up is looked at as regularly as one that is well.
+        // A parent that was given up is looked at as regularly as a healthy one.
         let regularly = self.resync.filter(|_| !is_gone);
         let again = decision.and_then(Decision::delay).or(regularly);
         if is_gone {
@@ -228,7 +230,7 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
         }
     }
 
-    /// What the handler and the disk do, as far as they get.
+    /// Does the work of handler and disk, as far as they get.
     fn work(&self, name: &str) -> Result<Outcome, Outcome> {
         let parent = self.parents.get(name);
         let Some(text) = parent.and_then(|parent| parent.text.as_ref()) else {
@@ -242,7 +244,8 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
         let validated = guarded(|| self.handler.validate(name, &text.clone()?));
         let valid = validated.map_err(Outcome::ValidationFailed)?;
         let synced = guarded(|| {
-            // Before anything is done for it: so it will be finalized, whatever happens now.
+            // Before anything is done for the parent, so that it will be finalized whatever happens
+            // now.
             self.folders.claim(name)?;
             let children = self.handler.sync(name, valid)?;
             Ok(self.folders.render(name, &children)?)
@@ -255,7 +258,8 @@ impl<H: Handler, C: Clock + Clone> Operator<H, C> {
         let status = serde_json::to_string(&self.handler.status(name, outcome))?;
         self.folders.tell(name, &status)?;
         if let Outcome::FinalizeSucceeded = outcome {
-            // Its last trace goes last: until then a crash has it finalized again.
+            // The last trace of the parent goes last: after a crash before that, it is finalized
+            // again.
             self.folders.release(name)?;
         }
         Ok(())

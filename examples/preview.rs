@@ -118,8 +118,8 @@ fn jitter(text: &str) -> Value {
     }
 }
 
-/// The range of the delay after each failure, and below it when attempts begin. Nothing to draw if
-/// nothing is retried or ever waited for.
+/// The range of the delay after each failure, and below it when attempts begin. Returns `false`,
+/// and draws nothing, if there are no retries, or no waits.
 fn draw(policy: &Backoff, file: &Path) -> Result<bool> {
     let rows: Vec<PreviewRow> = policy.preview().rows().collect();
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else {

@@ -1,21 +1,21 @@
-//! A provisioner: worker processes share a table of machines, and none of them is missed for long.
+//! A provisioner: worker processes share a table of machines, and no machine is neglected for long.
 //!
 //! `cargo run --release --features sqlite --example provisioner`, and with
 //! `sqlite,postgres,tokio` over a PostgreSQL server that it starts, if one is installed.
 //!
 //! Every machine has to be initialized, and one that is down recovered. A worker takes a machine
 //! that needs it, that nobody works on and that does not back off, and sees it to its end:
-//! finished, which is noted in the same transaction; failed, which is tried again after a wait; or
-//! cancelled, as if nothing had been. Here one worker is killed at work, and one is stopped for
+//! finished, which is noted in the same transaction; failed, and tried again after a wait; or
+//! cancelled, as if nothing had happened. Here one worker is killed at work, and one is stopped for
 //! longer than its lease lasts: no machine is stuck, none is worked on twice at once, and what
 //! comes too late is refused.
 //!
-//! To learn from: how a machine is chosen by a join and taken in one transaction
-//! ([`Worker::take`]), and how what came of the work is noted, and its lease ended, in another
+//! What to learn from it: how a machine is chosen by a join and taken in one transaction
+//! ([`Worker::take`]), and how the result of the work is noted, and its lease ended, in another
 //! ([`Worker::finish`]).
 //!
 //! Beside this: `shared/database.rs`, the same face of either database; `shared/rack.rs`, the
-//! machines, which know nothing of leases, but refuse who has been overtaken.
+//! machines, which know nothing of leases, but refuse a worker that has been overtaken.
 
 #[path = "shared/database.rs"]
 pub(crate) mod database;
@@ -49,7 +49,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Where its leases and its backoff are kept: apart from those of the other.
+    /// The namespace of its leases and its backoff, which are kept apart from those of the other
+    /// kind.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Kind::Initialize => "initialize",
@@ -83,7 +84,7 @@ impl Kind {
     }
 }
 
-/// The table of the user's own. Its notes are picky.
+/// The user's own table. It does not take every note.
 pub(crate) const TABLE: &str = "CREATE TABLE machine
     (id TEXT PRIMARY KEY, os TEXT, down BOOLEAN, note TEXT CHECK (note <> 'nonsense'))";
 
@@ -105,13 +106,13 @@ pub(crate) struct Worker<D: Database, H> {
     kind: Kind,
 }
 
-/// What came of a machine.
+/// How the work on a machine ended.
 #[derive(Debug)]
 pub(crate) enum End {
     Finished,
     Failed(String, Decision),
     Cancelled,
-    /// The lease had run out. What the worker had to say was not written.
+    /// The lease had run out. The worker's result was not written.
     TooLate(LeaseLost),
 }
 
@@ -119,7 +120,7 @@ pub(crate) enum End {
 enum Refused {
     /// The lease had run out.
     Lost(LeaseLost),
-    /// It can be ended still.
+    /// The work can still be ended.
     Store(Error),
 }
 
@@ -139,7 +140,7 @@ impl<D: Database, H: Hardware> Worker<D, H> {
         })
     }
 
-    /// Has the leases kept alive; those of a new session, where one has expired.
+    /// Has the leases kept alive; if the session has expired, those of a new one.
     pub(crate) fn keep_alive(&mut self) -> Result<(), Error> {
         if self.tracker.session().expired() {
             self.tracker = self.tracker.renewed();
@@ -165,7 +166,7 @@ impl<D: Database, H: Hardware> Worker<D, H> {
         });
         let ended = match provisioned {
             Ok(tag) => match self.finish(&work, &tag) {
-                // It is still in hand: what cannot be noted has failed.
+                // The work is still in hand: if its result cannot be noted, it has failed.
                 Err(Refused::Store(error)) => fail(&work, error.to_string()),
                 finished => finished.map(|()| End::Finished),
             },
@@ -184,7 +185,7 @@ impl<D: Database, H: Hardware> Worker<D, H> {
     }
 
     /// Takes a machine that needs it, on which nobody works at that, and which does not back off:
-    /// chosen and taken in one, so that it cannot be finished by somebody else in between.
+    /// chosen and taken in one transaction, so that nobody else can finish it in between.
     pub(crate) fn take(&mut self) -> Result<Option<Work<D::Store>>, Error> {
         let mut taking = self.database.begin()?;
         let (now, needed, lock) = (taking.now(), self.kind.needed(), taking.lock());
@@ -197,7 +198,7 @@ impl<D: Database, H: Hardware> Worker<D, H> {
             return Ok(None);
         };
         let granted = match self.tracker.start_in(taking.connection(), &machine) {
-            // It was left by a worker that died: that has just been counted as a failure.
+            // It was left by a worker that died, which has just been counted as a failure.
             Err(StartError::Refused(_)) => None,
             granted => Some(granted?),
         };
@@ -248,7 +249,7 @@ impl fmt::Display for End {
     }
 }
 
-/// What a worker process does until it is told that it is enough.
+/// What a worker process does until it is told to stop.
 pub(crate) fn work<D: Database>(
     home: &Path,
     name: &str,
@@ -283,7 +284,8 @@ pub(crate) fn set_up(home: &Path, database: &mut impl Database) -> Result<(), Er
     Rack::open(home)?.set_up(&[("m2", 3, 0), ("m3", 0, 2), ("m4", 2, 1)])
 }
 
-/// Has four workers see to all machines, kills one, stops one for a while. Returns whom that hit.
+/// Has four workers see to all machines, kills one, and stops one for a while. Returns the machines
+/// that those two were working on.
 pub(crate) fn siege(
     home: &Path,
     database: &mut impl Database,
@@ -312,7 +314,9 @@ pub(crate) fn siege(
 }
 
 fn story(home: &Path, mut database: impl Database) -> Result<(), Error> {
-    println!("Eight of them, four workers. m2 and m4 fail at first; m3 and m4 are busy a while.\n");
+    println!(
+        "Eight machines, four workers. m2 and m4 fail at first; m3 and m4 are busy for a while.\n"
+    );
     set_up(home, &mut database)?;
     let program = env::current_exe()?;
     let spawn = |name: &str| Command::new(&program).arg(home).arg(name).spawn();
@@ -325,7 +329,7 @@ fn story(home: &Path, mut database: impl Database) -> Result<(), Error> {
         }
     }
     let (orders, whose) = Rack::open(home)?.refused()?;
-    println!("\nOrders refused, because another worker had followed: {orders}, of {whose}.");
+    println!("\nOrders refused because another worker had taken over: {orders}, from {whose}.");
     Ok(())
 }
 

@@ -4,9 +4,10 @@
 //! the servers, and as a child process the program that sends to them, to have something to kill.
 //!
 //! Events wait in a database, and no failure, crash or restart may lose one, have it overtake
-//! another, or repeat it unnoticed. To be learnt: one commit notes what was achieved and ends the
-//! streak, by `record_success_in`; one loop serves a server, be it up or down; and after a restart
-//! it goes on with the wait where it was, by `check`. [`Scheduler`] is the part to copy.
+//! another, or repeat it unnoticed. What to learn from it: one commit notes what was achieved and
+//! ends the streak, by `record_success_in`; one loop serves a server, whether it is up or down; and
+//! after a restart the loop resumes the wait where it was, by `check`. [`Scheduler`] is the part to
+//! copy.
 
 #[path = "shared/http.rs"]
 mod http;
@@ -73,7 +74,7 @@ fn story() -> Result<(), Error> {
     program.say(&events(0..20))?;
     until("all has arrived", || all_have(&servers, 20))?;
 
-    println!("\nBeta goes down. What is for the others arrives all the same.\n");
+    println!("\nBeta goes down. Events for the others arrive all the same.\n");
     servers[1].down();
     program.say(&events(20..120))?;
     until("alpha has it", || servers[0].has(120))?;
@@ -83,7 +84,9 @@ fn story() -> Result<(), Error> {
     servers[1].up()?;
     until("beta has it too", || servers[1].has(120) && stored(0))?;
 
-    println!("\nGamma hears everything, but fails to say so. A number tells it what it has had.\n");
+    println!(
+        "\nGamma gets everything, but fails to say so. It knows repetitions by their number.\n"
+    );
     servers[2].mute(true);
     program.say(&events(120..130))?;
     until("it hears them again", || servers[2].repetitions() > 1)?;
@@ -113,8 +116,8 @@ fn story() -> Result<(), Error> {
     Ok(())
 }
 
-/// The program: sends each line `name event` of its input to the server of that name. A line with a
-/// name alone has the server tried now.
+/// The program: sends each line `name event` of its input to the server of that name. A line with
+/// only a name has that server tried now.
 fn program(database: &Path, urls: impl Iterator<Item = String>) -> Result<(), Error> {
     let client = Client::new(NAMES.into_iter().zip(urls).collect())?;
     let scheduler = Scheduler::open(database, client, &NAMES, 100, POLICY, MonotonicClock)?;
@@ -135,12 +138,12 @@ fn program(database: &Path, urls: impl Iterator<Item = String>) -> Result<(), Er
     Ok(())
 }
 
-/// Where events go, and who wants to know.
+/// Where events go, and who is told how it went.
 pub(crate) trait World: Send + Sync + 'static {
     /// Delivers events, all or none.
     fn send(&self, to: &str, events: &Numbered) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Is told of a destination.
+    /// Takes news of a destination.
     fn hear(&self, of: &str, news: News);
 }
 
@@ -171,11 +174,12 @@ struct Bells {
     forced: Notify,
 }
 
-/// For a database that fails, which is no destination's fault.
+/// The policy for a database that fails, which is no destination's fault.
 const STUCK: Backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(60));
 
 impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
-    /// Goes on with what the database at `path` says is still to be sent, once it is started.
+    /// A scheduler for what is still to be sent according to the database at `path`. It sends once
+    /// it is started.
     pub(crate) fn open(
         path: &Path,
         world: W,
@@ -202,11 +206,12 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
         self.destinations.keys().map(deliver).collect()
     }
 
-    /// Stores events, to be sent after all that were stored before. Once this returns, they will.
+    /// Stores events, to be sent after all that were stored before. Once this returns, they will
+    /// be.
     pub(crate) fn submit(&self, to: &str, events: &[&str]) -> Result<(), Error> {
         let bells = self.bells(to)?;
         self.outbox.commit(|tx| outbox::add(tx, to, events))?;
-        // Stays rung until the loop listens, if it does not just now.
+        // If the loop is not listening just now, the bell stays rung until it does.
         bells.stored.notify_one();
         Ok(())
     }
@@ -248,7 +253,7 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
                 continue;
             };
             let sent = self.world.send(name, oldest).await;
-            // From here on the operator is heard, before anybody can see that there is a wait.
+            // Listens to the operator before anybody can see that there is a wait.
             let forced = bells.forced.notified();
             match sent {
                 Ok(()) => {
@@ -284,7 +289,7 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
         if self.tracker.get(name)?.is_none() {
             return Ok(Duration::ZERO);
         }
-        // Those that are overdue may be many: they shall not all come at once.
+        // Many may be overdue, and must not all be sent at once.
         let mut spread = self.backoff.jitter(Jitter::Full).schedule();
         Ok(match self.tracker.check(name)? {
             Readiness::Wait(left) => left,
@@ -292,8 +297,9 @@ impl<W: World, C: Clock + Send + Sync + 'static> Scheduler<W, C> {
         })
     }
 
-    /// One commit: the transaction goes, its streak ends, and the next is made; or there is none,
-    /// and the destination is up. An event is stored before that, and found; or after, and rings.
+    /// One commit: the transaction is deleted, its streak ends, and the next one is made; or there
+    /// is none, and the destination is up. An event is either stored before the commit, and found
+    /// by it, or after it, and rings the bell.
     fn delivered(&self, name: &str, id: i64) -> Result<Option<Numbered>, Error> {
         let (next, is_news) = self.outbox.commit(|tx| {
             outbox::delete(tx, name, id)?;

@@ -1,5 +1,5 @@
 //! The main job, on real input: a real HTTP server on loopback that fails, asks for patience,
-//! stalls and recovers; three ways to bear with it; and what is left when the process is killed.
+//! stalls and recovers; three ways to cope with it; and what is left when the process is killed.
 //!
 //! `cargo run --all-features --example tour`
 
@@ -205,7 +205,8 @@ async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
             if verdicts.contains_key(endpoint) {
                 continue;
             }
-            // The token: whatever else happens to this endpoint meanwhile, one failure counts once.
+            // The attempt token: whatever else happens to this endpoint meanwhile, one failure
+            // counts only once.
             let attempt = match tracker.attempt(endpoint) {
                 Ok(attempt) => attempt,
                 Err(NotReady::GaveUp(reason)) => {
@@ -228,7 +229,8 @@ async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
                 }
             }
         }
-        // Nothing to do until the next of them is due, which may have come while others were tried.
+        // There is nothing to do until the next endpoint is due, which it may have become while
+        // others were tried.
         if let Some(wait) = tracker.next_due(round) {
             tokio::time::sleep(wait).await;
         }
@@ -242,7 +244,7 @@ async fn keyed_reconcile(server: SocketAddr) -> Result<(), Error> {
         }
     }
     println!(
-        "\n   {requests} requests in {:.1?}; {} endpoints still tracked, all others cost nothing any more",
+        "\n   {requests} requests in {:.1?}; {} endpoints are still tracked, the others cost nothing any more",
         start.elapsed(),
         tracker.len()
     );
@@ -268,7 +270,7 @@ impl std::fmt::Display for Verdict {
 }
 
 /// 5. State that outlives its process: a worker keeps it in SQLite, is killed in the middle, and
-///    its successor goes on where it was.
+///    its successor goes on from there.
 fn killed_and_run_again() -> Result<(), Error> {
     println!("\n5. A worker whose state is in SQLite, killed in the middle and run again\n");
     let folder = tempfile::tempdir()?;

@@ -2,8 +2,8 @@
 //!
 //! | I have | I use |
 //! |---|---|
-//! | failures to remember over a restart | a [`DurableTracker`] over a store; [blocking](blocking::DurableTracker) or async |
-//! | work that only one worker may do at a time | [`DurableTracker::start`], a [`Work`] and a [heartbeat](DurableTracker::heartbeat_with) |
+//! | failures to remember across restarts, processes or hosts | a [`DurableTracker`] over a store; [blocking](blocking::DurableTracker) or async |
+//! | work that only one worker at a time may do | [`DurableTracker::start`], a [`Work`] and a [heartbeat](DurableTracker::heartbeat_with) |
 //! | a [`BackoffTracker`](crate::BackoffTracker) that must not wait for a disk | [`WriteBehind`] |
 //! | one process and no database | `FileStore` (feature `file`) |
 //! | processes of one host, or tables to join with | `SqliteStore` (feature `sqlite`) |

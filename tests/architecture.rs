@@ -1,4 +1,4 @@
-//! The house stays as it was drawn: what may import what, and what stands nowhere else.
+//! The architecture is as documented: what may import what, and what may stand in one place only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,8 +97,8 @@ fn imports_point_one_way() {
     }
 }
 
-/// Whether a line leaves a part by going up from a module so deep in it. Inline modules are not
-/// counted: who needs to go up so far from one names `crate::`.
+/// Whether a line leaves a part by `super::` from a module that is `depth` levels deep in it.
+/// Inline modules are not counted: from one of them, code that goes up so far has to say `crate::`.
 fn escapes(line: &str, depth: usize) -> bool {
     line.contains(&"super::".repeat(depth))
 }
@@ -144,7 +144,7 @@ fn entropy_enters_in_one_place() {
     only_in(&["random"], &["rand::", "getrandom", "RandomState"]);
 }
 
-/// Its major versions are raised often, which shall be nobody's business.
+/// Its major version is raised often, which must not concern users.
 #[test]
 fn the_crate_of_the_tables_is_hidden_in_the_tracker() {
     let hidden = ["state/tracker/hasher.rs", "state/tracker/shard.rs"];

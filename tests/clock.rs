@@ -62,7 +62,7 @@ fn no_advance_of_a_manual_clock_is_lost() {
     assert_eq!(clock.now(), secs(40_000));
 }
 
-/// The time of day above all, which a wrapper that forgets it would take from the machine.
+/// Above all the time of day: a wrapper that forgets it would take it from the machine.
 #[test]
 fn a_clock_may_be_behind_any_pointer() {
     fn shown(clock: impl Clock) -> (Duration, SystemTime) {

@@ -84,7 +84,7 @@ fn what_is_missing_is_the_default() {
     );
 }
 
-/// As variables of the environment are.
+/// Environment variables are.
 #[test]
 fn numbers_may_be_texts() {
     for (written, exponent) in [("2", 2.0), ("1.5", 1.5), ("inf", f64::INFINITY)] {
@@ -121,7 +121,7 @@ fn every_rounding_has_a_name_and_underscores_do() {
         let written = format!("rounding = {name:?}");
         let policy: Backoff = toml::from_str(&written).unwrap();
         assert_eq!(policy, Backoff::DEFAULT.rounding(rounding));
-        // One of them is what is written.
+        // Only one of the two spellings is written.
         let again = toml::to_string(&policy).unwrap();
         assert!(again.contains(&format!("rounding = {:?}", name.replace('_', "-"))));
     }
@@ -193,7 +193,7 @@ fn mistakes_are_refused_in_words_that_help() {
     );
 }
 
-/// In a file of many policies too, to which every message adds where it is.
+/// Even in a file of many policies, where every message adds the place.
 #[test]
 fn mistakes_are_shown_where_they_are() {
     type File = std::collections::BTreeMap<String, Backoff>;

@@ -39,7 +39,7 @@ fn spread_out() -> Outage {
     }
 }
 
-/// What a policy must do for a herd: all that it does wrong, if anything.
+/// What a policy must do for a herd. Returns all that it does wrong.
 fn check(outage: &Outage, policy: &Policy) -> Result<(), String> {
     let drain = outage.drain(policy, 1);
     let rhythm = outage.rhythm(policy);
@@ -48,7 +48,7 @@ fn check(outage: &Outage, policy: &Policy) -> Result<(), String> {
         ("drain ÷ ideal", ratio, 1.75),
         ("attempts", drain.attempts, 25.0),
         ("peak 1 s", rhythm.peak_second, 1.5),
-        // Chance alone makes 4 of so small a herd.
+        // In so small a herd, chance alone makes a peak of 4.
         ("peak 10 ms", rhythm.peak_tick, 6.0),
         ("phase", rhythm.phase, 0.02),
         ("at max", rhythm.at_max, 0.03),
@@ -137,7 +137,7 @@ fn classic_mistakes_fail_even_if_the_failures_were_spread() {
             &lineup::UNJITTERED,
             &["drain ÷ ideal inf", "peak 1 s", "at max"],
         );
-        // No second is busier than another: only a closer look tells.
+        // No second is busier than another: only a closer look shows it.
         let due = &lineup::DUE_IN_WHOLE_SECONDS;
         fails(
             &outage,

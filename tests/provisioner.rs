@@ -81,7 +81,7 @@ impl Case {
         Worker::new(self.database(), Scripted(Box::new(hardware)), kind, options).unwrap()
     }
 
-    /// What comes of the machine at the next turn of a worker that has just started.
+    /// How the machine's work ends in the next turn of a worker that has just started.
     fn turn(&self, kind: Kind, hardware: impl FnMut(&Job<'_>) -> Outcome + 'static) -> Option<End> {
         let turn = self.worker(kind, hardware).turn().unwrap()?;
         assert_eq!(turn.0, "m1");
@@ -156,7 +156,7 @@ fn failures_keep_their_cause_and_wait_longer_and_longer_over_restarts() {
         case.wait(Kind::Initialize);
     }
     assert_eq!(exact, 14_400_000_000);
-    // What is initialized does not hold up what is recovered.
+    // Backing off from initializing does not hold up recovering.
     assert!(matches!(
         case.turn(Kind::Recover, fine),
         Some(End::Finished)
@@ -239,7 +239,7 @@ fn a_worker_that_comes_too_late_writes_nothing() {
         assert!(refused, "{turn:?}");
         assert_eq!(case.os().as_deref(), Some("linux"));
         assert_eq!(case.record(Kind::Initialize), None);
-        // And has to begin anew.
+        // And the worker has to begin a new session.
         assert!(first.tracker.session().expired());
         let refused = first.tracker.start("m1").map(drop);
         assert!(matches!(refused, Err(StartError::SessionExpired)));
@@ -287,7 +287,7 @@ fn real_workers_one_killed_and_one_stopped() {
 #[test]
 fn real_workers_over_postgres_one_killed_and_one_stopped() {
     let home = tempdir().unwrap();
-    // Where it is not installed, it has said so loudly, or has failed in CI.
+    // If it is not installed, this has said so loudly, or failed in CI.
     let Some(_server) = Postgres::start(home.path()).unwrap() else {
         return;
     };
@@ -332,8 +332,8 @@ fn besieged(home: &Path, database: Result<impl Database, Error>) {
         assert!(died, "{machine}: {history:?}");
     }
 
-    // None was worked on twice at once: once a later worker has given an order, an earlier gives
-    // none; the one that tried is the one that was stopped.
+    // None was worked on twice at once: once a later worker has given an order, no earlier one
+    // gives any; the only worker that tried is the one that was stopped.
     let rack = Rack::open(home).unwrap();
     let overtaken = "SELECT count(*) FROM orders AS late WHERE taken AND EXISTS
                      (SELECT 1 FROM orders WHERE machine = late.machine

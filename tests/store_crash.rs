@@ -2,8 +2,8 @@
 //!
 //! Real child processes work on a store and note in a log what they are about to do and what the
 //! store acknowledged. They are killed with SIGKILL, at each of their writes to the disk or at any
-//! instant. Then the store is opened anew, and has to say what the log says; except that the one
-//! thing being done may be done or not, as far as it had come.
+//! instant. Then the store is opened anew, and has to agree with the log, except that the one
+//! operation under way may be done or not, as far as it had come.
 
 #![cfg(all(target_os = "linux", feature = "file", feature = "sqlite"))]
 
@@ -101,7 +101,7 @@ fn work<S: Store + Send + Sync>(
     at_once(model::work(&tracker, set_clock, &log, operations));
 }
 
-/// The outcome of what never waits.
+/// The output of a future that never waits.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut context) {
@@ -147,8 +147,8 @@ impl Case {
             Kind::Sqlite => "sqlite",
         };
         let place = format!("{kind}:{}", self.directory.path().display());
-        // Of a file's size there is no end, unless the environment says so; then it is an error to
-        // write more, not a reason to be killed.
+        // The size of a file is unlimited unless the environment says otherwise; then to write more
+        // is an error, not a reason to be killed.
         let limited = "trap '' XFSZ; ulimit -f ${LIMIT:-unlimited}; exec \"$0\" \"$@\"";
         let mut command = Command::new("sh");
         command
@@ -185,7 +185,7 @@ impl Case {
     }
 }
 
-/// The library that kills, compiled. `None` where there is no compiler that makes it, except in CI.
+/// Compiles the library that kills. `None` where no compiler can do that, except in CI.
 fn killer(directory: &Path) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store_crash/kill_at.c");
     assert!(source.exists(), "{} is missing", source.display());
@@ -227,7 +227,7 @@ fn killed_at_every_write(kind: Kind) {
                 break;
             }
             killed += 1;
-            // Another process goes on from there; of many points, after some.
+            // Another process goes on from there, but not after every point.
             if nth % 8 != 0 {
                 continue;
             }
@@ -273,7 +273,7 @@ fn disk_full(kind: Kind) {
         Kind::Sqlite => waiting(open_sqlite(path, clock_at(0))),
     };
     assert_eq!(kept, acknowledged, "{kind:?}");
-    // There is room again.
+    // Now there is room again.
     assert!(case.spawn(5, &BTreeMap::new()).wait().unwrap().success());
 }
 

@@ -1,7 +1,7 @@
 //! Stores on servers, with what happens to servers: many processes, restarts, cut connections,
 //! paused workers, killed workers, full disks, foreign data.
 //!
-//! `RELENT_CONTENTION_SECONDS` sets how long processes contend; a few seconds unless told.
+//! `RELENT_CONTENTION_SECONDS` sets how long processes contend; a few seconds by default.
 
 #![cfg(all(unix, feature = "postgres", feature = "redis", feature = "tokio"))]
 

@@ -58,8 +58,8 @@ async fn p2_a_worker_that_was_paused_too_long_is_refused() {
     one_is_paused(store, directory.path(), spawn(directory.path())).await;
 }
 
-/// As [`contention::be_paused`], in the blocking face, with its thread for a heartbeat: takes a
-/// key, says so, and goes on for a while under a heartbeat; then tries to finish.
+/// As [`contention::be_paused`], by the blocking face, whose heartbeat is a thread: takes a key,
+/// says so, and goes on for a while under a heartbeat; then tries to finish.
 fn be_paused(directory: &Path) {
     let options = Options::new(TELLING)
         .time_to_live(TIME_TO_LIVE)

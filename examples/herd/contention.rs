@@ -5,8 +5,8 @@ use super::policy::{Policy, Streak};
 use super::queue::{Nanos, Queue};
 
 /// `clients` read the version of one row, then write it on condition that the version is still the
-/// same; who fails backs off and reads again. Each message takes |N(10, 2)| ms; the server takes
-/// no time.
+/// same; a client that fails backs off and reads again. Each message takes |N(10, 2)| ms; the
+/// server takes no time.
 ///
 /// After M. Brooker, "Exponential Backoff And Jitter" (2015). No quality score by itself: this
 /// server is never overloaded, so no backoff at all is fastest.

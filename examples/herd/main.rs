@@ -45,7 +45,7 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Runs to average over: of an outage five, of a contention a hundred unless said.
+    /// Runs to average over. By default, five of an outage and a hundred of a contention.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
     /// No pictures.

@@ -1,5 +1,5 @@
-//! A database in which the tables of a program lie beside those of a store: SQLite or PostgreSQL,
-//! behind one blocking face.
+//! A database that has a program's tables beside those of a store: SQLite or PostgreSQL, behind one
+//! blocking face.
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -17,9 +17,9 @@ pub(crate) trait Database {
     where
         Self: 'a;
 
-    /// The records of that name, with their history.
+    /// The store of this namespace, with a history.
     fn store(&self, namespace: &str) -> Result<Self::Store, Error>;
-    /// What happened to a key, in that order.
+    /// What happened to a key, in order.
     fn history(&self, namespace: &str, key: &str) -> Result<Vec<Entry>, Error>;
     fn begin(&mut self) -> Result<Self::Transaction<'_>, Error>;
 
@@ -38,13 +38,13 @@ pub(crate) trait Transaction {
 
     /// The store's time, in SQL.
     fn now(&self) -> String;
-    /// How to keep the `machine` that is chosen to this transaction, and pass over what others
-    /// keep.
+    /// The SQL that locks the chosen `machine` for this transaction, and passes over those that
+    /// others have locked.
     fn lock(&self) -> &'static str;
     /// The first column of the first row, if there is any. The values are `$1`, `$2` and so on,
     /// which first appear in that order.
     fn query(&mut self, sql: &str, values: &[&str]) -> Result<Option<String>, Error>;
-    /// Where the store takes part in it.
+    /// The connection by which the store takes part in this transaction.
     fn connection(&mut self) -> <Self::Store as Transactional>::Connection<'_>;
     fn commit(self) -> Result<(), Error>;
 }

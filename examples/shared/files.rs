@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Replaces a file, so that nobody ever reads half of it; leaves it alone if it says so already.
+/// Replaces a file, so that nobody ever reads half of it; leaves it alone if it has that text
+/// already.
 pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(());

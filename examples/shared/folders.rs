@@ -25,8 +25,8 @@ impl Folders {
         Ok(Folders(home.to_owned()))
     }
 
-    /// All parents, also those of which only a folder of children is left: they were deleted while
-    /// nobody was looking.
+    /// All parents, including those of which only a folder of children is left: they were deleted
+    /// while nobody was looking.
     pub(crate) fn parents(&self) -> io::Result<BTreeMap<String, Text>> {
         let left = files::names(&self.0.join("children"), "")?;
         let mut parents: BTreeMap<_, _> = left.into_iter().map(|name| (name, None)).collect();
@@ -39,7 +39,8 @@ impl Folders {
         Ok(parents)
     }
 
-    /// Makes a folder for a parent's children. As long as it is there, something is to be undone.
+    /// Makes a folder for a parent's children. As long as the folder is there, there is something
+    /// to undo.
     pub(crate) fn claim(&self, name: &str) -> io::Result<()> {
         fs::create_dir_all(self.children(name))
     }

@@ -38,7 +38,7 @@ impl Server {
         }
     }
 
-    /// Listens, on a free port, or from then on where it did before. Needs a runtime of Tokio's.
+    /// Listens: the first time on a free port, later on the same one. Needs a Tokio runtime.
     pub(crate) fn up(&mut self) -> io::Result<()> {
         let listener = TcpListener::bind(self.address)?;
         listener.set_nonblocking(true)?;
@@ -65,7 +65,7 @@ impl Server {
         }
     }
 
-    /// Whether it answers from now on that it failed, whatever comes; and takes it all the same.
+    /// Whether, from now on, it answers that it failed, although it takes what comes.
     pub(crate) fn mute(&self, mute: bool) {
         self.received().mute = mute;
     }
@@ -141,7 +141,7 @@ impl Client {
         Ok(Client { http, urls })
     }
 
-    /// Succeeds if the server says so; else the error says what really went wrong.
+    /// Succeeds if the server says so; otherwise, the error says what really went wrong.
     pub(crate) async fn put(&self, to: &str, id: i64, body: String) -> Result<(), String> {
         let url = self.urls.get(to).ok_or("no such server")?;
         let request = self.http.put(format!("{url}/{id}")).body(body);

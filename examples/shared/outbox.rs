@@ -1,4 +1,5 @@
-//! A table of what is to be sent to whom. All happens within a commit, which others may join.
+//! A table of what is to be sent to whom. All changes happen within a transaction, which others may
+//! join.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -6,8 +7,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
-/// Events of one destination that are sent together. The number stays the same however often they
-/// are, so that the destination can tell a repetition.
+/// Events of one destination that are sent together. Their number stays the same however often they
+/// are sent, so that the destination can recognize a repetition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Numbered {
     pub(crate) id: i64,
@@ -60,8 +61,9 @@ pub(crate) fn add(tx: &Transaction<'_>, to: &str, events: &[&str]) -> Result<()>
         .try_for_each(|event| insert.execute([to, event]).map(drop))
 }
 
-/// What to send next: the events that have a number, or else the oldest, `most` of them, which get
-/// one. So one has a number at a time, and whatever waits longer is sent in larger lots.
+/// What to send next: the events that have a number, or else the oldest, `most` of them, which then
+/// get one. So only one transaction at a time has a number, and the longer events wait, the larger
+/// the lots in which they are sent.
 pub(crate) fn next(tx: &Transaction<'_>, to: &str, most: u32) -> Result<Option<Numbered>> {
     let next = numbered(tx, to)?;
     if next.is_some() {
@@ -98,7 +100,7 @@ pub(crate) fn delete(tx: &Transaction<'_>, to: &str, id: i64) -> Result<()> {
     tx.prepare_cached(delete)?.execute((to, id)).map(drop)
 }
 
-/// Marks a destination as up or down. True if it was not.
+/// Marks a destination as up or down. Returns whether it was not so before.
 pub(crate) fn mark(tx: &Transaction<'_>, name: &str, up: bool) -> Result<bool> {
     let mark = "UPDATE destination SET up = ?2 WHERE name = ?1 AND up != ?2";
     Ok(tx.prepare_cached(mark)?.execute((name, up))? > 0)

@@ -1,4 +1,4 @@
-//! The plan of a backup, and what has become of it: no I/O, and nothing of trying again.
+//! The plan of a backup, and what has become of it: without I/O, and without retries.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::services::{Kind, VAULT};
 
-/// For how long the word of a check is good.
+/// How long the result of a check holds.
 pub(crate) const CHECKS_EXPIRE: Duration = Duration::from_secs(300);
 
-/// What became of an operation. Whether it may be tried is not said here, but by its backoff.
+/// What became of an operation. Whether it may be tried is for its backoff to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum State {
     Ready,
-    /// Begun. Found so by a runner that has just come, nobody knows what it did.
+    /// Begun. If a runner finds it so at its start, nobody knows what it did.
     Pending,
     Failed,
     Completed,
@@ -29,7 +29,7 @@ pub(crate) struct Operation {
     pub(crate) kind: Kind,
     pub(crate) target: String,
     pub(crate) state: State,
-    /// When it last came to anything, and to what.
+    /// When it last ended, and what it reported.
     receipt: Option<(SystemTime, String)>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// All checks first, so that nothing is stopped in vain; then one target after the other, so
-    /// that each is down as short as can be.
+    /// that each is down for as short a time as possible.
     pub(crate) fn new(run: &str, targets: &[&str]) -> Journal {
         use Kind::{Check, Download, Finalize, Snapshot, Start, Stop, Verify};
         let steps = [Stop, Snapshot, Start, Download, Verify, Finalize];
@@ -102,8 +102,8 @@ impl Journal {
         n.map(|n| self.operations[n].state)
     }
 
-    /// The check to repeat before `n` is done: the first whose word is no longer good. A target is
-    /// started again whatever any check says.
+    /// The check to repeat before `n` is done: the first whose result no longer holds. To start a
+    /// target again, no check is needed.
     pub(crate) fn stale_check(&self, n: usize, now: SystemTime) -> Option<usize> {
         let Operation {
             kind,
@@ -125,7 +125,7 @@ impl Journal {
         })
     }
 
-    /// The start of a target that is stopped, and should not stay so.
+    /// The start of a target that is stopped, and should not stay stopped.
     pub(crate) fn restart_required(&self) -> Option<usize> {
         self.position(|it| {
             let is_stopped = self.state_of(Kind::Stop, &it.target) == Some(State::Completed);
@@ -145,7 +145,7 @@ impl Journal {
         format!("{counts:?}; next: {next}{}", restart.unwrap_or_default())
     }
 
-    /// Notes what an operation came to, and what follows from that.
+    /// Notes how an operation ended, and what follows from that.
     pub(crate) fn end(&mut self, n: usize, state: State, at: SystemTime, told: &str) {
         let operation = &mut self.operations[n];
         (operation.state, operation.receipt) = (state, Some((at, told.to_owned())));

@@ -16,7 +16,7 @@ mod servers;
 
 pub(crate) use servers::postgres::Server;
 
-/// Connections to a database. The workers block; what they wait for is seen to by the runtime.
+/// Connections to a database. The workers block; the runtime drives what they wait for.
 pub(crate) struct Postgres {
     store: PostgresStore,
     pool: PgPool,

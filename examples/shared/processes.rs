@@ -13,7 +13,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 const PATIENCE: Backoff =
     Backoff::fixed(Duration::from_millis(2)).give_up_after(Duration::from_secs(20));
 
-/// None of them is left behind, however the story ends.
+/// The processes; none is left running, however the story ends.
 pub(crate) struct Processes(pub(crate) Vec<Child>);
 
 impl Processes {
@@ -56,7 +56,7 @@ pub(crate) fn die() -> ! {
     process::abort()
 }
 
-/// Waits until there is an answer, and no longer than people would.
+/// Waits until there is an answer, but no longer than people would.
 pub(crate) fn wait_until<T>(
     or: &str,
     mut ready: impl FnMut() -> Result<Option<T>, Error>,

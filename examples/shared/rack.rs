@@ -1,5 +1,5 @@
-//! A rack of machines, in a database of its own: it takes orders, but none from a worker that
-//! another has come after; and it has its troubles.
+//! A rack of machines, in a database of its own: it takes orders, but none from a worker that was
+//! followed by another; and its machines have their troubles.
 
 use std::io;
 use std::path::Path;
@@ -11,12 +11,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::database::Error;
 use super::processes::wait_until;
 
-/// How long each of the three orders takes that a process consists of.
+/// How long each of the three orders of a process takes.
 const ORDER: Duration = Duration::from_millis(50);
 
 /// The machines themselves.
 pub(crate) trait Hardware {
-    /// Does what the job is about. Answers what to note, or why not.
+    /// Does the job. Returns what to note, or why it failed.
     fn provision(&mut self, job: &Job<'_>) -> Result<String, Trouble>;
 }
 
@@ -66,7 +66,7 @@ impl Rack {
         Ok(Rack { connection })
     }
 
-    /// Has machines fail so many times, and then be too busy for some more.
+    /// Has machines fail a number of times, and then be too busy another number of times.
     pub(crate) fn set_up(&self, faults: &[(&str, u32, u32)]) -> Result<(), Error> {
         for fault in faults {
             let add = "INSERT INTO fault VALUES (?1, ?2, ?3)";
@@ -94,7 +94,8 @@ impl Rack {
         )
     }
 
-    /// What the last order of a worker was for, if it was the first of three.
+    /// The machine and the process that a worker's last order was for, if that was the first of
+    /// three.
     fn first_order(&self, worker: &str) -> Result<Option<Victim>, Error> {
         let last = "SELECT machine, kind, count(*) FROM orders WHERE worker = ?1 GROUP BY token
                     ORDER BY token DESC LIMIT 1";
@@ -127,7 +128,7 @@ impl Rack {
         }
     }
 
-    /// Waits until another works in a worker's place.
+    /// Waits until another worker works in its place.
     pub(crate) fn overtaken(&self, worker: &str, (machine, kind): &Victim) -> Result<(), Error> {
         let other = "SELECT worker <> ?1 FROM orders WHERE machine = ?2 AND kind = ?3
                      ORDER BY id DESC LIMIT 1";
@@ -151,8 +152,8 @@ impl Hardware for Rack {
     fn provision(&mut self, job: &Job<'_>) -> Result<String, Trouble> {
         let broken = |error: rusqlite::Error| Trouble::Failed(error.to_string());
         for _ in 0..3 {
-            // A worker would ask its work first whether it has expired. That may be so a moment
-            // later all the same, so it is for the rack to refuse what comes too late.
+            // A real worker would first ask its work whether it has expired. But it may expire a
+            // moment later, so it is for the rack to refuse what comes too late.
             if !self.order(job).map_err(broken)? {
                 return Err(Trouble::Failed("order refused: it is stale".to_owned()));
             }

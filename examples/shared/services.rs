@@ -45,15 +45,15 @@ pub(crate) const VAULT: &str = "vault";
 
 /// Where the effects happen.
 pub(crate) trait World {
-    /// Does it, and tells what it came to.
+    /// Performs an operation, and returns what came of it.
     fn perform(&self, kind: Kind, target: &str) -> Result<String, Failure>;
-    /// Finds out what became of an operation that was begun: by somebody who died, or with an
-    /// error.
+    /// Finds out what became of an operation that was begun by a runner that died, or that ended
+    /// with an error.
     fn observe(&self, kind: Kind, target: &str) -> Observed;
     fn sleep(&self, wait: Duration);
-    /// For people to read.
+    /// Reports to people.
     fn say(&self, line: &str);
-    /// The runner has come to this point; a good one to be killed at.
+    /// Called when the runner has come to this point, which is a good one to be killed at.
     fn reached(&self, _point: &str) {}
 }
 
@@ -77,10 +77,10 @@ impl Failure {
 
 #[derive(Debug)]
 pub(crate) enum Observed {
-    /// It happened: what it came to.
+    /// It happened, and this came of it.
     Done(String),
     NotDone,
-    /// Neither can be said: why. Never tried again, for it may be done.
+    /// Nobody can tell, for this reason. It is never tried again, as it may have happened.
     Unknown(String),
 }
 
@@ -88,14 +88,15 @@ pub(crate) enum Observed {
 const WAIT: Backoff =
     Backoff::fixed(Duration::from_millis(10)).give_up_after(Duration::from_secs(5));
 
-/// What runs while a target does. It ends in order, or leaves no word.
+/// What runs while a target is up. If it ends in good order, it leaves a mark; otherwise none.
 const SERVICE: &str = r#"
     trap 'rm -f pid; : > stopped; echo "$T: stop" >> ../effects; exit' TERM
     rm -f stopped; echo "$T: start" >> ../effects; echo $$ > pid
     while [ -d data ]; do echo tick >> data/log; sleep 0.02; done"#;
 
-/// What changes anything ends with a rename that fails if it was done before, or does not count.
-/// Exit status 65 is for what no patience cures.
+/// A command that changes anything links its result into place at the end, which fails if the
+/// command was done before. Until then it does not count. Exit status 65 means that trying again is
+/// useless.
 const SNAPSHOT: &str = r#"
     [ ! -e "$T/damaged" ] || { echo "the data is damaged" >&2; exit 65; }
     [ ! -e "$SNAP" ] || { echo "there is a snapshot that nobody announced" >&2; exit 65; }
@@ -146,10 +147,10 @@ impl Shell {
         fs::write(self.home.join("effects"), "")
     }
 
-    /// Ends the services: what does not see its data any more ends, whatever state it is in.
+    /// Ends the services: each ends once it no longer sees its data, whatever state it is in.
     pub(crate) fn tear_down(&self, targets: &[&str]) {
         for target in targets {
-            // A service that writes meanwhile has the folder stay for a moment.
+            // A service that is still writing keeps the folder there for a moment.
             let data = self.home.join(target).join("data");
             let is_gone = || fs::remove_dir_all(&data).is_ok() || !data.exists();
             let _ = wait(is_gone, "it stays");
@@ -159,7 +160,7 @@ impl Shell {
         }
     }
 
-    /// Kills a service, which then leaves no word.
+    /// Kills a service, which then leaves no mark.
     pub(crate) fn kill(&self, target: &str) -> io::Result<()> {
         self.sh(r#"kill -9 "$(cat "$T/pid")""#, target)?;
         self.wait_for_end(target)
@@ -170,7 +171,7 @@ impl Shell {
         wait(has_ended, "it does not end")
     }
 
-    /// The service keeps its lock, on its standard input, for as long as it lives; no longer.
+    /// The service holds its lock, by its standard input, for exactly as long as it lives.
     fn launch(&self, target: &str) -> io::Result<()> {
         let folder = self.home.join(target);
         let alive = lock(&folder.join("alive.lock"))?;
@@ -190,8 +191,8 @@ impl Shell {
         }
     }
 
-    /// Runs a command, once every other has ended: also one whose runner was killed, for each keeps
-    /// the lock on its standard input.
+    /// Runs a command, once every other has ended, even one whose runner was killed: each holds the
+    /// lock by its standard input.
     fn sh(&self, script: &str, target: &str) -> io::Result<Output> {
         let path = self.home.join("command.lock");
         let lock = WAIT.retry(|| lock(&path)).call()?;

@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// A child process that reads lines. It should end when there are no more: then it does so also if
-/// its parent dies.
+/// A child process that reads lines. It should end when there are no more lines: then it also ends
+/// if its parent dies.
 pub(crate) struct Twin {
     process: Child,
     input: ChildStdin,

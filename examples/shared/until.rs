@@ -2,7 +2,7 @@
 
 use super::processes::wait_until;
 
-/// Waits until something holds, and no longer than people would.
+/// Waits until something holds, but no longer than people would.
 pub(crate) fn until(
     what: &str,
     mut holds: impl FnMut() -> bool,

@@ -1,4 +1,4 @@
-//! What stores of any type have in common, once nobody knows which type it is.
+//! What type-erased stores have in common, blocking and async.
 
 use std::any::Any;
 use std::error::Error;
@@ -9,7 +9,7 @@ use super::change::Change;
 use super::error::Fault;
 use super::record::Record;
 
-/// What can go wrong with a store of any type: shown as the store's own error.
+/// The error of a store of any type: displayed as the store's own error.
 #[derive(Debug)]
 pub struct AnyError {
     error: Box<dyn Error + Send + Sync>,
@@ -22,8 +22,7 @@ impl AnyError {
         AnyError { error, fault }
     }
 
-    /// The store's own error, to be asked whether it is this or that
-    /// ([`downcast_ref`](Error#method.downcast_ref)).
+    /// The store's own error, whose type [`downcast_ref`](Error#method.downcast_ref) restores.
     #[must_use]
     pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.error
@@ -41,7 +40,7 @@ impl fmt::Display for AnyError {
 }
 
 impl Error for AnyError {
-    // It is shown as what it holds.
+    // Its message is that of the error it holds, so its source is the source of that error.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.error.source()
     }
@@ -50,7 +49,7 @@ impl Error for AnyError {
 /// An answer of any type.
 pub(super) type Answer = Box<dyn Any + Send>;
 
-/// Changes to several keys, whatever they answer.
+/// Changes to several keys, with answers of any type.
 pub(super) type Changes =
     Box<dyn FnMut(usize, Option<&Record>, SystemTime) -> Change<Answer> + Send>;
 
@@ -60,7 +59,7 @@ pub(super) fn changes<R: Send + 'static>(
     Box::new(move |n, record, now| change(n, record, now).map(|answer| Box::new(answer) as Answer))
 }
 
-/// The answer, of the type that the change made it of.
+/// The answer, as the type that the change returned.
 pub(super) fn told<R: 'static>(answer: Answer) -> R {
     let answer = answer.downcast();
     *answer.expect("a store returns what the change answered")

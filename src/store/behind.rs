@@ -1,4 +1,4 @@
-//! What a tracker in memory came to since it was last written to a store.
+//! What changed in a tracker in memory since it was last written to a store.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -22,11 +22,11 @@ pub(super) struct Behind {
     written: HashMap<String, SnapshotKey<String>>,
 }
 
-/// What a flush comes to.
+/// The result of a flush.
 pub(super) struct Flushed<E> {
     keys: usize,
     failed: Option<E>,
-    /// Whether the store is, for all that failed.
+    /// Whether the store can be reached, whatever else failed.
     is_there: bool,
 }
 
@@ -39,13 +39,14 @@ impl<E> Flushed<E> {
         }
     }
 
-    /// Notes that so many keys are written.
+    /// Notes that this many keys were written.
     pub(super) fn wrote(&mut self, keys: usize) {
         self.keys += keys;
         self.is_there = true;
     }
 
-    /// Notes that some could not be: for this time, or smaller parts of them are tried still.
+    /// Notes that some could not be written. If `is_over`, this flush does not try them again;
+    /// otherwise it still tries smaller parts of them.
     pub(super) fn missed(&mut self, error: E, fault: Fault, is_over: bool) {
         self.is_there |= fault == Fault::Key;
         if is_over {
@@ -53,7 +54,8 @@ impl<E> Flushed<E> {
         }
     }
 
-    /// Whether the next is to come as ever: a key that cannot be reached delays no other.
+    /// Whether the next flush comes at the usual interval: a key that cannot be reached delays no
+    /// other.
     pub(super) fn is_well(&self) -> bool {
         self.is_there || self.failed.is_none()
     }
@@ -64,14 +66,14 @@ impl<E> Flushed<E> {
     }
 }
 
-/// How a flusher goes about it.
+/// When a flusher flushes.
 pub(super) struct Pace {
     interval: Duration,
     state: BackoffState,
 }
 
 impl Pace {
-    /// Nobody flushes more often than this.
+    /// The shortest interval between flushes.
     const SHORTEST: Duration = Duration::from_millis(1);
 
     pub(super) fn new(interval: Duration) -> Pace {
@@ -81,7 +83,7 @@ impl Pace {
         }
     }
 
-    /// How long to wait for the next flush, after one that went well or failed.
+    /// How long to wait before the next flush, given whether the last went well.
     pub(super) fn pause(&mut self, well: bool) -> Duration {
         if well {
             self.state = BackoffState::default();
@@ -94,9 +96,10 @@ impl Pace {
     }
 }
 
-/// Whom a flusher tells its errors.
+/// Where a flusher reports its errors.
 ///
-/// A panic of theirs ends no flusher: what came after it would be lost, and nobody would know.
+/// A panic in `on_error` does not end the flusher: all later changes would be lost, and nobody
+/// would know.
 pub(super) struct Listener<F> {
     on_error: F,
     panic: Option<Box<dyn Any + Send>>,
@@ -112,13 +115,13 @@ impl<F> Listener<F> {
     where
         F: FnMut(&E),
     {
-        // Nothing else is seen by whoever panicked.
+        // Unwind safe: only the closure itself sees what its panic may have left half done.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.on_error)(error))) {
             self.panic.get_or_insert(panic);
         }
     }
 
-    /// The first of their panics goes on, if there was any.
+    /// Resumes the first panic, if there was one.
     pub(super) fn dismiss(self) {
         if let Some(panic) = self.panic {
             resume_unwind(panic);
@@ -126,22 +129,22 @@ impl<F> Listener<F> {
     }
 }
 
-/// Where to begin to read all that a store knows, in this order: time passes between two pages, and
-/// a key that comes due meanwhile is then found twice, rather than never.
+/// The first pages for reading all that a store knows. Their order matters: time passes between two
+/// pages, and a key that becomes due meanwhile is then found twice, rather than never.
 pub(super) fn first_pages() -> [Page; 3] {
     const KEYS: usize = 10_000;
     [Which::Waiting, Which::Due, Which::GaveUp].map(|which| Page::first(which, KEYS))
 }
 
-/// A key as it is now, or that it is no longer failing.
+/// A key, and what is known of it now: `None` if it is no longer failing.
 pub(super) struct Changed {
     pub(super) key: String,
     now: Option<SnapshotKey<String>>,
 }
 
 impl Behind {
-    /// What is to be written so that the store knows what the snapshot does, of the keys that a
-    /// store takes.
+    /// What to write so that the store knows what the snapshot does. Keys that no store takes are
+    /// left out.
     pub(super) fn changes(&self, snapshot: &Snapshot<String>) -> Vec<Changed> {
         let mut gone = self.written.clone();
         let mut changes: Vec<_> = snapshot
@@ -161,8 +164,8 @@ impl Behind {
         changes
     }
 
-    /// Whether there was a failure between the two. Their times alone may differ a little: a
-    /// snapshot is in times of day, and a tracker goes by another clock.
+    /// Whether there was a failure between the two. A small difference in their times alone does
+    /// not mean one: a snapshot holds times of day, and a tracker goes by another clock.
     fn differs(a: &SnapshotKey<String>, b: &SnapshotKey<String>) -> bool {
         let count = |key: &SnapshotKey<String>| (key.failures, key.interval, key.gave_up);
         let moved = between(a.until, b.until).max(between(b.until, a.until));
@@ -179,8 +182,9 @@ impl Behind {
         }
     }
 
-    /// Has the tracker go on from a page of what the store knows, told at its time `now`. Nothing
-    /// in the tracker has to make room for it: what is not there would count as ended.
+    /// Has the tracker go on from a page that the store listed at its time `now`. The tracker
+    /// evicts nothing to make room for it: the streak of a key that is not there would count as
+    /// ended.
     pub(super) fn restore<C: Clock>(
         &mut self,
         tracker: &mut BackoffTracker<String, C>,
@@ -207,8 +211,8 @@ impl Behind {
     }
 }
 
-/// The transitions that make the changes. A lease and a cause that the store knows of stay. A
-/// history is told nothing: what happened between two flushes, nobody knows.
+/// The transitions that write the changes. They keep the lease and the cause that the store has,
+/// and note nothing in a history: nobody knows what happened between two flushes.
 pub(super) fn transitions(
     changes: &[Changed],
     taken_at: SystemTime,

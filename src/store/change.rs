@@ -1,10 +1,10 @@
-//! What a transition comes to: something to write, something to note, something to answer.
+//! What a transition comes to: what to write, what to note, what to answer.
 
 use std::fmt;
 
 use super::record::Record;
 
-/// What a transition comes to. Made by [`step`](super::step), carried out by a store.
+/// The outcome of a transition: made by [`step`](super::step), carried out by a store.
 #[derive(Debug)]
 #[must_use = "a change has no effect until a store makes it"]
 pub struct Change<R> {
@@ -14,7 +14,7 @@ pub struct Change<R> {
 
 enum Outcome<R> {
     Known(Write, R),
-    /// The record's new lease lacks its token, which only the store can give.
+    /// The record's new lease still lacks its token, which only the store can give.
     Grant(Record, Box<dyn FnOnce(Record) -> R + Send>),
 }
 
@@ -23,7 +23,7 @@ enum Outcome<R> {
 pub enum Write<T = Record> {
     /// Nothing.
     Keep,
-    /// Put this in the place of whatever there is.
+    /// Replace whatever is there by this.
     Put(T),
     /// Delete it.
     Delete,
@@ -40,15 +40,15 @@ pub enum Write<T = Record> {
 pub enum Event {
     /// A worker took the key.
     Started,
-    /// It succeeded.
+    /// The key succeeded.
     Finished,
-    /// It failed; the cause is the record's.
+    /// The key failed; the record holds the cause.
     Failed,
     /// The worker gave the key back as it was.
     Cancelled,
     /// The worker's lease ran out.
     Expired,
-    /// An operator had the streak forgotten.
+    /// An operator made the store forget the streak.
     Forgotten,
 }
 
@@ -85,7 +85,7 @@ pub struct Settled<R> {
 }
 
 impl<R> Change<R> {
-    /// Carries out `write`.
+    /// Writes as `write` says.
     pub fn new(write: Write, answer: R) -> Change<R> {
         Change::of(Outcome::Known(write, answer))
     }
@@ -105,8 +105,8 @@ impl<R> Change<R> {
         Change::new(Write::Delete, answer)
     }
 
-    /// Writes the record, whose lease is new: the store gives it its fencing token. The answer is
-    /// made from the record as written.
+    /// Writes the record with its new lease, which gets its fencing token from the store. The
+    /// answer is made from the record as written.
     pub fn grant(record: Record, answer: impl FnOnce(Record) -> R + Send + 'static) -> Change<R> {
         Change::of(Outcome::Grant(record, Box::new(answer)))
     }
@@ -118,19 +118,19 @@ impl<R> Change<R> {
         }
     }
 
-    /// The same change, with an event to note in the history, after those before.
+    /// The same change, with an event to note in the history, after those noted so far.
     pub fn noting(mut self, event: Event) -> Change<R> {
         self.events = [self.events[1], Some(event)];
         self
     }
 
-    /// The same change, with an event to note in the history before the other.
+    /// The same change, with an event to note in the history before the other one.
     pub(super) fn noting_first(mut self, event: Event) -> Change<R> {
         self.events[0] = Some(event);
         self
     }
 
-    /// The same change, with another answer made of its own.
+    /// The same change, with its answer turned into another.
     pub fn map<T>(self, answer: impl FnOnce(R) -> T + Send + 'static) -> Change<T>
     where
         R: 'static,
@@ -153,8 +153,8 @@ impl<R> Change<R> {
         matches!(self.outcome, Outcome::Grant(..))
     }
 
-    /// What there will be to write, for a store that draws tokens as it writes: where a lease
-    /// [is granted](Self::is_grant), its token is not known yet.
+    /// What will be written, for a store that draws tokens as it writes: where a lease [is
+    /// granted](Self::is_grant), its token is not known yet.
     #[must_use]
     pub fn write(&self) -> Write<&Record> {
         match &self.outcome {
@@ -164,7 +164,7 @@ impl<R> Change<R> {
         }
     }
 
-    /// What there is to note in the history, in this order.
+    /// What to note in the history, in this order.
     #[must_use]
     pub fn events(&self) -> [Option<Event>; 2] {
         self.events
@@ -174,8 +174,8 @@ impl<R> Change<R> {
     ///
     /// `token` is called if a lease is granted, and only then. It must return a number greater than
     /// the token of every lease that the key ever had, and be called while nobody else can change
-    /// the key: of two workers that take a key one after the other, the second must have the
-    /// greater. A counter for the whole store does.
+    /// the key: of two workers that take a key one after the other, the second must get the greater
+    /// token. One counter for the whole store will do.
     ///
     /// # Errors
     ///

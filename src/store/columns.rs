@@ -7,7 +7,7 @@ use super::record::{after, between};
 use super::step::LEASE_EXPIRED;
 use crate::policy::{GiveUpReason, nanos};
 
-/// A time as nanoseconds since 1970. As many as there are mean the end of time.
+/// A time as nanoseconds since 1970. `i64::MAX` stands for the end of time.
 pub(super) fn time(time: SystemTime) -> i64 {
     duration(between(UNIX_EPOCH, time))
 }
@@ -17,8 +17,8 @@ pub(super) fn to_time(nanos: i64) -> Option<SystemTime> {
     Some(after(UNIX_EPOCH, Duration::from_nanos(nanos)))
 }
 
-/// A duration as nanoseconds. As many as a column holds mean the longest there is, so that it stays
-/// that when read back.
+/// A duration as nanoseconds. `i64::MAX`, the most that a column holds, stands for the longest
+/// duration, and is read back as that.
 pub(super) fn duration(duration: Duration) -> i64 {
     i64::try_from(nanos(duration)).unwrap_or(i64::MAX)
 }
@@ -30,7 +30,7 @@ pub(super) fn to_duration(nanos: i64) -> Option<Duration> {
     }
 }
 
-/// A token; databases have no more bits for it than these.
+/// A token. Databases have no more than 63 bits for it.
 pub(super) fn token(token: u64) -> i64 {
     i64::try_from(token).unwrap_or(i64::MAX)
 }

@@ -1,11 +1,11 @@
 //! What every store must do, as code: hold your own store to it.
 //!
-//! Implement [`Bench`] for it, and call [`all`] in a test. Each function here is one promise, and
-//! panics if the store does not keep it; its name begins with the number of the rule in the
-//! architecture's list, if it has one.
+//! Implement [`Bench`] for your store, and call [`all`] in a test. Each function here is one
+//! promise, and panics if the store does not keep it; its name begins with the number of the rule
+//! in the architecture's list, if it has one.
 //!
-//! Not every store does everything. What it does beyond [`AsyncStore`] is told by what is
-//! implemented for the bench, and tried by another function:
+//! Not every store does everything. If a store does more than [`AsyncStore`] asks for, its bench
+//! implements another trait, and another function tries it:
 //!
 //! | a store that | has a bench that is a | and is tried by |
 //! |---|---|---|
@@ -111,14 +111,14 @@ pub trait Bench {
     /// Lets time pass by the store's clock: moves it, or waits.
     fn pass(&self, time: Duration) -> impl Future<Output = ()>;
 
-    /// Sets the store's clock to another time of day. `false` if it cannot be set: promises about
-    /// that are then not tried.
+    /// Sets the store's clock to another time of day. Returns `false` if it cannot be set: promises
+    /// about that are then not tried.
     fn set_clock(&self, _time: SystemTime) -> bool {
         false
     }
 
-    /// A while, of which the promises are tried in multiples. For a clock that has to be waited
-    /// for, say 200 ms: long enough for a few calls of the store.
+    /// The unit of time: all waits in the tests are multiples of it. For a clock that has to be
+    /// waited for, 200 ms, say: long enough for a few calls of the store.
     fn unit(&self) -> Duration {
         Duration::from_secs(60)
     }

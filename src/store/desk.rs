@@ -17,7 +17,7 @@ use crate::policy::Backoff;
 use crate::random;
 use crate::state::Decision;
 
-/// A store, and with what its transitions are made.
+/// A store, and what its transitions are made with.
 pub(super) struct Desk<S> {
     pub(super) store: Arc<S>,
     pub(super) backoff: Option<Backoff>,
@@ -100,7 +100,7 @@ impl<S> Desk<S> {
         }
     }
 
-    /// The wish to work, as long as the session may.
+    /// The request to start work, unless the session has expired.
     pub(super) fn start<E>(&self) -> Result<Start, StartError<E>> {
         if self.session.expired() {
             return Err(StartError::SessionExpired);
@@ -159,13 +159,14 @@ fn each<R>(
     move |n, record, now| transitions[n](record, now)
 }
 
-/// The key, if it is one.
+/// The key, if it is valid.
 pub(super) fn checked<E>(key: &str) -> Result<&str, Error<E>> {
     InvalidKey::check(key).map_err(Error::Key)?;
     Ok(key)
 }
 
-/// A lease in hand, and what the session knows of it. Let go when dropped.
+/// A lease in hand, and what the session knows of it. Dropping it releases the lease from the
+/// session.
 #[derive(Debug)]
 pub(super) struct Held {
     session: Session,
@@ -213,7 +214,7 @@ impl Held {
         self.session.expiry_of(self.lease)
     }
 
-    /// Why a lease that was just given cannot be relied on, if so: it is to be given back.
+    /// Why a lease that was just granted cannot be relied on, if so: it must be given back.
     pub(super) fn too_late<E>(&self) -> Option<StartError<E>> {
         if !self.expired() {
             return None;
@@ -225,13 +226,13 @@ impl Held {
         })
     }
 
-    /// As long as this lives, the work is being ended.
+    /// Marks the work as being ended, until the result is dropped.
     pub(super) fn ending(&self) -> Ending<'_> {
         self.session.set_ending(self.lease, true);
         Ending(self)
     }
 
-    /// The end of the work as a failure; one out of turn counts for nothing.
+    /// Ends the work as a failure, which does not count if the work was out of turn.
     pub(super) fn failing(
         &self,
         failed: Failed,
@@ -249,7 +250,8 @@ impl Held {
         }
     }
 
-    /// What an attempt to end the work came to. Only an error of the store leaves it in hand.
+    /// Takes note of how an attempt to end the work went. Only an error of the store leaves the
+    /// work in hand.
     pub(super) fn ended<T, E>(
         &self,
         ended: Result<Result<T, LeaseLost>, E>,
@@ -267,19 +269,20 @@ impl Held {
         }
     }
 
-    /// The same within a transaction of the caller's, which leaves it in hand.
+    /// The same within the caller's transaction, which leaves the work in hand.
     pub(super) fn ended_in<T, E>(
         &self,
         ended: Result<Result<T, LeaseLost>, E>,
     ) -> Result<T, WorkError<E>> {
         match &ended {
-            // That it has ended, once the caller commits, is then no news to a heartbeat.
+            // Once the caller commits, a heartbeat that finds the work ended must not take that for
+            // a loss.
             Ok(Ok(_)) => self.session.set_ending_within(self.lease),
             Ok(Err(lost)) if *lost != LeaseLost::Ended => {
                 self.session.lose(self.lease, lost);
             }
-            // It may have ended in the same transaction, and not for good. But if it is lost
-            // because it ran out, the session is to notice before the lease goes.
+            // The work may have ended earlier in the same transaction, which may yet be rolled
+            // back. But if the lease ran out, the session must notice before the lease is released.
             _ => {
                 let _ = self.session.expired();
             }

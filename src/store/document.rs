@@ -14,11 +14,12 @@ const VERSION: u64 = 1;
 struct Document<T> {
     /// The version, under a name that no other program's document has.
     relent: u64,
-    /// Of all bytes but itself. Left out by people who edit: then there is nothing to check.
+    /// Of all bytes but its own. People who edit the document leave it out: then nothing is
+    /// checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checksum: Option<String>,
     content: T,
-    /// What the program keeps of its own. It may be a null.
+    /// The program's own data, which may be `null`.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -27,7 +28,7 @@ struct Document<T> {
     data: Option<Value>,
 }
 
-/// A value that is there, whatever it is.
+/// A value that is there, even if it is `null`.
 fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(from).map(Some)
 }
@@ -62,7 +63,7 @@ pub(super) fn decode<T: DeserializeOwned>(
         let real = checksum(&bytes);
         if written != real {
             return Err(Problem::Damaged(format!(
-                "its checksum says {written} and is {real}; if it was edited by hand, delete that line"
+                "its checksum says {written}, but comes to {real}; if it was edited by hand, delete that line"
             )));
         }
     }
@@ -73,8 +74,8 @@ fn checksum(bytes: &[u8]) -> String {
     format!("{:08x}", crc32fast::hash(bytes))
 }
 
-/// Replaces the first occurrence of `text` by another as long. The checksum's own is the first:
-/// only the version comes before it.
+/// Replaces the first occurrence of `text` by another text of the same length. The first one is the
+/// checksum itself: only the version comes before it.
 fn replace_first(bytes: &mut [u8], text: &str, other: &str) {
     let (text, other) = (text.as_bytes(), other.as_bytes());
     let found = bytes

@@ -6,11 +6,11 @@ use std::fmt;
 use super::key::InvalidKey;
 use super::lease::{LeaseLost, Refusal};
 
-/// Why nothing was done to a key, or nobody knows whether it was.
+/// Why nothing was done to a key, or nobody knows whether anything was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error<E> {
-    /// That is no key.
+    /// The key is not valid.
     Key(InvalidKey),
     /// The store failed.
     Store(E),
@@ -22,12 +22,13 @@ pub enum Error<E> {
 pub enum StartError<E> {
     /// The key cannot be taken now.
     Refused(Refusal),
-    /// The session has expired: it could not keep the leases it had. Begin another.
+    /// The session has expired: it could not keep the leases it had. Begin another one.
     SessionExpired,
-    /// The store took longer to give the lease than that lives, so it was given back. Nothing was
-    /// begun, and nothing is counted: try again, with a longer time to live if that is usual.
+    /// The store took longer to grant the lease than the lease lives, so the lease was given back.
+    /// No work was begun, and no failure is counted: try again, with a longer time to live if this
+    /// is usual.
     TooLate,
-    /// That is no key.
+    /// The key is not valid.
     Key(InvalidKey),
     /// The store failed.
     Store(E),
@@ -37,18 +38,18 @@ pub enum StartError<E> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkError<E> {
-    /// It was not this worker's any more. Nothing was written.
+    /// The work was not this worker's any more. Nothing was written.
     Lost(LeaseLost),
-    /// The store failed. The work can be ended in this or another way still.
+    /// The store failed. The work can still be ended, in this way or another.
     Store(E),
 }
 
 /// What an error of a store is about, as far as the store can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// What is kept of one key: the store does well for all others.
+    /// What is kept of one key: for all others the store works.
     Key,
-    /// The store, whatever the key: it is away, or busy.
+    /// The store, whatever the key: it cannot be reached, or is busy.
     Store,
     /// Either: the store cannot tell.
     Unknown,
@@ -96,7 +97,7 @@ impl<E: fmt::Display> fmt::Display for StartError<E> {
             StartError::Refused(refusal) => refusal.fmt(f),
             StartError::SessionExpired => f.write_str("the session has expired; begin another"),
             StartError::TooLate => f.write_str(
-                "the store took longer to give the lease than that lives; it was given back: try again",
+                "the store took longer to grant the lease than the lease lives; it was given back: try again",
             ),
             StartError::Key(invalid) => invalid.fmt(f),
             StartError::Store(error) => error.fmt(f),
@@ -113,7 +114,8 @@ impl<E: fmt::Display> fmt::Display for WorkError<E> {
     }
 }
 
-// Each shows what it holds as its own message, so its source is the source of that.
+// Each displays the error that it holds as its own message, so its source is the source of that
+// error.
 
 impl<E: StdError + 'static> StdError for Error<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {

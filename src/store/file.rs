@@ -28,23 +28,23 @@ use lock::Locked;
 
 /// Keeps records in one JSON document that people can read, for one process at a time.
 ///
-/// For programs that must remember a few hundred keys over a restart, without a database. What was
-/// answered is on the disk: each change writes the whole document anew beside the old one, has it
-/// synced, and renames it into place. After a crash at any instant the file is the old document or
-/// the new one. So a change costs about a microsecond for each key that is kept, beside the two
-/// syncs: 12 ms at ten thousand, where it was measured. With more than a thousand keys, or more
-/// than one process, use `SqliteStore`.
+/// For programs that must remember a few hundred keys across restarts, without a database. What was
+/// answered is on the disk: each change writes the whole document anew beside the old one, syncs
+/// it, and renames it into place. After a crash at any instant, the file is the old document or the
+/// new one. A change therefore costs about a microsecond for each key in the document, besides the
+/// two syncs: 12 ms at ten thousand keys, where it was measured. With more than a thousand keys, or
+/// more than one process, use `SqliteStore`.
 ///
-/// A lock of the operating system, on a file beside it whose name ends in `.lock`, keeps a second
-/// process out. It is free again when this is dropped or the process dies, however it dies; the
-/// lock file stays, and means nothing by itself.
+/// A lock of the operating system, on a second file whose name ends in `.lock`, keeps other
+/// processes out. It is released when the store is dropped or the process dies, however it dies;
+/// the lock file stays, and means nothing by itself.
 ///
-/// The file keeps its owner, group and permissions, also when the program is run as root for once:
-/// where this process may not have it so, nothing is written. A relative path is taken from the
-/// working directory as it is when the store is opened.
+/// The file keeps its owner, group and permissions, even if the program is once run as root; where
+/// this process has no right to keep them, nothing is written. A relative path is taken from the
+/// working directory at the time the store is opened.
 ///
-/// Beside the records it keeps [data](Self::data) of the program's own, if there is any: a journal,
-/// say, of which each step has to be written together with what the step came to. See
+/// Beside the records, the document can hold [data](Self::data) of the program's own: a journal,
+/// say, of which each step has to be written together with the outcome of the step. See
 /// [`transaction`](Self::transaction).
 ///
 /// To edit the document by hand, stop the program and delete the line with the checksum.
@@ -81,12 +81,12 @@ struct Content {
 }
 
 impl FileStore {
-    /// Opens the document at `path`, or begins one. It goes by the machine's clock.
+    /// Opens the document at `path`, or begins one. The store goes by the machine's clock.
     ///
     /// # Errors
     ///
-    /// [`FileError::Locked`] if another process has it, or this one has it open already;
-    /// [`FileError::Unreadable`] if it is damaged or something else, or of a newer version;
+    /// [`FileError::Locked`] if another process has the file open, or this one has already;
+    /// [`FileError::Unreadable`] if the file is damaged, not relent's, or of a newer version;
     /// [`FileError::Symlink`]; [`FileError::Owner`]; [`FileError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<FileStore, FileError> {
         FileStore::with_clock(path, MonotonicClock)
@@ -94,7 +94,7 @@ impl FileStore {
 }
 
 impl<C: Clock> FileStore<C> {
-    /// As [`open`](FileStore::open), with another clock, whose time of day it goes by.
+    /// As [`open`](FileStore::open), for a store that goes by another clock's time of day.
     ///
     /// # Errors
     ///
@@ -114,11 +114,11 @@ impl<C: Clock> FileStore<C> {
         })
     }
 
-    /// What the program keeps of its own in the document; `None` if it never put anything there.
+    /// The program's own data in the document; `None` if it never put any there.
     ///
     /// # Errors
     ///
-    /// [`FileError::Unreadable`] if it is something else; [`FileError::Io`].
+    /// [`FileError::Unreadable`] if it is data of another type; [`FileError::Io`].
     pub fn data<D: DeserializeOwned>(&self) -> Result<Option<D>, FileError> {
         let data = self.read(|content, _| content.data.clone())?;
         data.map(serde_json::from_value)
@@ -129,11 +129,11 @@ impl<C: Clock> FileStore<C> {
             })
     }
 
-    /// Runs `work`, and writes all that it did to records and to the program's own data at once; or
-    /// nothing at all, if it fails.
+    /// Runs `work`, and writes all that it changed, in records and in the program's own data, at
+    /// once; or nothing at all, if it fails.
     ///
-    /// It runs under the store's lock, so it must not use the store, or a tracker over it, but
-    /// through the transaction: it would wait for itself.
+    /// It runs under the store's lock, so it may use the store, or a tracker over it, only through
+    /// the transaction: any other call would wait for itself.
     ///
     /// ```
     /// use relent::Backoff;
@@ -154,16 +154,16 @@ impl<C: Clock> FileStore<C> {
     ///
     /// # Errors
     ///
-    /// Those of `work`: [`FileError`] itself, [`Error`](super::Error),
-    /// [`StartError`](super::StartError) or [`WorkError`](super::WorkError) of it, after the verb
-    /// that is called, or any other that `?` makes of one. After one of the disk's,
-    /// [`FileError::Io`], all of it was written, or nothing.
+    /// That of `work`: a [`FileError`]; the [`Error`](super::Error),
+    /// [`StartError`](super::StartError) or [`WorkError`](super::WorkError) that a tracker's method
+    /// returns; or any other type that `?` turns a [`FileError`] into. After [`FileError::Io`],
+    /// either all of it was written or nothing.
     pub fn transaction<T, E: From<FileError>>(
         &self,
         work: impl FnOnce(&mut FileTransaction) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut slot = self.known.lock();
-        // Out of the slot, so that nothing is known unless all went well.
+        // Taken out of the slot, so that nothing is known unless all goes well.
         let content = match slot.take() {
             Some(content) => content,
             None => self.disk.read()?,

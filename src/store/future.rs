@@ -27,19 +27,20 @@ use super::step::Start;
 
 /// Keeps a record per key, and lets one change at a time be made to it.
 ///
-/// A store knows how to load, to compare and swap, and to list; what a change comes to is decided
-/// in [`step`](super::step). Hold your own to `store::contract` (feature `contract`).
+/// A store only loads, compares and swaps, and lists; what a change comes to is decided in
+/// [`step`](super::step). Test a store of your own with `store::contract` (feature `contract`).
 ///
 /// The same as [`blocking::Store`](super::blocking::Store), async.
 ///
-/// A future of these may be dropped at any point. Then its change was made wholly or not at all,
-/// and nobody knows which.
+/// Its futures may be dropped at any point. The change is then made wholly or not at all, and
+/// nobody knows which.
 pub trait AsyncStore: Send + Sync {
-    /// What can go wrong with it.
+    /// What can go wrong with the store.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// What one of its errors is about. Where many keys are written at once, those around one that
-    /// cannot be reached are tried without it; but where it is the store, nothing else is tried.
+    /// What an error is about: one key, or the whole store. Where many keys are written at once and
+    /// one of them cannot be reached, the others are tried without it; but if the store itself
+    /// cannot be, nothing more is tried.
     fn fault(&self, error: &Self::Error) -> Fault {
         let _ = error;
         Fault::Unknown
@@ -56,7 +57,7 @@ pub trait AsyncStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Nothing was written; or, where an answer was lost on the way, nobody knows.
+    /// The store's. Nothing was written; or, if the answer was lost on the way, nobody knows.
     fn update<R: Send + 'static>(
         &self,
         key: &str,
@@ -64,13 +65,13 @@ pub trait AsyncStore: Send + Sync {
     ) -> impl Future<Output = Result<R, Self::Error>> + Send;
 
     /// Makes one change to each of several keys, in this order, with as few commits and round trips
-    /// as the store can. `change` is told which of the keys it is called for, and for any of them
-    /// may be called again. A key may be there twice.
+    /// as the store can. `change` gets the index of the key that it is called for, and may be
+    /// called again for any of them. A key may be there twice.
     ///
     /// # Errors
     ///
-    /// A store with transactions has then written nothing, or nobody knows; another may have made
-    /// the first few of the changes.
+    /// A store with transactions has then written nothing, or nobody knows. One without them may
+    /// have made some of the changes.
     fn update_all<R: Send + 'static>(
         &self,
         keys: &[&str],
@@ -91,15 +92,15 @@ pub trait AsyncStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The store's. What it cannot read of a key it may pass over, so that it stands in no other
-    /// key's way; but then it is the error where there would be nothing else on a first page.
+    /// The store's. A store may pass over a record that it cannot read, so that it stands in no
+    /// other key's way; but where a first page would then be empty, that is the error.
     fn list(&self, page: &Page) -> impl Future<Output = Result<Vec<Listed>, Self::Error>> + Send;
 
     /// Starts work on up to `limit` of the keys that are due, oldest first, and returns those with
     /// their new leases.
     ///
     /// Each goes through [`Start::apply`] with [`Start::nth`]. There may be fewer than are due:
-    /// others were quicker, or leases that had run out had to be counted as failures.
+    /// other workers were quicker, or a lease had run out, which had to be counted as a failure.
     ///
     /// # Errors
     ///
@@ -120,18 +121,17 @@ pub trait AsyncStore: Send + Sync {
         }
     }
 
-    /// Extends leases, of a key and a token each, to live so long from now: a heartbeat. `told` is
-    /// told of each what came of it, by its place among them.
+    /// Extends leases, each given as a key and a token, to live for `time_to_live` from now: a
+    /// heartbeat. Calls `told` with the index of each and what came of it.
     ///
-    /// No lease may run out because another cannot be extended. Without a better way the store
-    /// changes them all at once, and where that fails, ever smaller parts of them. One that can
-    /// tell which key it is about, or would have to wait for one, does better to go on without
-    /// that.
+    /// No lease may run out because another cannot be extended. By default, the store changes them
+    /// all at once and, where that fails, ever smaller parts of them. A store that can tell which
+    /// key failed, or that would have to wait for one, does better to go on without that key.
     ///
     /// # Errors
     ///
-    /// One for all the leases of which `told` was not told: their keys cannot be reached. They are
-    /// tried again.
+    /// One for all the leases for which `told` was not called: their keys cannot be reached. The
+    /// heartbeat tries them again.
     fn extend(
         &self,
         leases: &[(&str, u64)],
@@ -162,11 +162,11 @@ pub trait AsyncStore: Send + Sync {
 /// A store that can make a change within a transaction that the caller has open, so that the key
 /// and the caller's own data are committed together, or not at all.
 pub trait AsyncTransactional: AsyncStore {
-    /// Where such a transaction is open: a reference of a kind.
+    /// What such a transaction is open on: a reference of some kind.
     type Connection<'a>: Send;
 
     /// As [`AsyncStore::update`], within the transaction that is open on `connection`. The answer
-    /// holds once that is committed.
+    /// holds once the transaction is committed.
     ///
     /// # Errors
     ///

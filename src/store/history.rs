@@ -1,4 +1,4 @@
-//! What happened to a key, for stores that keep it.
+//! The history of a key, for stores that keep one.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! A blocking store behind the async face, where it is polled.
+//! A blocking store behind the async face, called in place.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +13,8 @@ use super::step::Start;
 
 /// A blocking store behind the async face, called where the future is polled.
 ///
-/// For stores that answer in no time, and for executors that may be blocked: on a thread of its
-/// own, in a program that does nothing else. With tokio, see `Unblock`.
+/// For stores that answer in no time, and for executors that may be blocked: one on a thread of its
+/// own, say, or in a program that does nothing else. With tokio, see `Unblock`.
 #[derive(Clone, Debug, Default)]
 pub struct Inline<S>(pub S);
 

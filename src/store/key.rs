@@ -1,4 +1,4 @@
-//! What may be a key.
+//! Which texts are keys.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ pub const MAX_KEY: usize = 1024;
 /// The longest namespace, in bytes.
 pub const MAX_NAMESPACE: usize = 255;
 
-/// A key or a namespace that no store takes.
+/// Why a text is not a key, or not the name of a namespace. No store takes it.
 ///
 /// Everything else is a key: quotes, newlines, any script, the empty string.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +23,13 @@ pub enum InvalidKey {
     TooLong {
         /// Its length in bytes.
         length: usize,
-        /// The longest there may be.
+        /// The longest that is allowed.
         max: usize,
     },
 }
 
 impl InvalidKey {
-    /// Refuses what is no key.
+    /// Checks that a text is a key.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl InvalidKey {
         within(key, MAX_KEY)
     }
 
-    /// Refuses what is no namespace.
+    /// Checks that a text can name a namespace.
     ///
     /// # Errors
     ///

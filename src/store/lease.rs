@@ -1,4 +1,4 @@
-//! One worker per key: leases, and why there is none.
+//! One worker per key: leases, and why one is refused or lost.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -14,9 +14,9 @@ use crate::policy::GiveUpReason;
     serde(deny_unknown_fields)
 )]
 pub struct Lease {
-    /// The fencing token: greater than that of every earlier lease of the key, also of one whose
-    /// record is long gone. Every write of the holder is checked against it; pass it on to whatever
-    /// else the work writes to, to have that refuse a stale worker too.
+    /// The fencing token: greater than that of every earlier lease of the key, even one whose
+    /// record was deleted long ago. The store checks every write of the holder against it; pass it
+    /// on to other systems that the work writes to, so that they can refuse a stale worker too.
     pub token: u64,
     /// Who holds it, for people to read.
     pub holder: String,
@@ -29,17 +29,18 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Whether it has not run out at `now`.
+    /// Whether the lease has not run out at `now`.
     #[must_use]
     pub fn is_live(&self, now: SystemTime) -> bool {
         now < self.until
     }
 }
 
-/// A lease that holds once the transaction is committed in which it was taken, by
-/// [`DurableTracker::start_in`](super::DurableTracker::start_in) or its blocking twin.
+/// A lease that was taken within a transaction, by
+/// [`DurableTracker::start_in`](super::DurableTracker::start_in) or its blocking twin, and holds
+/// once that is committed.
 ///
-/// Dropped, it is not extended, and runs out if it holds.
+/// If this is dropped, the lease is not extended, and runs out if it holds.
 #[derive(Debug)]
 #[must_use = "once the transaction is committed, a lease that nobody knows of counts as a failure"]
 pub struct Granted {
@@ -68,20 +69,20 @@ impl Granted {
 /// Why a key cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its wait is not over.
+    /// The key's wait is not over.
     BackingOff {
-        /// When it is, by the store's clock. [`check`](super::DurableTracker::check) says how long
-        /// that is from now.
+        /// When it will be, by the store's clock. [`check`](super::DurableTracker::check) says how
+        /// long that is from now.
         until: SystemTime,
     },
     /// Somebody works on it.
     Held {
         /// Who.
         by: String,
-        /// Until when by the store's clock, if the lease is not extended.
+        /// Until when, by the store's clock, unless the lease is extended.
         until: SystemTime,
     },
-    /// It is not tried any more, until somebody forgets it.
+    /// The key gave up: it is not tried any more, until somebody forgets it.
     GaveUp(GiveUpReason),
 }
 
@@ -97,21 +98,22 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Why a lease cannot be used any more. What it was for may be in other hands: stop.
+/// Why a lease is not good any more. The key may be in other hands: stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaseLost {
-    /// It was finished, failed or cancelled; or it ran out and another worker has dealt with that.
+    /// The work was finished, failed or cancelled; or the lease ran out, and another worker has
+    /// dealt with that.
     ///
-    /// After an error of the store, when the same is tried again, it may have been done the first
-    /// time: then only the answer was lost.
+    /// Where this comes of trying again after an error of the store, the first call may have ended
+    /// the work: then only its answer was lost.
     Ended,
-    /// It ran out. The next to take the key counts that as a failure.
+    /// The lease ran out. The next worker to take the key counts that as a failure.
     Expired {
         /// When.
         at: SystemTime,
     },
-    /// It ran out, and somebody else holds the key.
+    /// The lease ran out, and somebody else holds the key.
     Taken {
         /// Who.
         by: String,
@@ -130,7 +132,7 @@ impl fmt::Display for LeaseLost {
 
 impl std::error::Error for LeaseLost {}
 
-/// A time for people.
+/// A time, written for people.
 struct At(SystemTime);
 
 impl fmt::Display for At {

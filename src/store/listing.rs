@@ -8,25 +8,27 @@ use super::record::{END, Record};
 /// Which keys to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Which {
-    /// Those that can be taken: [`Record::due`] has come. Those among them with a lease died on
-    /// somebody's hands. Also those [from the future](Record::is_from_the_future).
+    /// Those that can be taken: the time of [`Record::due`] has come. Where one of them has a
+    /// lease, its worker died. Also those [from the future](Record::is_from_the_future).
     Due,
-    /// Those for which [`Record::due`] is yet to come: they wait, or somebody works on them.
+    /// Those for which the time of [`Record::due`] is yet to come: they wait, or somebody works on
+    /// them.
     Waiting,
-    /// Those that gave up, and are not tried until somebody [forgets](super::step::forget) them. In
-    /// the order of their keys alone.
+    /// Those that gave up, and are not tried until somebody [forgets](super::step::forget) them.
+    /// They are listed in the order of their keys alone.
     GaveUp,
 }
 
-/// A page of keys to list: by [`Record::due`], then by the key. Keys are in the order of their
-/// bytes, or in one of the store's own, if it says so: the same for all pages.
+/// A page of keys to list, in the order of [`Record::due`], then of the keys. Keys are ordered by
+/// their bytes, or as the store says if it has an order of its own; the order is the same for all
+/// pages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     /// Which keys.
     pub which: Which,
     /// How many at most.
     pub limit: usize,
-    /// Only those after this one, the last of the page before.
+    /// Only those after this place, which is the last of the page before.
     pub after: Option<Cursor>,
 }
 
@@ -70,7 +72,7 @@ impl Page {
         }
     }
 
-    /// The page that begins after `last`, which this one ended with.
+    /// The page after this one, which ended with `last`.
     #[must_use]
     pub fn after(mut self, last: &Listed) -> Page {
         self.after = Some(last.cursor());
@@ -121,7 +123,7 @@ impl Page {
 }
 
 impl Listed {
-    /// Those that were started, with the records that this left.
+    /// Those that were started, each with its new record.
     pub(super) fn started(due: Vec<Listed>, started: Vec<Result<Record, Refusal>>) -> Vec<Listed> {
         let both = due.into_iter().zip(started);
         both.filter_map(|(Listed { key, .. }, started)| {
@@ -141,7 +143,7 @@ impl Listed {
     }
 }
 
-/// When a key is due, for the order of a listing: one that gave up never is.
+/// When a key is due, for the order of a listing: at the end of time, if it gave up.
 fn place(record: &Record) -> SystemTime {
     record.due().unwrap_or(SystemTime::UNIX_EPOCH + END)
 }

@@ -14,10 +14,11 @@ use super::record::Record;
 use super::step::Start;
 use crate::clock::{Clock, MonotonicClock};
 
-/// Keeps records in memory, for tests and for leases within one process. Nothing outlives it.
+/// Keeps records in memory, for tests and for leases within one process. Nothing outlives the
+/// store.
 ///
-/// The simplest store that keeps every promise: what others do with files and databases is compared
-/// with it. Its clock is any [`Clock`]'s time of day, so a test can move it.
+/// The simplest store that keeps every promise: the stores over files and databases are compared
+/// with it. It goes by the time of day of any [`Clock`], so a test can move it.
 ///
 /// ```
 /// use relent::Backoff;
@@ -143,8 +144,8 @@ impl Kept {
         true
     }
 
-    /// What is wrong with the tokens, where somebody edited them: the next has to be greater than
-    /// that of any lease, and as many bits as others have for it have to do.
+    /// What is wrong with the tokens, if somebody edited them: the next has to be greater than that
+    /// of any lease, and to fit in the bits that other stores have for it.
     #[cfg(feature = "file")]
     pub(super) fn wrong_tokens(&self) -> Option<String> {
         let last = self.last_token;
@@ -199,7 +200,7 @@ impl<C: Clock> Store for MemoryStore<C> {
     }
 }
 
-/// Never waits: what the blocking face does takes no time.
+/// Never waits: the calls of the blocking face, which it makes, take no time.
 impl<C: Clock + Send + Sync> AsyncStore for MemoryStore<C> {
     type Error = Infallible;
 

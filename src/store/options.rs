@@ -1,4 +1,4 @@
-//! How a tracker goes about it.
+//! The options of a durable tracker.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::clock::{Clock, MonotonicClock};
 use crate::policy::Backoff;
 
-/// How a [`DurableTracker`](super::DurableTracker) goes about it, of either face.
+/// The options of a [`DurableTracker`](super::DurableTracker), blocking or async.
 ///
-/// A policy alone will do: wherever these are asked for, a [`Backoff`] is taken.
+/// Wherever options are taken, a [`Backoff`] alone will do.
 ///
 /// ```
 /// use relent::Backoff;
@@ -33,8 +33,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// With a policy for the failures that bring none of their own; or with `None`, which goes on
-    /// with the last interval, at least a second.
+    /// Options with a policy for the failures that bring none of their own. With `None`, such a
+    /// failure repeats the last interval, at least a second.
     #[must_use]
     pub fn new(backoff: impl Into<Option<Backoff>>) -> Options {
         Options {
@@ -46,29 +46,29 @@ impl Options {
         }
     }
 
-    /// Takes leases under this name, for people to read. Unless told, the process's number and a
-    /// few random digits.
+    /// Takes leases under this name, for people to read. By default, the process's number and a few
+    /// random digits.
     ///
-    /// Of a name longer than 255 bytes the beginning is kept, and a NUL is kept as `�`.
+    /// A name longer than 255 bytes is cut to that, and a NUL is kept as `�`.
     #[must_use]
     pub fn holder(mut self, name: impl Into<String>) -> Options {
         self.holder = Some(name.into());
         self
     }
 
-    /// Takes leases that live this long without a heartbeat; at least a millisecond. Unless told,
-    /// 30 seconds.
+    /// Takes leases that live this long without a heartbeat; at least a millisecond. By default, 30
+    /// seconds.
     ///
-    /// A dead worker blocks its key for as long, and a store that is away for longer costs all
-    /// leases: so let it be well above what the store may be away for.
+    /// A dead worker blocks its key for this long. But a store that cannot be reached for this long
+    /// costs all leases, so let it be well above the outages that the store may have.
     #[must_use]
     pub fn time_to_live(mut self, time_to_live: Duration) -> Options {
         self.time_to_live = time_to_live;
         self
     }
 
-    /// Measures its own leases by this clock: what [`Session::expired`](super::Session::expired)
-    /// goes by, and nothing else. The store has its own.
+    /// Measures the session's leases by this clock: [`Session::expired`](super::Session::expired)
+    /// goes by it, and nothing else does. The store has a clock of its own.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock + Send + Sync + 'static) -> Options {
         self.clock = Arc::new(clock);

@@ -1,4 +1,4 @@
-//! What is done to many at once, and where that fails, to ever smaller parts of them.
+//! Doing something to many keys at once and, where that fails, to ever smaller parts of them.
 
 use std::ops::Range;
 
@@ -7,10 +7,9 @@ use crate::random;
 
 /// The parts that are still to be tried.
 ///
-/// One that fails is halved, so that one key which cannot be reached keeps none of the others from
-/// being. But first two keys are tried alone: if neither can be reached, it is not for the keys
-/// that all of them together could not, and no more are tried. Nor are they if the store says so
-/// itself.
+/// A part that fails is halved, so that a key that cannot be reached does not keep the others from
+/// being reached. But first two keys are tried alone: if neither can be reached, the fault is not
+/// with the keys, and no more are tried. Nor are they if the store itself says that it is at fault.
 pub(super) struct Parts {
     left: Vec<Range<usize>>,
     many: usize,
@@ -20,7 +19,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// All of so many.
+    /// All of `many` keys, as one part.
     pub(super) fn of(many: usize) -> Parts {
         let all = 0..many;
         Parts {
@@ -42,12 +41,13 @@ impl Parts {
         self.is_there();
     }
 
-    /// The store is there: worth to go down to a single key, and on to the next.
+    /// The store is there, so it is worth going down to single keys, one after the other.
     fn is_there(&mut self) {
         self.patience = 2 * (usize::BITS - self.many.leading_zeros()) + 2;
     }
 
-    /// Notes that a part failed. Whether that is how it ends, for it or for all that are left.
+    /// Notes that a part failed. Returns whether that is final, for this part or for all that are
+    /// left.
     pub(super) fn failed(&mut self, part: Range<usize>, fault: Fault) -> bool {
         self.misses += 1;
         if fault == Fault::Key {
@@ -66,7 +66,7 @@ impl Parts {
             self.left.extend(halves);
             return false;
         }
-        // Not the same each time: they may be those that cannot be reached.
+        // Not the same two each time: they may be the very keys that cannot be reached.
         let alone = halves.clone().map(|half| half.start + any(half.len()));
         for (half, one) in halves.into_iter().zip(alone) {
             let others = [half.start..one, one + 1..half.end];
@@ -87,7 +87,7 @@ fn any(many: usize) -> usize {
 mod tests {
     use super::{Fault, Parts};
 
-    /// Which of so many are reached, if these cannot be; and by how many calls.
+    /// Which of `many` keys are reached if the `broken` ones cannot be, and by how many calls.
     fn reached(many: usize, broken: impl Fn(usize) -> bool) -> (Vec<usize>, u32) {
         reached_by(Fault::Unknown, many, broken)
     }

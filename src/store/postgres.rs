@@ -37,42 +37,41 @@ use row::Kept;
 
 /// Keeps records in a table of a PostgreSQL database, for any number of hosts.
 ///
-/// The database may be one that the program has anyway: the tables are named `relent…`, are found
-/// by the connection's `search_path`, and are there to be joined against. What was answered is as
-/// durable as the database makes its commits (`synchronous_commit`).
+/// The database may be one that the program already has: the tables are named `relent…`, are found
+/// by the connection's `search_path`, and can be joined with. What was answered is as durable as
+/// the database makes its commits (`synchronous_commit`).
 ///
-/// A change takes two round trips: one reads the row and the server's time, one writes it if it is
-/// still as it was read. So does a batch of any size, and a claim takes one. Where others were
-/// quicker, it is done again, now with the rows locked. Keep connections unchecked in the pool
-/// (`test_before_acquire(false)`), or each call takes a round trip more.
+/// A change takes two round trips: one reads the row and the server's time, one writes the row if
+/// it is still as it was read. A batch of any size takes two as well, and a claim takes one. Where
+/// others were quicker, the change is made again, now with the rows locked. Set the pool not to
+/// check its connections (`test_before_acquire(false)`), or each call takes one round trip more.
 ///
 /// A batch is one commit, or none. Where others changed some of its keys meanwhile, the database
-/// undoes its statement, and it is done again in a transaction, with the rows locked. (The server's
-/// log then has an error that says `relent: others were quicker`.) That takes six round trips or so,
-/// and is also how a batch is made that has a key twice, takes several new keys, or writes some keys
-/// and deletes others.
+/// undoes its statement, and the batch is made again in a transaction, with the rows locked. (The
+/// server's log then has an error that says `relent: others were quicker`.) That takes about six
+/// round trips. A batch that has a key twice, takes several new keys, or writes some keys and
+/// deletes others is always made in this way.
 ///
-/// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: one whose
-/// row a transaction has locked is left out, until it is free or the lease has run out.
+/// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: a lease
+/// whose row a transaction has locked is left out, until the row is free or the lease has run out.
 ///
 /// A row that cannot be read is an error that names it, and is left as it is. Lists, claims and
 /// heartbeats pass it over; [`unreadable`](Self::unreadable) finds it.
 ///
-/// Transactions may be serializable by default: what the database refuses then, a failure to put it
-/// in order with what others did, is asked for again. Only [within a transaction of the
-/// caller's](#impl-AsyncTransactional-for-PostgresStore) that is the caller's to do.
+/// Transactions may be serializable by default: a call that the database then refuses, because it
+/// could not be serialized with what others did, is made again. Only [within a transaction of the
+/// caller's](#impl-AsyncTransactional-for-PostgresStore) is that left to the caller.
 ///
-/// Rows are locked in the order of their keys, those too that are not there yet, so that batches do
-/// not wait for each other in a circle. One exception is for the sake of speed: a batch that writes
-/// over more than 32 rows takes them as the database comes by them. Should it meet another such
-/// batch in a circle, the database notices (`deadlock_timeout`), and one of them is done again, in
-/// order.
+/// Rows are locked in the order of their keys, even those that are not there yet, so that batches
+/// do not deadlock. There is one exception, for speed: a batch that writes over more than 32 rows
+/// locks them in whatever order the database comes upon them. Should two such batches deadlock, the
+/// database notices (`deadlock_timeout`), and one of them is made again, in order.
 ///
 /// # Which sqlx
 ///
-/// Its pool and its transactions are those of the `sqlx` that this crate was built with: 0.8, or
-/// 0.9. Cargo takes the newer one, and has both if the program asks for the older: the compiler then
-/// says that one `Pool` is not the other. This makes them one:
+/// The pool and the transactions are those of the `sqlx` that this crate was built with: 0.8 or
+/// 0.9. Cargo takes the newer one for this crate, and has both if the program asks for the older:
+/// the compiler then says that one `Pool` is not the other. This makes them one:
 ///
 /// ```sh
 /// cargo update sqlx@0.9 --precise 0.8.6
@@ -80,12 +79,13 @@ use row::Kept;
 ///
 /// # The clock
 ///
-/// The server's clock is the store's, read as the row is read: not when the transaction began.
-/// The sequence `relent_latest` keeps the latest time at which anything was written, in
-/// microseconds. While the clock shows less, as it was set back, lists of what is due and claims go
-/// through all that waits, to find what is from the future. A clock that was far ahead for a moment
-/// leaves it at that until the time has come. Once the clock is right, this ends it; it goes no
-/// lower than the times of records from the future, so that those are still found:
+/// The store goes by the server's clock, as it is when the row is read, not when the transaction
+/// began. The sequence `relent_latest` keeps the latest time at which anything was written, in
+/// microseconds. While the clock shows less, because it was set back, lists of what is due and
+/// claims go through all that waits, to find what is from the future. A clock that was far ahead
+/// for a moment leaves the sequence there until that time has come. Once the clock is right again,
+/// this statement sets the sequence right; it goes no lower than the times of records from the
+/// future, so that those are still found:
 ///
 /// ```sql
 /// SELECT setval('relent_latest', (EXTRACT(EPOCH FROM
@@ -93,28 +93,29 @@ use row::Kept;
 /// FROM relent WHERE gave_up IS NULL
 /// ```
 ///
-/// What is written says when it was decided, by the time of the read. A call that had to wait in
-/// between, because somebody had the row locked and then left it as it was, wrote it that much
-/// later: such a wait is already partly over. A lease that took longer to get than it lives is
-/// given back ([`TooLate`](super::StartError::TooLate)). So keep transactions that lock rows short,
-/// or have `lock_timeout` end such calls.
+/// What is written says when it was decided, which is when the row was read. A call that had to
+/// wait before it wrote, because somebody had locked the row and then left it as it was, wrote that
+/// much later, so that the key's wait is already partly over. A lease that took longer to get than
+/// it lives is given back ([`TooLate`](super::StartError::TooLate)). So keep transactions that lock
+/// rows short, or have `lock_timeout` end such calls.
 ///
 /// # Connections
 ///
-/// A call has one connection for as long as it takes. Give the store a pool of its own, of two
-/// connections at least, if the program's transactions take long: a heartbeat that gets no
+/// A call holds one connection for as long as it takes. Give the store a pool of its own, of at
+/// least two connections, if the program's transactions take long: a heartbeat that gets no
 /// connection within the leases' time to live loses them all.
 ///
-/// Behind a pooler that lends a server's connection for one transaction at a time, such as
-/// `PgBouncer` in transaction mode, it must keep track of prepared statements: from its version
-/// 1.21 on, with `max_prepared_statements` above zero. For any other, use session mode; to set
+/// A pooler that lends a server's connection for one transaction at a time, such as `PgBouncer` in
+/// transaction mode, must keep track of prepared statements: `PgBouncer` does from version 1.21 on,
+/// with `max_prepared_statements` above zero. With any other pooler, use session mode; setting
 /// `statement_cache_capacity(0)` is not enough, as sqlx prepares and runs a statement in two steps.
-/// Nothing else of a session is relied on, but where the tables are not in the `public` schema: set
-/// the `search_path` of the role or the database then, not of the connection. It was never run
-/// behind one.
+/// The store relies on nothing else of a session, except where the tables are not in the `public`
+/// schema: then set the `search_path` of the role or the database, not of the connection. The store
+/// was never run behind a pooler.
 ///
-/// A role that does not own the tables needs these rights, [`migrate`](Self::migrate) included once
-/// the tables are up to date; the last but one only with a history:
+/// A role that does not own the tables needs these rights, which suffice for
+/// [`migrate`](Self::migrate) too once the tables are up to date. The last but one is needed only
+/// with a history:
 ///
 /// ```sql
 /// GRANT SELECT, INSERT, UPDATE, DELETE ON relent TO worker;
@@ -128,7 +129,7 @@ use row::Kept;
 /// | column of `relent` | |
 /// |---|---|
 /// | `namespace`, `key` | the primary key |
-/// | `version` | of what the row says; 1 |
+/// | `version` | the version of what the row says: 1 |
 /// | `revision` | changes with every write |
 /// | `failures` | how many in a row |
 /// | `interval_ns` | the last interval in nanoseconds; `NULL` starts anew |
@@ -153,26 +154,26 @@ use row::Kept;
 ///
 /// # CockroachDB
 ///
-/// Tables and statements are written so that it should take them as well: no functions in
+/// Tables and statements are written so that CockroachDB should take them as well: no functions in
 /// another language, no advisory locks, no table changed twice in a statement, no change of tables
-/// within a transaction. They were read by its grammar, that of version 25.2, which takes them all;
-/// and compared with its sources, its own tests and its manual. **They have never been run on it.**
-/// The tests of this crate hold a server to the store's contract where there is one: the program
-/// `cockroach`, or the address that is in `RELENT_COCKROACH`.
+/// within a transaction. Its grammar, that of version 25.2, takes them all; and they were compared
+/// with its sources, its own tests and its manual. **They have never been run on it.** Where there
+/// is a CockroachDB server, this crate's tests hold it to the store's contract: they look for the
+/// program `cockroach`, or for an address in `RELENT_COCKROACH`.
 ///
 /// Known to differ there:
 ///
 /// - Its nodes' clocks may differ by half a second, and so may the times of a key's waits.
-/// - A key that has no row yet takes a round trip more to start, as a sequence is read there as of
-///   when the statement began.
-/// - Of a lease that ran out and the start that found it so, the history may tell in either order:
+/// - To start a key that has no row yet takes one round trip more, as a sequence is read there as
+///   of when the statement began.
+/// - The history may list a lease that ran out and the start that noticed it in either order, since
 ///   both are noted at once.
 /// - Lists, claims and batches may read all of a namespace: the planner does not see which keys are
 ///   asked for. Nothing was measured.
 ///
 /// # Example
 ///
-/// State and data of one's own are committed together, or not at all:
+/// A key's state and the program's own data, committed together or not at all:
 ///
 /// ```no_run
 /// use relent::{Backoff, store::{DurableTracker, PostgresStore}};
@@ -203,7 +204,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Over the connections of a pool. Does nothing yet: see [`migrate`](Self::migrate).
+    /// A store over the connections of a pool. Does nothing yet: see [`migrate`](Self::migrate).
     #[must_use]
     pub fn new(pool: PgPool) -> PostgresStore {
         PostgresStore {
@@ -214,13 +215,13 @@ impl PostgresStore {
     }
 
     /// Makes the tables, or brings them up to date, keeping what is in them. Does nothing if they
-    /// are, so any number of processes may do so at any time.
+    /// are, so any number of processes may call it at any time.
     ///
-    /// Dropped half-way, it goes on from there the next time.
+    /// If it is dropped half-way, the next call goes on from there.
     ///
     /// # Errors
     ///
-    /// [`PostgresError::Unreadable`] if there are tables of these names that are something else, or
+    /// [`PostgresError::Unreadable`] if there are tables of these names that are not relent's, or
     /// of a newer version; [`PostgresError::Encoding`] if the database is in another encoding than
     /// UTF8; [`PostgresError::Postgres`].
     pub async fn migrate(&self) -> Result<(), PostgresError> {
@@ -253,7 +254,7 @@ impl PostgresStore {
         row::check(rows).map_err(Self::damaged)
     }
 
-    /// What is wrong with all of an answer.
+    /// An error that concerns all of an answer.
     fn damaged(problem: Problem) -> PostgresError {
         let place = "the table relent".to_owned();
         PostgresError::Unreadable(Unreadable { place, problem })

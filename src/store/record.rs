@@ -11,9 +11,9 @@ use crate::state::BackoffState;
 /// A key without a record is healthy and free. A record is there while a key's streak of failures
 /// lasts, while somebody holds its lease, or both.
 ///
-/// Times are the store's own, and are kept to the nanosecond, or to what the database knows, at
-/// least the microsecond. They lie between 1970 and 2262, where 64 bits of nanoseconds end: what
-/// would be due later is due then.
+/// Times are the store's own, and are kept to the nanosecond, or to what the database can tell
+/// apart, at least the microsecond. They lie between 1970 and 2262, where 64 bits of nanoseconds
+/// end: what would be due later is due then.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -23,18 +23,18 @@ use crate::state::BackoffState;
 pub struct Record {
     /// What the streak has come to. Healthy if the record is there for its lease alone.
     pub state: BackoffState,
-    /// When the streak began. Of no meaning while healthy.
+    /// When the streak began. Meaningless while healthy.
     pub first_failure: SystemTime,
     /// When the last failure was recorded, or, while healthy, when the lease was taken.
     pub since: SystemTime,
     /// When the wait is over.
     pub until: SystemTime,
-    /// Why the key is not tried any more, if so.
+    /// Why the key gave up, if it did.
     pub gave_up: Option<GiveUpReason>,
     /// What went wrong last, in the words of whoever recorded it: at most
     /// [`MAX_CAUSE`](super::MAX_CAUSE) bytes of them.
     pub cause: String,
-    /// Who works on it.
+    /// The lease of whoever works on the key.
     pub lease: Option<Lease>,
 }
 
@@ -55,9 +55,10 @@ impl Record {
         }
     }
 
-    /// When the key can be taken: its wait over and its lease run out. `None` if it gave up.
+    /// When the key can be taken: when its wait is over and its lease has run out. `None` if it
+    /// gave up.
     ///
-    /// What stores list and index by.
+    /// Stores list and index by this.
     #[must_use]
     pub fn due(&self) -> Option<SystemTime> {
         let free = self.lease.as_ref().map_or(self.until, |lease| lease.until);
@@ -67,10 +68,11 @@ impl Record {
         }
     }
 
-    /// Whether this was written at a time that is yet to come: the store's clock was set back.
+    /// Whether this was written at a time that is yet to come, because the store's clock was set
+    /// back.
     ///
-    /// What it says of times is then moved back too, by the next transition of the key, so that no
-    /// wait becomes longer than it was told. A store lists such a record as due.
+    /// The next transition of the key then moves its times back too, so that no wait becomes longer
+    /// than was told. A store lists such a record as due.
     #[must_use]
     pub fn is_from_the_future(&self, now: SystemTime) -> bool {
         self.written() > now
@@ -95,8 +97,8 @@ pub(crate) fn after(now: SystemTime, delay: Duration) -> SystemTime {
     now.checked_add(delay).map_or(end, |time| time.min(end))
 }
 
-/// The nearest time from 1970 to the end of time: all that a record says, and no more than any
-/// store can write.
+/// The nearest time from 1970 to the end of time: any that a record can hold, and that every store
+/// can write.
 #[cfg(feature = "serde")]
 pub(crate) fn within(time: SystemTime) -> SystemTime {
     after(UNIX_EPOCH, between(UNIX_EPOCH, time))

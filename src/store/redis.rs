@@ -34,46 +34,49 @@ use super::unreadable::Unreadable;
 
 /// Keeps records in Redis or Valkey, for any number of hosts.
 ///
-/// Over any connection of the `redis` crate that can be cloned: managed, to a cluster, where all
-/// keys of a namespace are on one node, or multiplexed, which does not come back once it is cut.
+/// It works over any connection of the `redis` crate that can be cloned: a managed one; one to a
+/// cluster, where all keys of a namespace are on one node; or a multiplexed one, which does not
+/// come back once it is cut.
 ///
-/// The server's clock is the store's.
+/// The store goes by the server's clock.
 ///
 /// # Round trips
 ///
-/// A change takes one round trip if the key is as this handle saw it last, or is not there if it
-/// never did: a first failure, the next ones, the start of work, its end, a heartbeat. So does a
-/// batch of up to [`BATCH`](Self::BATCH) keys, of which each goes its own way. What the change
-/// comes to is worked out here, from what the handle remembers, and sent to the server as a
-/// script's arguments: the server makes it if the key says what it was believed to say, filling in
-/// its own time. If not, it answers with what the key says and with the time, and the change is
-/// worked out from that, as of then: a second round trip, and a third only where others were
-/// quicker again, or where it took longer than a second, as for a process that is stopped
-/// meanwhile: the server makes no change that was decided longer ago. (Each time that it was too
-/// late it may take twice as long, so that a slow connection gets there.)
+/// A change takes one round trip if the key is as this handle last saw it, or if the handle never
+/// saw it and it is not there: a first failure, the next ones, the start of work, its end, a
+/// heartbeat. So does a batch of up to [`BATCH`](Self::BATCH) keys, each of which is changed or not
+/// by itself. The change is worked out in this process, from what the handle remembers, and sent to
+/// the server as the arguments of a script. If the key says what it was believed to say, the server
+/// makes the change, and fills in its own time. If not, it answers with what the key says and with
+/// the time, and the change is worked out again from these: a second round trip.
 ///
-/// It takes a second round trip too where the moment decides: within the second in which a wait or
-/// a lease ends, say; and where the handle has not heard the server's time of late, as at its first
-/// change. What a change comes to must depend on the time only by whether this or that moment has
-/// passed, as all in [`step`](super::step) does.
+/// It takes a third only where others were quicker again, or where more than a second went by,
+/// because the process was stopped meanwhile, say: the server makes no change that was decided
+/// longer ago than that. (Each time that a change was too late, it may take twice as long the next
+/// time, so that a slow connection gets there.)
 ///
-/// Clones remember together, at most some 2 MiB. To take up to as many works as are due
-/// ([`claim_due`](super::DurableTracker::claim_due)) takes two round trips: to list, and to take.
-/// A list takes one more for each [`BATCH`](Self::BATCH) keys that it looks at: those that it
-/// tells, and, after the clock was set back, some others.
+/// A change also takes a second round trip where its outcome depends on the exact moment, within
+/// the second in which a wait or a lease ends, say; and where the handle has not heard the server's
+/// time of late, as at its first change. The outcome must depend on the time only by whether this
+/// or that moment has passed, as it does for all in [`step`](super::step).
+///
+/// Clones share what they remember, at most some 2 MiB. A claim of what is due
+/// ([`claim_due`](super::DurableTracker::claim_due)) takes two round trips: one to list, and one to
+/// take. A list takes one more for each [`BATCH`](Self::BATCH) keys that it looks at: those that it
+/// returns and, after the clock was set back, some others.
 ///
 /// # Calls that are sent again
 ///
-/// If the connection is cut before the answer is there, a call is sent once more, in vain unless
-/// the connection is one that comes back; and the client of a cluster sends one again by itself.
-/// The server knows a call by its number, for five minutes, and answers as it did: it counts once.
-/// Where no answer comes in the end, nobody knows what was done; who then tries again makes another
-/// call.
+/// If the connection is cut before the answer is there, the call is sent once more, in vain unless
+/// the connection is one that comes back; and the client of a cluster sends a call again by itself.
+/// The server knows a call by its number, for five minutes, and answers as it did before: the call
+/// counts once. If no answer comes in the end, nobody knows what was done, and to try again is to
+/// make another call.
 ///
 /// # What cannot be read
 ///
-/// A value that is damaged, something else, or of a newer version is an error that names it where
-/// its key is asked for, alone or in a batch, of which all others are changed. Lists and claims
+/// A value that is damaged, not relent's, or of a newer version is an error that names it, wherever
+/// its key is asked for: alone, or in a batch, whose other keys are all changed. Lists and claims
 /// pass it over where there is anything else to answer; [`unreadable`](Self::unreadable) finds it.
 ///
 /// # What a crash loses
@@ -81,16 +84,16 @@ use super::unreadable::Unreadable;
 /// What was answered is in the server's memory, and as durable as that is: by default Redis writes
 /// snapshots only, and loses minutes. With `appendonly yes` it loses up to a second, and with
 /// `appendfsync always` nothing, at the price of waiting for the disk. A replica that takes over
-/// lacks what had not reached it. Tokens may then be given out a second time, and two workers hold
-/// a key: where that must not be, keep leases in a database.
+/// lacks what had not reached it. Tokens may then be given out a second time, and two workers may
+/// hold a key: where that must not be, keep leases in a database.
 ///
-/// A server that evicts keys when its memory is full (`maxmemory-policy`) may not be used: set that
-/// to `noeviction`. Then, without room, changes fail, but those that only delete.
+/// Do not use a server that evicts keys when its memory is full: set `maxmemory-policy` to
+/// `noeviction`. When there is no room, changes then fail, except those that only delete.
 ///
 /// # Rights
 ///
-/// Under an access control list a user needs these, and all of them: of a change that needs a
-/// command which is denied, a part may be made.
+/// Under an access control list a user needs all of these rights: if a command that a change needs
+/// is denied, part of the change may be made.
 ///
 /// ```text
 /// ACL SETUSER worker on >secret ~{relent:* +@read +@write +@scripting +time
@@ -101,14 +104,14 @@ use super::unreadable::Unreadable;
 /// | key | |
 /// |---|---|
 /// | `{relent:NAMESPACE}:key:KEY` | the record, as JSON: `{"relent": 1, "first_failure": …, "since": …, "until": …, "lease": {"since": …, "until": …, "token": …, "holder": …}, "failures": …, "interval_ns": …, "gave_up": …, "cause": …}` |
-/// | `{relent:NAMESPACE}:due` | sorted set: when each key can be taken, in microseconds since 1970; not those that gave up |
+/// | `{relent:NAMESPACE}:due` | sorted set: when each key can be taken, in microseconds since 1970; without those that gave up |
 /// | `{relent:NAMESPACE}:written` | sorted set: when each was written |
 /// | `{relent:NAMESPACE}:gave-up` | sorted set: those that gave up |
 /// | `{relent:NAMESPACE}:token` | the last token |
 /// | `{relent:NAMESPACE}:call:LINE` | the number of the last call over a line, and what it did; for five minutes. A handle has as many lines as it makes calls at once |
 ///
 /// In the namespace, `%` and `}` are written `%25` and `%7D`. Times are microseconds since 1970,
-/// rounded down. Where nobody has a lease, there is none in the record.
+/// rounded down. A record without a lease has no `lease`.
 ///
 /// ```no_run
 /// use relent::{Backoff, store::{DurableTracker, RedisStore}};
@@ -144,10 +147,10 @@ impl<C> fmt::Debug for RedisStore<C> {
 }
 
 impl<C> RedisStore<C> {
-    /// So many keys are changed by one script: the server does nothing else meanwhile.
+    /// How many keys one script changes at most: the server does nothing else meanwhile.
     pub const BATCH: usize = 1000;
 
-    /// Over a connection.
+    /// A store over a connection.
     #[must_use]
     pub fn new(connection: C) -> RedisStore<C> {
         RedisStore {
@@ -162,8 +165,8 @@ impl<C> RedisStore<C> {
 
     /// Another set of keys over the same connection. The first is named `""`.
     ///
-    /// Keep one for each name, and clone it. Every other that is asked for begins without knowing
-    /// anything, and the server keeps its last answer, too, for five minutes.
+    /// Keep one for each name, and clone it. Each call of this returns a handle that remembers
+    /// nothing yet, and whose last answer the server, too, keeps for five minutes.
     ///
     /// # Errors
     ///
@@ -184,13 +187,14 @@ impl<C> RedisStore<C> {
         })
     }
 
-    /// Forgets the streak of a key that nobody has tried for so long since its wait was over. Never
-    /// one that gave up, nor one with a lease, even one that ran out. Without this, never any.
+    /// Forgets the streak of a key that nobody has tried for this long since its wait was over; but
+    /// never that of a key that gave up, or that has a lease, even one that ran out. Without this,
+    /// no streak is ever forgotten.
     ///
-    /// The server drops the record then; the key leaves the lists by and by, as others are written
-    /// or listed.
+    /// The server then drops the record; the key leaves the lists later, as others are written or
+    /// listed.
     ///
-    /// It goes for what is written from now on.
+    /// This applies to what is written from now on.
     #[must_use]
     pub fn expire_idle(mut self, idle: Duration) -> RedisStore<C> {
         self.idle = Some(idle);
@@ -270,7 +274,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
         let keys: Vec<_> = due.iter().map(|listed| listed.key.as_str()).collect();
         let started = self.change_all(&keys, |n, record, now| start.nth(n).apply(record, now));
         let started = started.await?;
-        // What cannot be read any more since it was listed is not taken: the next list tells.
+        // What has become unreadable since it was listed is not taken: the next list reports it.
         let both = due.into_iter().zip(started);
         let (due, started) = both
             .filter_map(|(listed, started)| Some((listed, started.ok()?)))

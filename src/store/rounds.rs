@@ -1,10 +1,10 @@
-//! Changing several keys where others may come in the way: optimistically, round after round.
+//! Changing several keys where others may interfere: optimistically, round after round.
 
 /// The changes still to be made, and the answers of those that were.
 pub(super) struct Rounds<'a, R> {
     left: Vec<Place<'a>>,
     answers: Vec<Option<R>>,
-    /// How many rounds in a row somebody came in the way of, since any change was made.
+    /// In how many rounds in a row somebody interfered, since a change was last made.
     conflicts: usize,
 }
 
@@ -16,7 +16,7 @@ pub(super) type Place<'a> = (usize, &'a str);
 pub(super) struct Contended;
 
 impl<'a, R> Rounds<'a, R> {
-    /// How many rounds others may come in the way of before one more change is made.
+    /// In how many rounds in a row others may interfere before another change is made.
     pub(super) const MOST: usize = 64;
 
     pub(super) fn of(keys: &[&'a str]) -> Rounds<'a, R> {
@@ -27,8 +27,9 @@ impl<'a, R> Rounds<'a, R> {
         }
     }
 
-    /// The next changes to make, at most so many, of no key twice; none when all are made. In the
-    /// order of their keys, so that of two who lock several of them, one waits for the other.
+    /// The next changes to make, at most `most` and no key twice; none when all are made. In the
+    /// order of their keys, so that of two callers that lock several of them, one waits for the
+    /// other.
     pub(super) fn next(&mut self, most: usize) -> Result<Vec<Place<'a>>, Contended> {
         if self.conflicts > Self::MOST {
             return Err(Contended);
@@ -48,10 +49,10 @@ impl<'a, R> Rounds<'a, R> {
         Ok(now)
     }
 
-    /// Notes the answers of a round; `None` where somebody came in the way.
+    /// Notes the answers of a round; `None` where somebody interfered.
     pub(super) fn made(&mut self, places: Vec<Place<'a>>, answers: Vec<Option<R>>) {
         let mut missed = places.len() > answers.len();
-        // It goes on, however often: there is an end to the changes.
+        // As long as changes are made, it goes on, however often: there is an end to them.
         if answers.iter().any(Option::is_some) {
             self.conflicts = 0;
         }

@@ -1,4 +1,4 @@
-//! What a worker knows of the leases it holds: its own clock's view, without any I/O.
+//! What a worker knows of the leases it holds: by its own clock, without any I/O.
 
 mod expiry;
 mod ledger;
@@ -32,8 +32,8 @@ use crate::state::{BackoffState, Failure};
 /// reached, the process was stopped for too long or the store's clock was set forward, the session
 /// *expires*, for good: none of its work should go on, and it starts no more.
 ///
-/// A lease that alone is lost, because somebody else has its key or because its row is locked or
-/// damaged, is [told to its work](super::Work::expiry); the session goes on.
+/// If one lease alone is lost, because somebody else has its key or because its row is locked or
+/// damaged, [its work is told](super::Work::expiry), and the session goes on.
 ///
 /// Clones are the same session.
 #[derive(Clone)]
@@ -47,12 +47,12 @@ struct Inner {
 }
 
 impl Session {
-    /// A time to live is at least this: databases keep no finer time.
+    /// The shortest time to live.
     const SHORTEST: Duration = Duration::from_millis(1);
 
     pub(super) fn new(options: &Options) -> Session {
         let holder = options.holder.clone().unwrap_or_else(|| {
-            // WebAssembly knows no processes, and panics if it is asked for one.
+            // WebAssembly has no processes, and asking for one panics.
             let process = if cfg!(target_family = "wasm") {
                 0
             } else {
@@ -91,7 +91,7 @@ impl Session {
         }))
     }
 
-    /// Who works, as the store tells others.
+    /// The name of the holder, as the store tells it to others.
     #[must_use]
     pub fn holder(&self) -> &str {
         &self.0.holder
@@ -109,24 +109,24 @@ impl Session {
         self.look(|ledger, _| ledger.good.len())
     }
 
-    /// Whether a lease has run out in spite of all heartbeats: because the store was out of reach
-    /// for so long, or by the store's clock, as that was set forward. Then stop all work: others
-    /// may be at the same.
+    /// Whether the session has expired: a lease has run out in spite of all heartbeats, because the
+    /// store was out of reach for so long, or because its clock was set forward. If so, stop all
+    /// work: others may be doing the same.
     ///
-    /// Reads the clock, so it knows also where no heartbeat runs, or hangs.
+    /// Reads the clock, so it knows even if no heartbeat runs, or one hangs.
     #[must_use]
     pub fn expired(&self) -> bool {
         self.look(|ledger, _| ledger.expired)
     }
 
-    /// Waits until the session has expired, which a heartbeat has to notice: to be raced against
-    /// all that it works on. Dropping it changes nothing.
+    /// Waits until the session has expired. Race it against all work of the session, with a
+    /// heartbeat running, which has to notice the expiry. Dropping it changes nothing.
     #[must_use = "a future does nothing unless awaited"]
     pub fn expiry(&self) -> Expiry {
         Expiry::new(self, None)
     }
 
-    /// Waits until a lease is lost; never if its work is ended before.
+    /// Waits until a lease is lost. It is never ready if the work ends first.
     pub(super) fn expiry_of(&self, lease: LeaseId) -> Expiry {
         Expiry::new(self, Some(lease))
     }
@@ -135,8 +135,8 @@ impl Session {
         self.0.clock.now()
     }
 
-    /// Takes a lease into the session, asked of the store at `asked`: as one that is lost, if it
-    /// may have run out by now.
+    /// Takes a lease into the session, which the store was asked for at `asked`; as one that is
+    /// lost, if it may have run out by now.
     pub(super) fn hold(&self, key: &Arc<str>, token: u64, asked: Duration) -> LeaseId {
         let deadline = asked.saturating_add(self.0.time_to_live);
         self.look(|ledger, now| {
@@ -180,7 +180,7 @@ impl Session {
         self.note(lease, Ending::Within);
     }
 
-    /// `ending` is told how many heartbeats were begun.
+    /// `ending` gets the number of heartbeats begun so far.
     fn note(&self, lease: LeaseId, ending: impl FnOnce(u64) -> Ending) {
         let mut ledger = self.0.ledger.lock();
         let beats = ledger.beats;
@@ -189,12 +189,12 @@ impl Session {
         }
     }
 
-    /// Notes that a lease is lost, as the store said to who wanted to end the work.
+    /// Notes that a lease is lost, as the store said when the work was to be ended.
     pub(super) fn lose(&self, lease: LeaseId, why: &LeaseLost) {
         self.look(|ledger, _| ledger.lose(lease, why));
     }
 
-    /// The heartbeat to make now, if there is anything to extend: what was given up is not.
+    /// The heartbeat to make now, if there is anything to extend. Lost leases are not extended.
     pub(super) fn beat(&self) -> Option<Beat> {
         self.look(|ledger, began| {
             if ledger.expired || ledger.good.is_empty() {
@@ -223,13 +223,14 @@ impl Session {
                 // It was let go meanwhile, or it ran out.
                 (None, _) => {}
                 (Some(good), Ok(_)) => {
-                    // Of two that overlap, the later may be answered first.
+                    // Of two heartbeats that overlap, the later may be answered first.
                     good.deadline = good.deadline.max(deadline);
                     if matches!(good.ending, Ending::Within(beats) if beats < beat.number) {
                         good.ending = Ending::Not;
                     }
                 }
-                // Whoever ends it is told what came of that, or has brought it about.
+                // A call that is ending the work is told by its own answer; a transaction has
+                // itself ended the work.
                 (Some(good), Err(LeaseLost::Ended | LeaseLost::Taken { .. }))
                     if good.ending != Ending::Not => {}
                 (Some(_), Err(lost)) => ledger.lose(*lease, &lost),
@@ -237,7 +238,7 @@ impl Session {
         });
     }
 
-    /// Looks at what is held, as it is now, and wakes whoever waits if that tells of a loss.
+    /// Looks at the ledger as it is now, and wakes whoever waits if anything turns out to be lost.
     fn look<T>(&self, look: impl FnOnce(&mut Ledger, Duration) -> T) -> T {
         let now = self.now();
         let mut ledger = self.0.ledger.lock();
@@ -249,16 +250,16 @@ impl Session {
         } else {
             std::mem::take(&mut ledger.waiting)
         };
-        // A waker is somebody else's code.
+        // A waker is somebody else's code, not to be run under the lock.
         drop(ledger);
         waiting.into_values().for_each(Waker::wake);
         seen
     }
 
-    /// How long to wait for the next heartbeat, after one that went well or failed.
+    /// How long to wait before the next heartbeat, given whether the last went well.
     ///
-    /// A third of the time to live when well, so that two may be lost. After an error much sooner,
-    /// and never past the moment at which a lease runs out: that is told at once.
+    /// A third of the time to live if it did, so that two may be lost. After an error much less;
+    /// and never past the moment at which a lease runs out, so that its work is told at once.
     pub(super) fn pause(&self, pulse: &mut Pulse, well: bool) -> Duration {
         let time_to_live = self.0.time_to_live;
         let pause = if well {
@@ -285,7 +286,7 @@ impl Session {
     }
 }
 
-/// How a session's heartbeat goes.
+/// How a session's heartbeat fares.
 #[derive(Default)]
 pub(super) struct Pulse {
     state: BackoffState,
@@ -296,7 +297,7 @@ pub(super) struct Beat {
     /// Each with its key and its token.
     leases: Vec<(LeaseId, Arc<str>, u64)>,
     began: Duration,
-    /// Its place among the session's heartbeats, from 1 on.
+    /// Its number among the session's heartbeats, from 1 on.
     number: u64,
 }
 

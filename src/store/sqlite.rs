@@ -33,20 +33,20 @@ use database::Database;
 
 /// Keeps records in a table of a SQLite database, for all processes of one host.
 ///
-/// The database may be one that the program has anyway: the tables are named `relent…`, and are
-/// there to be joined against. What was answered is on the disk (write-ahead log,
-/// `synchronous = FULL`); a killed process loses nothing of it. Several processes, and several of
-/// these within one, may work on the same file: of those that write, whoever comes second waits for
-/// its turn, up to [`BUSY`](Self::BUSY). Readers do not wait, and see what is committed.
+/// The database may be one that the program already has: the tables are named `relent…`, and can be
+/// joined with. What was answered is on the disk (write-ahead log, `synchronous = FULL`); a killed
+/// process loses none of it. Several processes may work on the same file, and several stores within
+/// one process: of two that write, the second waits for its turn, up to [`BUSY`](Self::BUSY).
+/// Readers do not wait, and see what is committed.
 ///
 /// A row that cannot be read is an error that names it, and is left as it is. Lists and claims pass
 /// it over where there is anything else to answer; [`unreadable`](Self::unreadable) finds it.
 ///
-/// The machine's clock is the store's. Where it was set back, lists tell as due what is
-/// [from the future](Record::is_from_the_future). A process knows of that once the clock shows less
-/// than it has ever seen, in the table when it opened that, or since. Until then, what another
-/// process wrote later may be in no list, for as long as the clock was set back by at most; but
-/// whoever takes such a key, or asks about it, gets the right answer at once.
+/// The store goes by the machine's clock. If that is set back, lists show as due what is [from the
+/// future](Record::is_from_the_future). A process notices this once the clock shows less than the
+/// latest time that it knows, from the table when it was opened, or since. Until then, a key that
+/// another process wrote at a later time may be in no list, at most for as long as the clock was
+/// set back by; but whoever takes such a key, or asks about it, gets the right answer at once.
 ///
 /// Opening the database reads the whole table, for the latest time in it.
 ///
@@ -64,9 +64,9 @@ use database::Database;
 /// | `token`, `holder`, `lease_since`, `lease_until` | the lease; `NULL` if there is none |
 ///
 /// Times and intervals are nanoseconds; times since 1970. Rows are changed in place, so there may
-/// be columns and references of your own. An index on `(namespace, due, key)` serves lists, and
-/// joins such as this: every machine that nobody works on, that does not back off, and that has not
-/// given up.
+/// be other columns, and references to them, of your own. An index on `(namespace, due, key)`
+/// serves lists, and joins such as this: every machine that nobody works on, that does not back
+/// off, and that has not given up.
 ///
 /// ```
 /// use relent::{Backoff, store::{SqliteStore, blocking::DurableTracker}};
@@ -100,9 +100,9 @@ pub struct SqliteStore<C = MonotonicClock> {
 }
 
 impl SqliteStore {
-    /// How long a call waits for its turn to write before it fails. While somebody else is in the
-    /// middle of a transaction, dropping a heartbeat may take as long, as that finishes its call;
-    /// dropping a flusher twice as long, as it then flushes a last time.
+    /// How long a call waits for its turn to write before it fails. While somebody else has a
+    /// transaction open, dropping a heartbeat may take as long, since it finishes its call;
+    /// dropping a flusher may take twice as long, since it also flushes a last time.
     pub const BUSY: Duration = Duration::from_secs(10);
 
     /// Opens the database at `path`, makes it if there is none, and brings its tables
@@ -110,17 +110,17 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`SqliteError::Unreadable`] if the file is no database or damaged, or has tables of these
-    /// names that are something else or of a newer version; [`SqliteError::Sqlite`].
+    /// [`SqliteError::Unreadable`] if the file is not a database, or is damaged, or has tables of
+    /// these names that are not relent's, or of a newer version; [`SqliteError::Sqlite`].
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, SqliteError> {
         Ok(SqliteStore::on(Database::open(path.as_ref())?))
     }
 
-    /// Takes over a connection, with its own way to wait for its turn, and brings the tables
-    /// [up to date](Self::migrate).
+    /// Takes over a connection, which waits for its turn in whatever way it is set up to, and
+    /// brings the tables [up to date](Self::migrate).
     ///
-    /// For a database in memory, or one that needs more to open than its path. There is no other
-    /// connection then: while a thread waits for its turn to write, all others wait for that
+    /// For a database in memory, or one that takes more than a path to open. The store then has no
+    /// other connection: while a thread waits for its turn to write, all others wait for that
     /// thread, readers too.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl SqliteStore {
 
 impl<C> SqliteStore<C> {
     /// Brings the tables up to date, keeping what is in them. Does nothing if they are, so any
-    /// number of processes may do so at any time.
+    /// number of processes may call it at any time.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl<C> SqliteStore<C> {
         self.database.migrate()
     }
 
-    /// Goes by another clock's time of day: for tests. All processes must go by the same.
+    /// Goes by another clock's time of day: for tests. All processes must go by the same clock.
     #[must_use]
     pub fn with_clock<D: Clock>(self, clock: D) -> SqliteStore<D> {
         SqliteStore {
@@ -228,7 +228,7 @@ impl<C: Clock> Store for SqliteStore<C> {
     fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), SqliteError> {
         let connection = self.database.reader().lock();
         let record = self.get(&connection, key)?;
-        // After the row: what it says is then not from the future.
+        // Read after the row, so that nothing in the row is from the future.
         Ok((record, self.database.moment(&self.clock).now))
     }
 
@@ -251,7 +251,7 @@ impl<C: Clock> Store for SqliteStore<C> {
         })
     }
 
-    /// In one transaction, for one turn. What is wrong with a row is wrong with that alone.
+    /// In one transaction, which takes one turn. An error in one row concerns that row alone.
     fn extend(
         &self,
         leases: &[(&str, u64)],

@@ -1,10 +1,10 @@
 //! The store without the store: every transition of a key, as a pure function from the record and
 //! the store's time to what to write and what to answer.
 //!
-//! Each function here makes a transition: a value to hand to
+//! Each function here returns a transition: a closure to pass to
 //! [`Store::update`](super::blocking::Store::update) or its async twin, which may call it more than
-//! once. The trackers do nothing else; call these yourself to move a key within a transaction of
-//! your own, or to hold a store of your own to them.
+//! once. The trackers do nothing else. Call these yourself to change a key within a transaction of
+//! your own, or to test a store of your own.
 
 mod lease;
 
@@ -26,12 +26,12 @@ use crate::state::{BackoffState, Decision, Failure, Readiness, Recovery};
 /// One more failure of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failed {
-    /// The policy. `None` goes on with the last interval, at least a second.
+    /// The policy. `None` repeats the last interval, at least a second.
     pub backoff: Option<Backoff>,
     /// A server's hint: do not come back sooner.
     pub retry_after: Option<Duration>,
-    /// What went wrong, for people: any text. Of one longer than [`MAX_CAUSE`] the beginning is
-    /// kept, and a NUL is kept as `�`.
+    /// What went wrong, for people: any text. One longer than [`MAX_CAUSE`] is cut, and a NUL is
+    /// kept as `�`.
     pub cause: String,
     /// 64 uniform random bits: all the randomness there is.
     pub entropy: u64,
@@ -39,7 +39,7 @@ pub struct Failed {
 
 /// The time between two recorded failures of a key, as an attempt saw it when it began.
 ///
-/// Of the attempts of one window, the first to fail counts.
+/// Of the attempts that began in one window, only the first to fail counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window(Option<LastFailure>);
 
@@ -53,7 +53,7 @@ struct LastFailure {
 }
 
 impl Window {
-    /// The window that a record says is open.
+    /// The window that is open, according to a record.
     #[must_use]
     pub fn of(record: Option<&Record>) -> Window {
         let failing = record.filter(|record| !record.state.is_healthy());
@@ -69,7 +69,7 @@ impl Window {
     fn is_still(self, now: Window) -> bool {
         match self.0.zip(now.0) {
             None => self == now,
-            // Of a record that was moved back, because the clock was, the lengths are as they were.
+            // A record that was moved back, because the clock was, keeps its durations.
             Some((then, now)) => now.at <= then.at && now == LastFailure { at: now.at, ..then },
         }
     }
@@ -88,8 +88,8 @@ pub fn readiness(record: Option<&Record>, now: SystemTime) -> Readiness {
     }
 }
 
-/// Says whether a key may be tried; and sets right what was written before the store's clock was
-/// set back, which is all it writes.
+/// Says whether a key may be tried. All that it ever writes is to set right a record that was
+/// written before the store's clock was set back.
 pub fn check() -> impl FnMut(Option<&Record>, SystemTime) -> Change<Readiness> + Send + 'static {
     |record, now| {
         let readiness = readiness(record, now);
@@ -100,8 +100,8 @@ pub fn check() -> impl FnMut(Option<&Record>, SystemTime) -> Change<Readiness> +
     }
 }
 
-/// Counts a failure. A lease stays, unless it has run out: that is noted then, and this failure is
-/// the one that counts.
+/// Counts a failure. A lease stays, unless it has run out: then that is noted, but only this
+/// failure counts.
 pub fn failure(
     failed: Failed,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
@@ -114,8 +114,8 @@ pub fn failure(
     }
 }
 
-/// Counts a failure of an attempt that began in `window`. Of several attempts of one window only
-/// the first to fail counts; the others are told what that came to.
+/// Counts a failure of an attempt that began in `window`. Of several attempts that began in one
+/// window, only the first to fail counts; the others are told what is left of its wait.
 pub fn failure_in(
     window: Window,
     failed: Failed,
@@ -129,7 +129,7 @@ pub fn failure_in(
     }
 }
 
-/// What is left of a wait, as whoever fails is told it.
+/// What is left of a wait, as a decision after a failure.
 fn left(record: Option<&Record>, now: SystemTime) -> Decision {
     match readiness(record, now) {
         Readiness::Ready => Decision::Retry {
@@ -153,8 +153,8 @@ pub fn success()
     }
 }
 
-/// Forgets the streak, as an operator does to have a key tried again now. A lease stays, unless it
-/// has run out. Answers whether there was anything to forget.
+/// Forgets the streak, for an operator who wants a key to be tried again now. A lease stays, unless
+/// it has run out. Answers whether there was anything to forget.
 pub fn forget() -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
     |record, now| match without_streak(record, now) {
         None => Change::keep(false),
@@ -170,7 +170,7 @@ fn is_died_on(record: Option<&Record>, now: SystemTime) -> bool {
     record.is_some_and(|record| record.lease.is_some() && record.live_lease(now).is_none())
 }
 
-/// The change, which notes first that a lease had run out, if so.
+/// The change; if a lease had run out, it notes that first.
 fn noting_first<R>(change: Change<R>, expired: bool) -> Change<R> {
     if expired {
         change.noting_first(Event::Expired)
@@ -186,8 +186,8 @@ fn current(record: Option<&Record>, now: SystemTime) -> Record {
 
 /// The record as if it had been written now, if it was written at a time that is yet to come.
 ///
-/// The clock was set back. By how much nobody knows, so what was told is kept: the wait, the time
-/// to live, the time that the streak had lasted.
+/// The clock was set back. Nobody knows by how much, so what was told stays the same: the wait, the
+/// time to live, the time that the streak had lasted.
 fn moved_back(record: &Record, now: SystemTime) -> Record {
     let mut record = record.clone();
     if record.since > now {
@@ -229,7 +229,7 @@ fn escalate(record: &mut Record, now: SystemTime, failed: &Failed) -> Decision {
     decision
 }
 
-/// The policy of those who have none: the last interval again, at least a second.
+/// The policy where there is none: the last interval again, at least a second.
 fn continuing(state: &BackoffState, hint: Option<Duration>) -> Backoff {
     const SECOND: Duration = Duration::from_secs(1);
     let interval = if state.is_healthy() {
@@ -259,7 +259,7 @@ fn recovery(record: &Record, now: SystemTime) -> Option<Recovery> {
     })
 }
 
-/// What leaves nothing but a live lease, if there is anything else.
+/// What to write to leave nothing but a live lease, if there is anything else.
 pub(super) fn without_streak(record: Option<&Record>, now: SystemTime) -> Option<Write> {
     let record = record?;
     let Some(lease) = record.live_lease(now) else {

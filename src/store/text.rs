@@ -1,9 +1,9 @@
-//! Texts for people, as every store can keep them.
+//! Texts for people, in a form that every store can keep.
 
 use std::borrow::Cow;
 
-/// The longest cause that is kept, in bytes: room to quote a key. Of a longer one the beginning is
-/// kept, and ends in `…`.
+/// The longest cause that is kept, in bytes: room to quote a key. A longer one is cut, and ends in
+/// `…`.
 pub const MAX_CAUSE: usize = 2048;
 
 /// The longest name of a holder, in bytes.
@@ -14,7 +14,8 @@ const ELLIPSIS: &str = "…";
 /// The text with `�` for each NUL, which some databases cannot keep, and no longer than `max`
 /// bytes.
 ///
-/// Not refused, as such a key is: a failure has to be counted, however it is told.
+/// Such a text is not refused, as such a key is: a failure has to be counted, whatever is said of
+/// it.
 pub(super) fn storable(text: &str, max: usize) -> Cow<'_, str> {
     let text = if text.contains('\0') {
         Cow::Owned(text.replace('\0', "\u{FFFD}"))

@@ -19,15 +19,16 @@ use super::step::Start;
 /// A blocking store behind the async face, called on tokio's threads for blocking work.
 ///
 /// A call whose future is dropped goes on to its end. A panic within it goes on in the caller. Once
-/// the runtime has ended, a call is made where its future is polled: a last flush is not lost.
+/// the runtime has ended, a call is made where its future is polled, so that a last flush is not
+/// lost.
 ///
-/// What is to be written together with data of your own, on a connection that may not leave its
-/// thread, goes by the blocking twins: [`DurableTracker::blocking`], [`Work::into_blocking`].
+/// To write together with data of your own, on a connection that may not leave its thread, use the
+/// blocking twins: [`DurableTracker::blocking`], [`Work::into_blocking`].
 #[derive(Debug, Default)]
 pub struct Unblock<S>(Arc<S>);
 
 impl<S> Unblock<S> {
-    /// Behind the async face.
+    /// Puts a blocking store behind the async face.
     pub fn new(store: S) -> Unblock<S> {
         Unblock(Arc::new(store))
     }
@@ -41,7 +42,7 @@ impl<S> Unblock<S> {
 
 impl<S> DurableTracker<Unblock<S>> {
     /// The blocking twin of this tracker: the same store, the same session. For use on a thread for
-    /// blocking work, as within a transaction of your own.
+    /// blocking work, within a transaction of your own, say.
     #[must_use]
     pub fn blocking(&self) -> blocking::DurableTracker<S> {
         blocking::DurableTracker {
@@ -90,7 +91,7 @@ impl<S: Store + Send + Sync + 'static> Unblock<S> {
         match tokio::task::spawn_blocking(move || there.make(&store)).await {
             Ok(Some(done)) => done,
             Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
-            // The runtime had ended before the call began, so it is not the one that polls this.
+            // The runtime ended before the call began, so this is polled by something else.
             _ => match call.make(&self.0) {
                 Some(done) => done,
                 None => std::future::pending().await,
@@ -99,7 +100,7 @@ impl<S: Store + Send + Sync + 'static> Unblock<S> {
     }
 }
 
-/// A call that is made by the first who gets to it.
+/// A call that is made once, by whoever gets to it first.
 struct Once<F>(Arc<Mutex<Option<F>>>);
 
 impl<F> Clone for Once<F> {

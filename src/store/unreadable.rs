@@ -1,23 +1,23 @@
-//! What a store finds and cannot read.
+//! Something that a store finds and cannot read.
 
 use std::fmt;
 
-/// Something kept that this version cannot read. It was left as it is.
+/// Something stored that this version cannot read. It was left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     /// Which file or row.
     pub place: String,
-    /// What is the matter with it.
+    /// Why it cannot be read.
     pub problem: Problem,
 }
 
-/// What is the matter with what is kept.
+/// Why it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// It was written by this crate, and is not as it was written.
+    /// It was written by this crate, and is no longer as it was written.
     Damaged(String),
-    /// It is something else.
+    /// It is something else, which this crate did not write.
     Foreign(String),
     /// It was written by a newer version of this crate.
     Newer {

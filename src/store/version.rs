@@ -1,4 +1,4 @@
-//! What is kept as a JSON object says whose it is, and of which version: `{"relent": 1, …}`.
+//! How a stored JSON object says that it is this crate's, and of which version: `{"relent": 1, …}`.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::unreadable::Problem;
 
-/// Whose object it is.
+/// Reads only whose object it is.
 #[derive(Deserialize)]
 struct Whose {
     /// The version, under a name that no other program's object has.
     relent: Option<Value>,
 }
 
-/// Reads an object of the version `known`; `version` is what it says of itself.
+/// Reads an object of the version `known`; `version` gets what the object itself says.
 pub(super) fn read<T: DeserializeOwned>(
     text: &[u8],
     known: u64,
@@ -25,17 +25,17 @@ pub(super) fn read<T: DeserializeOwned>(
     }
 }
 
-/// What is the matter with a text that is no such object.
+/// Why a text is not such an object.
 fn problem(text: &[u8], known: u64, error: Option<serde_json::Error>) -> Problem {
     let whose: Whose = match serde_json::from_slice(text) {
         Ok(whose) => whose,
         Err(error) => return Problem::Damaged(error.to_string()),
     };
     match (whose.relent.as_ref().map(Value::as_u64), error) {
-        (None, _) => Problem::Foreign("it does not say `relent`".to_owned()),
+        (None, _) => Problem::Foreign("it has no field `relent`".to_owned()),
         (Some(Some(found)), _) if found > known => Problem::Newer { found, known },
         (Some(Some(found)), Some(error)) if found == known => Problem::Damaged(error.to_string()),
-        _ => Problem::Damaged("its version is no version".to_owned()),
+        _ => Problem::Damaged("its version is not valid".to_owned()),
     }
 }
 

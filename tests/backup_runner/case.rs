@@ -23,7 +23,8 @@ pub(crate) struct Diary {
     pub(crate) points: RefCell<Vec<String>>,
     pub(crate) said: RefCell<Vec<String>>,
     pub(crate) slept: RefCell<Vec<Duration>>,
-    /// How often an operation fails still, and whether for good; also when its effect happened.
+    /// How often an operation is still to fail, and whether for good; it may fail although its
+    /// effect has happened.
     pub(crate) fails: RefCell<BTreeMap<&'static str, (u32, bool)>>,
     pub(crate) happens_all_the_same: Cell<bool>,
     pub(crate) unclear: Cell<Option<&'static str>>,

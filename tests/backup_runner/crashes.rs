@@ -15,8 +15,8 @@ use crate::backup_runner::services::Shell;
 use crate::backup_runner::{Ended, RUN, Runner, TARGETS};
 use crate::case::{ALL, Case, killed, only_looks, points};
 
-/// Tries every point, with all that is to have had an effect, once, when a run is through. Mostly
-/// that waits for the disk: several of them at a time.
+/// Tries every point, and passes all operations that must have had their effect, once, when a run
+/// is through. As this mostly waits for the disk, several points are tried at a time.
 fn each_point(attempt: impl Fn(&str, &[&str]) + Sync) {
     let expected: Vec<_> = ALL.into_iter().filter(|key| !only_looks(key)).collect();
     let points = points();
@@ -78,7 +78,7 @@ fn effects(home: &Path) -> Vec<String> {
     effects.lines().map(str::to_owned).collect()
 }
 
-/// Real ones, which end with the test.
+/// Real services, which end with the test.
 struct Services {
     home: TempDir,
     shell: Shell,

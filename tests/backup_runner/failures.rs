@@ -107,7 +107,7 @@ fn a_target_does_not_stay_stopped_after_a_failure() {
     let mut expected = ALL[..4].to_vec();
     expected.push("shop: start");
     assert_eq!(case.performed(), expected);
-    // It is not stopped for what will not be tried.
+    // The target is not stopped for an operation that will not be tried.
     assert_eq!(case.halts().2, "");
     assert_eq!(case.performed(), expected);
     let summary = case.summary();
@@ -115,7 +115,7 @@ fn a_target_does_not_stay_stopped_after_a_failure() {
         summary,
         "{Ready: 11, Failed: 1, Completed: 3}; next: shop: snapshot"
     );
-    // To be tried, it has to be.
+    // For that to be tried, the target has to be stopped.
     let mut runner = case.open().unwrap();
     runner.again().unwrap();
     runner.run(None).unwrap();
@@ -151,7 +151,7 @@ fn what_is_unknown_is_never_tried_again_but_contained_and_settled() {
     assert_eq!(settled.to_string(), "no such operation was begun");
     runner.settle("shop: snapshot", true).unwrap();
     runner.run(None).unwrap();
-    // Started early: there is no need to stop and start it any more.
+    // It was started early: there is no more need to stop and start it.
     assert_eq!(case.performed(), ALL);
     drop(runner);
     assert_eq!(case.summary(), "{Completed: 15}; next: nothing");
@@ -180,7 +180,7 @@ fn checks_expire() {
         case.fake.0.clock.advance(pause);
         runner.run(Some(1)).unwrap();
         let checks = case.performed().split_off(9);
-        // Those that concern what comes next, before it comes.
+        // The checks that concern the next operation, before it.
         let expected = ["vault: check", "mail: check"];
         assert_eq!(checks[..repeated], expected[..repeated], "{pause:?}");
         assert_eq!(checks[repeated..], ["mail: stop"]);

@@ -30,7 +30,7 @@ pub(crate) enum Trouble {
     Status,
 }
 
-/// Says what it was told to say: an error, or a panic.
+/// Fails as it was told to: by an error, or a panic.
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
     trouble: Rc<Cell<Trouble>>,
@@ -73,7 +73,7 @@ impl Handler for Scripted {
     }
 }
 
-/// A status, which serde may not be able to say.
+/// A status, which serde may be unable to write.
 struct Told(Option<(&'static str, Option<String>)>);
 
 impl Serialize for Told {
@@ -166,7 +166,7 @@ impl Rig {
         reports.remove(0)
     }
 
-    /// The same, once the next timer is due, and not a nanosecond before.
+    /// The same, when the next timer is due, and not a nanosecond before.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Report {
         let due = self.operator.next_due().unwrap();

@@ -198,7 +198,8 @@ fn b7_initial_is_no_floor_for_what_was_stored() {
     );
 }
 
-/// As a column has it that was added with 0 as its default, or is too coarse for the interval.
+/// Such a state comes from a column that was added with 0 as its default, or that is too coarse for
+/// the interval.
 #[test]
 fn b7_a_state_that_knows_no_interval_waits_as_at_first() {
     let next = |policy: Backoff, failures| {
@@ -220,7 +221,7 @@ fn b7_a_state_that_knows_no_interval_waits_as_at_first() {
             [secs(10); 3]
         );
     }
-    // Where it is the policy that begins with zero, there is progress all the same.
+    // If the policy itself begins at zero, the interval grows all the same.
     let from_zero = Backoff::exponential(Duration::ZERO, secs(60));
     assert_eq!(next(from_zero, 0), Duration::ZERO);
     assert_eq!(next(from_zero, 1), Duration::from_nanos(2));

@@ -11,7 +11,7 @@ const fn secs(n: u64) -> Duration {
 const MAX: Duration = Duration::from_nanos(u64::MAX);
 const NANOS: Duration = Duration::from_nanos(1);
 
-/// A policy, the delays that each of 10 000 failures may give, and the last interval.
+/// A policy, the delays that each of 10 000 failures may bring, and the last interval.
 struct Row(&'static str, Backoff, [Duration; 2], Duration);
 
 const DOUBLING: Backoff = Backoff::exponential(secs(1), secs(60));

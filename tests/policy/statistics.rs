@@ -1,5 +1,5 @@
-//! J by statistics: fixed seeds, so that a test that passes once passes always. Each check is shown
-//! to see a spread that is not there.
+//! J by statistics: fixed seeds, so that a test that passes once passes always. Each check is also
+//! shown to notice when the spread is missing.
 
 use std::time::Duration;
 
@@ -174,8 +174,8 @@ fn j6_sequences_are_independent() {
             1 + 0x9e37_79b9_7f4a_7c15,
         ] {
             let other_sequence = sequence(jitter, other);
-            // Also a place apart: seeds that name the same sequence, shifted, are the classic
-            // mistake.
+            // Shifted by a few places, too: seeds that name the same sequence, shifted, are the
+            // classic mistake.
             for shift in 0..4 {
                 let r = correlation(&base[shift..], &other_sequence[..DRAWS - shift]);
                 assert!(

@@ -1,4 +1,4 @@
-//! What is sent, in which order, and in which lots.
+//! What is sent, in which order, and in lots of which size.
 
 use std::thread;
 use std::time::Duration;

@@ -50,14 +50,14 @@ pub(crate) struct Seen {
     /// All arrives, and no answer.
     pub(crate) mute: BTreeSet<String>,
     pub(crate) latency: Duration,
-    /// When whom was sent what.
+    /// When each transaction was sent, and to whom.
     pub(crate) attempts: Vec<(Duration, String, i64)>,
     /// All that arrived, as it arrived.
     pub(crate) arrived: BTreeMap<String, Vec<Numbered>>,
     /// Of all destinations.
     pub(crate) news: Vec<String>,
     sending: BTreeSet<String>,
-    /// What to do at the next news that begins so, before anything else can happen.
+    /// What to do at the next news that begins with this, before anything else can happen.
     pub(crate) upon: Option<(&'static str, Act)>,
 }
 
@@ -163,7 +163,8 @@ impl Rig {
         let peers = Peers(Arc::default(), clock);
         peers.seen().latency = SECOND / 1000;
         let mut rig = Rig {
-            // In memory, where there is such a thing: what a disk does is the store's own test.
+            // On a disk in memory, if there is one: what a real disk does, the tests of the store
+            // show.
             folder: tempfile::tempdir_in("/dev/shm")
                 .or_else(|_| tempfile::tempdir())
                 .unwrap(),

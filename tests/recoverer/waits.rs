@@ -62,7 +62,7 @@ async fn an_operator_can_have_it_tried_now_which_is_no_reset() {
     assert_eq!(rig.peers.seen().attempts.len(), before + 1);
     let (_, streak) = rig.status("a");
     assert_eq!((streak.failures, streak.interval), (6, 64 * SECOND));
-    // Nor does it do anything while an attempt is under way, or while all is well.
+    // Nor does the button do anything while an attempt is under way, or while all is well.
     rig.revive("a");
     rig.scheduler().force("a").unwrap();
     sleep(SECOND / 20).await;
@@ -103,7 +103,7 @@ async fn a_database_that_fails_is_tried_again() {
             news.iter()
                 .all(|news| news.starts_with("stuck, no such table"))
         );
-        // Whatever it came to the last time.
+        // The wait starts anew, whatever it had grown to the last time.
         assert!(
             news[0].ends_with("ms") || news[0].ends_with("µs"),
             "{news:?}"

@@ -22,7 +22,7 @@ async fn it_is_up_once_and_only_when_nothing_is_left() {
     assert_eq!(news, ["dead, again in 2s", "up after 4"]);
 }
 
-/// It comes after the queue was found empty, and before anybody waits for more.
+/// The event comes after the queue was found empty, and before anybody waits for more.
 #[tokio::test(start_paused = true)]
 async fn no_event_is_overlooked_that_comes_as_it_gets_up() {
     let rig = Rig::new(&["a"], EXACT, 10);
@@ -38,7 +38,7 @@ async fn no_event_is_overlooked_that_comes_as_it_gets_up() {
     assert!(rig.peers.waits("a")[1] < SECOND, "it was sent at once");
 }
 
-/// It hears of the failure, and forces at once: the loop has not begun to wait.
+/// The operator hears of the failure, and forces at once, when the loop has not yet begun to wait.
 #[tokio::test(start_paused = true)]
 async fn no_operator_is_overlooked_who_reacts_to_the_news() {
     let rig = Rig::new(&["a"], EXACT, 10);
@@ -63,7 +63,7 @@ fn no_event_is_overlooked_however_the_last_success_and_a_new_event_meet() {
     runtime.block_on(async {
         let mut rig = Rig::new(&["a"], POLICY, 3);
         rig.peers.seen().latency = Duration::ZERO;
-        // Down, with a wait of an hour: so whatever is overlooked stays so.
+        // Down, with a wait of an hour, so that an event that is overlooked stays so.
         rig.backoff = Backoff::fixed(3600 * SECOND);
         rig.restart();
         rig.kill("a");

@@ -137,7 +137,7 @@ fn a_future_is_woken() {
     }
 }
 
-/// The same, but that an `async fn` must not be polled after its end.
+/// The same, except that an `async fn` must not be polled after its end.
 #[test]
 fn a_future_that_borrows_mutably_too() {
     let (clock, token) = (ManualClock::new(), CancelToken::new());

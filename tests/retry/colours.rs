@@ -71,7 +71,7 @@ impl Case {
         self
     }
 
-    /// Runs it in every colour, and gives what all agree on.
+    /// Runs it in every colour, and returns what all agree on.
     #[track_caller]
     pub(crate) fn run(self) -> Trace {
         // Without a seed they could not agree.
@@ -227,7 +227,7 @@ impl Trace {
         self.told.iter().map(|&(_, delay, _)| delay).collect()
     }
 
-    /// Ended by `stop`, with attempts that began at these seconds.
+    /// Asserts that it ended by `stop`, with attempts that began at these seconds.
     #[track_caller]
     pub(crate) fn assert(&self, seconds: &[u64], stop: StopReason) {
         let began: Vec<_> = seconds.iter().map(|&s| Duration::from_secs(s)).collect();

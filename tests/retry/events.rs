@@ -62,7 +62,7 @@ impl Visit for Line {
 
 const POLICY: Backoff = Backoff::fixed(Duration::from_millis(250)).give_up_after_failures(3);
 
-/// What is told of a loop that fails `fails` times, and is bound as `limit` says.
+/// The events of a loop that fails `fails` times, with the budget that `limit` leaves.
 fn events(fails: u32, limit: impl FnOnce(&RetryBudget)) -> Vec<String> {
     let lines = Lines::default();
     let budget = RetryBudget::new(10, 0.0);
@@ -121,7 +121,7 @@ fn a_refusal_is_told() {
     );
 }
 
-/// Nobody gave up: nothing was to be retried.
+/// No warning, as nobody gave up: there was nothing to retry.
 #[test]
 fn an_error_that_is_not_retryable_is_a_failed_attempt_and_no_warning() {
     let refused = |failures: u32| {

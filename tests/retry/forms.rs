@@ -73,7 +73,7 @@ fn send_and_sync_whenever_the_parts_are() {
     fn unpin<T: Unpin>(value: T) -> T {
         value
     }
-    // An error that is neither does not matter until it is returned.
+    // An error that is neither `Send` nor `Sync` does not matter until it is returned.
     struct Neither(#[expect(dead_code)] *const ());
     drop(send(sync(
         POLICY.retry(|| Err::<(), _>(Neither(std::ptr::null()))),
@@ -87,8 +87,8 @@ fn send_and_sync_whenever_the_parts_are() {
     drop(send(send(sync(future_mut)).sleep(no_wait).run()));
 }
 
-/// What code names that does not know who else enables the feature `tokio`: compiled with it and
-/// without.
+/// For code that cannot know whether somebody else enables the feature `tokio`: these types compile
+/// with it and without.
 #[test]
 fn types_are_the_same_under_all_features() {
     type Answer = std::future::Ready<Result<u32, Busy>>;

@@ -61,7 +61,7 @@ impl<T> Drop for Citizen<'_, T> {
     }
 }
 
-/// Polls `polls` times, unless it is over before; whether it is.
+/// Polls `polls` times, or until it is ready. Returns whether it is.
 fn poll_for<F: Future>(mut future: Pin<&mut F>, polls: u32) -> bool {
     (0..polls).any(|_| poll_once(future.as_mut()).is_ready())
 }

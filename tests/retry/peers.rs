@@ -47,7 +47,7 @@ fn what_breaks_the_peers_does_not_break_us() {
             case: Case::of(doubling(100 * SECOND, 60 * SECOND).give_up_after_failures(3)),
             attempts: 3,
             stop: FAILURES,
-            // Not their order but ours: a max below initial counts as initial.
+            // Our rule, not theirs: a max below initial counts as initial.
             check: |t| waits(t, &[100, 100]),
         },
         Row {

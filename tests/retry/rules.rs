@@ -88,8 +88,8 @@ fn policies() -> impl Strategy<Value = Backoff> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    /// Whatever the policy, a loop waits what the schedule of its seed says, and ends where it
-    /// ends.
+    /// Whatever the policy, a loop waits as long as the schedule of its seed says, and ends where
+    /// that ends.
     #[test]
     fn r1_loop_and_schedule_agree_to_the_nanosecond(policy in policies(), seed: u64, fails in 0u32..40) {
         let case = Case::of(policy).seed(seed).fails(fails);
@@ -231,7 +231,7 @@ fn j6_loops_are_independent_unless_seeded() {
     let seeded = |jitter, seed| first_delays(jitter, Some(seed));
     assert_eq!(seeded(Jitter::Full, 1), seeded(Jitter::Full, 1));
     assert_ne!(seeded(Jitter::Full, 1), seeded(Jitter::Full, 2));
-    // The same measures see a spread that is not there.
+    // The same measures notice when the spread is missing.
     assert_eq!(distinct(Jitter::None), 3, "no jitter passes");
     assert_eq!(seeded(Jitter::None, 1), seeded(Jitter::None, 2));
 }
@@ -304,7 +304,7 @@ fn success_allocates_nothing_and_failure_neither() {
             Err(())
         }
     };
-    // The first seed of a process asks the system for entropy; whoever comes first pays.
+    // The first seed of a process asks the system for entropy; so it is drawn beforehand.
     let _ = relent::random::seed();
     for times in [0, 5] {
         let allocated = allocation_counter::measure(|| {

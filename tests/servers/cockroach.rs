@@ -13,15 +13,15 @@ use tokio::sync::OnceCell;
 use super::postgres::made;
 use super::process::{Process, find, skipped};
 
-/// Where it is found; and the server, if it is ours.
+/// How to connect to it; and the server itself, if we started it.
 #[derive(Debug)]
 pub(crate) struct Server {
     options: PgConnectOptions,
     ours: Option<(Process, PathBuf)>,
 }
 
-/// The one that the tests of this process share. `None` if there is none to be had: unlike for
-/// other servers, that is no failure in CI, whose packages have none.
+/// The one that the tests of this process share. `None` if there is none to be had; unlike for
+/// other servers, that is not a failure in CI, whose packages have none.
 pub(crate) async fn shared() -> Option<&'static Server> {
     static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
     SERVER.get_or_init(Server::new).await.as_ref()

@@ -13,8 +13,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use super::process::{Process, find, or_skip};
 
-/// A server over a Unix socket. It forgets what the operating system had not written when the
-/// machine crashes, as no test makes it do; it does not forget when it is killed itself.
+/// A server over a Unix socket. If the machine crashed, it would lose what the operating system had
+/// not written, but no test does that; if only the server is killed, it loses nothing.
 #[derive(Debug)]
 pub(crate) struct Server {
     postgres: PathBuf,
@@ -88,14 +88,14 @@ impl Server {
         *self.process.lock() = Some(process);
     }
 
-    /// Ends it by a signal: QUIT at once, as in a crash; INT in good order.
+    /// Ends it by a signal: by QUIT at once, as in a crash; by INT in good order.
     pub(crate) fn stop(&self, signal: &str) {
         if let Some(process) = self.process.lock().take() {
             process.stop(signal);
         }
     }
 
-    /// Where another process finds it.
+    /// The directory in which another process finds it.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -149,7 +149,7 @@ pub(crate) fn options(directory: &Path, database: &str) -> PgConnectOptions {
         .database(database)
 }
 
-/// A statement that a test makes up; sqlx takes none, from 0.9 on, that lives for less than ever.
+/// A statement that a test makes up, leaked, because from 0.9 on sqlx takes only `'static` ones.
 pub(crate) fn made(statement: String) -> &'static str {
     statement.leak()
 }
@@ -163,7 +163,7 @@ pub(crate) const CLOCK: &str = "
     $$;
 ";
 
-/// The database's functions come before the server's own.
+/// Has the functions of the database take precedence over the server's own.
 pub(crate) fn with_clock(options: PgConnectOptions) -> PgConnectOptions {
     options.options([("search_path", "public,pg_catalog")])
 }

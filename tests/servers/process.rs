@@ -9,7 +9,7 @@ use std::{env, fs};
 #[derive(Debug)]
 pub(crate) struct Process(Child);
 
-/// Waits for word, or for the test to die, which closes the pipe; then ends the server.
+/// Waits to be told, or for the test to die, which closes the pipe; then ends the server.
 const GUARD: &str = r#"
     "$@" >"$LOG" 2>&1 &
     server=$!
@@ -34,7 +34,7 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Beyond the reach of a Ctrl-C, which the test's death makes up for.
+            // Out of reach of Ctrl-C; the guard ends it when the test dies.
             .process_group_of_its_own()
             .spawn();
         Process(guard.expect("a shell"))
@@ -69,7 +69,8 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// What there is, or a loud word that its tests are skipped; in CI, where they must run, a failure.
+/// What was found; if nothing was, prints loudly that its tests are skipped, or fails in CI, where
+/// they must run.
 pub(crate) fn or_skip<T>(found: Option<T>, what: &str) -> Option<T> {
     if found.is_none() {
         assert!(
@@ -81,7 +82,7 @@ pub(crate) fn or_skip<T>(found: Option<T>, what: &str) -> Option<T> {
     found
 }
 
-/// The loud word.
+/// The loud message.
 pub(super) fn skipped(what: &str) {
     eprintln!("\n*** SKIPPED: {what} is not installed; nothing was tested of what needs it ***\n");
 }

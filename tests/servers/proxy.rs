@@ -1,4 +1,4 @@
-//! Between a client and a PostgreSQL server: loses a statement, or its answer.
+//! A proxy between a client and a PostgreSQL server, which loses a statement, or its answer.
 
 use std::io::{Read, Result, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,7 +9,7 @@ use std::thread;
 
 use tempfile::{TempDir, tempdir};
 
-/// A server for those who connect to its directory.
+/// The proxy, for clients that connect to its directory.
 #[derive(Debug)]
 pub(crate) struct Proxy(TempDir);
 
@@ -22,7 +22,7 @@ pub(crate) enum Fate {
     Unanswered,
 }
 
-/// Of one connection.
+/// The state of one connection.
 struct Wire {
     statements: Arc<AtomicU32>,
     plan: Arc<Plan>,
@@ -36,7 +36,7 @@ struct Plan {
 }
 
 impl Proxy {
-    /// Has the `nth` statement meet its fate, and does something before anybody hears of it.
+    /// Makes the `nth` statement meet `fate`, and calls `then` before anybody hears of it.
     pub(crate) fn cutting(
         server: &Path,
         nth: u32,
@@ -103,7 +103,7 @@ impl Wire {
                 client.write_all(&[kind])?;
                 client.write_all(&text)?;
             } else if kind == b'Z' {
-                // It is ready for the next: this one is done.
+                // The server is ready for the next statement, so this one is done.
                 (self.plan.then)();
                 return shut(&client, &server);
             }

@@ -11,7 +11,7 @@ use redis::{Client, RedisResult};
 
 use super::process::{Process, find, or_skip};
 
-/// A server over a Unix socket, which keeps what it answered over a crash of its own.
+/// A server over a Unix socket. It keeps what it answered if it crashes itself.
 #[derive(Debug)]
 pub(crate) struct Server {
     program: PathBuf,
@@ -31,7 +31,7 @@ impl Server {
         Server::with(&[])
     }
 
-    /// One that is told this too.
+    /// A server with these settings, too.
     pub(crate) fn with(words: &[&str]) -> Option<Server> {
         let program = or_skip(find("redis-server"), "Redis")?;
         let server = Server {
@@ -74,12 +74,12 @@ impl Server {
         }
     }
 
-    /// Where another process finds it.
+    /// The directory in which another process finds it.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// A connection, once it answers.
+    /// A connection, once the server answers.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
         let answer = self.answers().await;
         answer.unwrap_or_else(|error| panic!("{error}"))

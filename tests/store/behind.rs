@@ -1,4 +1,4 @@
-//! A tracker in memory, written behind to a store.
+//! A tracker in memory that is flushed to a store.
 
 use std::future::Future;
 use std::pin::pin;
@@ -130,7 +130,7 @@ fn g3_p6_no_time_makes_a_store_forget() {
     friday.tracker().record_failure("flaky");
     assert_eq!(friday.flush(), Ok(2));
 
-    // The program is down for longer than a tracker alone remembers; then it is idle as long.
+    // The program is down for longer than a tracker alone remembers; then it is idle for as long.
     let monday = Duration::from_secs(3 * 24 * 3600);
     clock.advance(monday);
     let behind = open();
@@ -180,7 +180,7 @@ fn to_open_a_store_takes_nothing_from_it_whatever_the_bound() {
     assert_eq!(store.len(), 25);
 }
 
-/// And in both faces, the other keys are written at once.
+/// In both faces, and the other keys are written at once.
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_damaged_row_keeps_no_other_key_from_being_written() {
@@ -222,7 +222,7 @@ async fn a_damaged_row_keeps_no_other_key_from_being_written() {
     assert_eq!((one.flush().unwrap(), two.flush().await.unwrap()), (1, 1));
 }
 
-/// In whatever list it is, and whatever else is in that.
+/// Whatever list it is in, and whatever else is in the list.
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_damaged_row_is_passed_over_when_a_store_is_opened() {
@@ -253,7 +253,7 @@ async fn a_damaged_row_is_passed_over_when_a_store_is_opened() {
         let _ = one.tracker().record_failure(damaged);
         assert!(one.flush().is_err());
     }
-    // If it is the table, it is none of the rows.
+    // An error that concerns the whole table is not passed over.
     let store = open();
     other.execute_batch("DROP TABLE relent").unwrap();
     assert!(WriteBehind::open(store, tracker(&clock)).is_err());
@@ -301,7 +301,7 @@ async fn a_damaged_row_delays_no_other_key() {
     let other = rusqlite::Connection::open(&path).unwrap();
     assert_eq!(other.execute(damage, []).unwrap(), 1);
     let _ = behind.tracker().record_failure("damaged");
-    // While others fail, and while they do not.
+    // Both while other keys fail and while they do not.
     let failing = Arc::clone(&behind);
     let pauses = pauses(&behind, move |n| {
         if n < 6 {

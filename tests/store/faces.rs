@@ -18,7 +18,7 @@ use relent::store::step::{self, Failed};
 use relent::store::{AnyStore, AsyncStore, Inline, Record, Unblock};
 use tokio::runtime::Handle;
 
-/// A clock, a way to make an empty store that goes by it, and a face to show of that.
+/// A clock, a way to make an empty store that goes by it, and the face by which the store is shown.
 pub(crate) struct Face<'m, S, A> {
     clock: ManualClock,
     make: &'m dyn Fn(ManualClock) -> S,
@@ -70,7 +70,7 @@ impl<'m, S, A> Face<'m, S, A> {
     }
 }
 
-/// As it is.
+/// In its native face.
 pub(crate) fn native<S>(make: &dyn Fn(ManualClock) -> S) -> Face<'_, S, Inline<S>> {
     Face::new(make, Inline, |shown| &shown.0)
 }
@@ -94,7 +94,7 @@ where
         |shown| shown.0.get_ref().get_ref(),
     );
     contract::all(&blocked).await;
-    // Where nobody knows any more what it is.
+    // Where its type is erased.
     let any = Face::new(
         &make,
         |store| AnyStore::new(Unblock::new(blocking::AnyStore::new(store))),

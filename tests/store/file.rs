@@ -342,7 +342,7 @@ fn p5_what_is_not_a_regular_file_is_refused() {
     let mut refused = vec![folder];
     #[cfg(unix)]
     {
-        // To read it would wait for whoever writes to it.
+        // To read a pipe would be to wait for a writer.
         let pipe = directory.path().join("pipe");
         let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
@@ -622,7 +622,7 @@ fn the_file_keeps_its_owner_or_is_not_written() {
     }
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
 
-    // Somebody who may write to the directory, and to whom the file does not belong.
+    // A user who may write to the directory, but does not own the file.
     let before = fs::read(&path).unwrap();
     fs::set_permissions(directory, PermissionsExt::from_mode(0o777)).unwrap();
     for name in ["backoff.json", "backoff.json.lock"] {
@@ -645,7 +645,7 @@ fn the_file_keeps_its_owner_or_is_not_written() {
     assert_eq!(fs::read(&path).unwrap(), before);
     assert!(!directory.join("backoff.json.tmp").exists());
 
-    // Nor does a lock stay that would be in the way of whom the file belongs to.
+    // Nor does a lock file stay that would lock out the owner of the file.
     let lock = directory.join("backoff.json.lock");
     fs::remove_file(&lock).unwrap();
     assert!(refused.status().unwrap().success());

@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff = Backoff::fixed(SECOND).jitter(Jitter::None);
 const TIME_TO_LIVE: Duration = Duration::from_secs(30);
 
-/// A store that takes its time, and of which some keys cannot be reached.
+/// A store that is slow, and of which some keys cannot be reached.
 #[derive(Clone)]
 struct Troubled {
     store: Arc<MemoryStore<ManualClock>>,
@@ -73,7 +73,7 @@ impl Troubled {
         Ok(&self.store)
     }
 
-    /// The answer is on its way for so long.
+    /// Lets the time pass for which an answer is on its way.
     fn pass(&self) {
         self.clock.advance(self.trouble.lock().unwrap().latency);
     }
@@ -118,7 +118,7 @@ fn options(clock: &ManualClock) -> Options {
     options.clock(clock.clone()).seed(1)
 }
 
-/// What is ready at once.
+/// The output of a future that is ready at once.
 #[track_caller]
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -132,7 +132,7 @@ fn is_ready(future: impl Future) -> bool {
     pin!(future).poll(context).is_ready()
 }
 
-/// Counts how often it is woken; and how many of it there are.
+/// Counts how often it is woken, and how many wakers of it there are.
 #[derive(Default)]
 struct Count(AtomicUsize);
 
@@ -166,7 +166,7 @@ fn p2_a_key_that_cannot_be_reached_expires_alone() {
     assert!(tracker.beat().is_ok(), "what is lost is not tried any more");
     assert!(tracker.start("f").is_ok());
 
-    // Where none is reached, it is as if the store were away.
+    // If no key can be reached, it is as if the store could not be.
     store.damage(&["a", "c", "e", "f"]);
     clock.advance(TIME_TO_LIVE / 2);
     assert!(tracker.beat().is_err());
@@ -196,7 +196,7 @@ fn a_heartbeat_of_many_leases_asks_little_of_a_store_that_is_away() {
     assert!(!is_ok && calls < 30, "{calls}");
 }
 
-/// In the faces that pass it on.
+/// In the faces that pass the call on.
 #[tokio::test]
 async fn p2_a_key_that_cannot_be_reached_expires_alone_in_every_face() {
     let clock = ManualClock::new();
@@ -251,7 +251,7 @@ fn p2_a_store_slower_than_a_lease_gives_none_and_costs_none() {
     let a = tracker.start("key").unwrap();
     assert!(work.finish().is_ok() && a.finish().is_ok());
 
-    // One that is almost too late is good, and does no harm to the others.
+    // A lease that comes almost too late is good, and does no harm to the others.
     let other = tracker.start("other").unwrap();
     let nearly = Duration::from_nanos(29_999_999_999);
     store.slow_down(nearly);
@@ -310,7 +310,7 @@ fn p2_work_is_told_that_another_has_its_key() {
     assert!(is_ready(work.expiry()), "it stays lost");
     assert!(ready(others.finish()).is_ok());
 
-    // One that ends as it should is not lost.
+    // Work that ends as it should is not lost.
     assert!(ready(fine.finish()).is_ok());
     assert!(not_told.as_mut().poll(&mut context).is_pending());
 }
@@ -425,7 +425,7 @@ async fn p2_the_end_of_work_is_not_taken_for_a_loss() {
     {
         let mut finish = pin!(work.finish());
         assert!(finish.as_mut().poll(&mut context).is_pending());
-        // It is finished at the store, where another may begin it anew meanwhile.
+        // The store has finished it, and another worker may take the key meanwhile.
         assert!(tracker.beat().await.is_ok());
         assert!(expiry.as_mut().poll(&mut context).is_pending());
         tracker.store().1.add_permits(1);
@@ -433,7 +433,7 @@ async fn p2_the_end_of_work_is_not_taken_for_a_loss() {
     }
     assert!(expiry.as_mut().poll(&mut context).is_pending());
 
-    // If the answer is not waited for, it is a loss like any other.
+    // If nobody waits for the answer, it is a loss like any other.
     tracker.store().1.add_permits(1);
     let work = tracker.start("other").await.unwrap();
     assert!(!is_ready(work.finish()), "dropped");

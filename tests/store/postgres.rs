@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::servers::{cockroach, postgres};
 
-/// A database, and a face of the stores in it.
+/// A database, and the face by which its stores are shown.
 struct Face<A> {
     pool: PgPool,
     clock: Clock,
@@ -24,7 +24,7 @@ struct Face<A> {
 
 #[derive(Clone, Copy)]
 enum Clock {
-    /// It stands where it was set.
+    /// It stands still where it was set.
     Ours,
     /// It is the server's, and has to be waited for, in multiples of this.
     Theirs(Duration),
@@ -36,7 +36,7 @@ const OWN: [&str; 2] = [
     "INSERT INTO own VALUES (0)",
 ];
 
-/// A database whose transactions are isolated so, unless they say otherwise.
+/// A database whose transactions have this isolation by default.
 async fn database(isolation: &str) -> Option<PgPool> {
     let options = postgres::shared()?.database().await.connect_options();
     let options = postgres::with_clock(options.as_ref().clone());
@@ -90,7 +90,7 @@ fn native(pool: PgPool) -> Face<PostgresStore> {
     Face::new(pool, |store| store, |shown| shown)
 }
 
-/// Blocking, and back.
+/// In the blocking face, and back.
 fn blocked(pool: PgPool) -> Face<Inline<Block<PostgresStore>>> {
     let show = |store| Inline(Block::new(store, Handle::current()));
     Face::new(pool, show, |shown| shown.0.get_ref())
@@ -202,7 +202,7 @@ async fn postgres_keeps_the_contract() {
     contract::all(&native(pool)).await;
 }
 
-/// Of history and of transactions.
+/// The contracts of history and of transactions.
 async fn the_rest<A>(face: &Face<A>)
 where
     A: for<'a> AsyncTransactional<Connection<'a> = &'a mut PgConnection> + 'static,

@@ -18,7 +18,7 @@ use crate::servers::redis::{self as server, Server};
 #[derive(Clone)]
 struct Clocked {
     connection: MultiplexedConnection,
-    /// The scripts that take the place of others.
+    /// The scripts that replace those of the store.
     scripts: Arc<Mutex<HashMap<String, String>>>,
     ours: &'static str,
     /// How often each call is sent. All answers but the last are lost.
@@ -219,7 +219,7 @@ async fn redis_keeps_the_contract_while_its_clock_runs() {
     contract::all(&bench).await;
 }
 
-/// As the client of a cluster does, which sends again what it has no answer to.
+/// As the client of a cluster does, which sends a call again if it gets no answer.
 #[tokio::test]
 async fn redis_keeps_the_contract_where_every_call_is_sent_three_times() {
     let Some((_server, bench)) = running(3).await else {
@@ -228,7 +228,7 @@ async fn redis_keeps_the_contract_where_every_call_is_sent_three_times() {
     contract::all(&bench).await;
 }
 
-/// A client that has heard what a key says, and is stopped before it says what becomes of it.
+/// A client that has heard what a key says, and is stopped before it sends the change.
 #[tokio::test]
 async fn p1_what_was_decided_long_before_it_is_written_is_decided_anew() {
     let Some((_server, bench)) = running(1).await else {
@@ -260,7 +260,8 @@ async fn p1_what_was_decided_long_before_it_is_written_is_decided_anew() {
     ));
     assert!(work.finish().await.is_ok());
 
-    // Where the moment decides: by the first it would be tried again, by the last it gives up.
+    // Where the moment decides: at the first one the key would be tried again, at the last one it
+    // gives up.
     let policy = policy.give_up_after(Duration::from_secs(120));
     let limited = || DurableTracker::new(store.namespace("limited").unwrap(), policy);
     assert!(limited().record_failure("ends", "broken").await.is_ok());

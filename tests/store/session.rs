@@ -118,7 +118,7 @@ fn p2_a_heartbeat_revives_no_lease_that_has_run_out() {
     let tracker =
         blocking::DurableTracker::new(MemoryStore::with_clock(clock.clone()), options(&clock));
     let work = tracker.start("key").unwrap();
-    // The store would still extend it: to its clock, the lease was granted later.
+    // The store would still extend it: by the store's clock, the lease was granted later.
     tracker
         .store()
         .update(
@@ -129,7 +129,7 @@ fn p2_a_heartbeat_revives_no_lease_that_has_run_out() {
         .unwrap();
     let before = tracker.get("key").unwrap();
     clock.advance(TIME_TO_LIVE);
-    // Nobody has looked since.
+    // Nobody has looked at the session since.
     assert!(tracker.beat().is_ok());
     assert_eq!(
         tracker.get("key").unwrap(),
@@ -192,7 +192,7 @@ fn a_heartbeat_that_is_told_to_stop_beats_no_more() {
     let tracker = blocking::DurableTracker::new(flaky.clone(), options(&clock));
     let work = tracker.start("key").unwrap();
     let before = flaky.calls.load(SeqCst);
-    // Some of them are told while they wait, and some before.
+    // Some of the threads are told to stop while they wait, and some before.
     for _ in 0..100 {
         let heartbeat = tracker.heartbeat().unwrap();
         std::thread::yield_now();

@@ -388,7 +388,7 @@ fn readers_do_not_wait_for_who_waits_to_write() {
         let writers = [(); 2].map(|()| scope.spawn(write));
         have_begun.wait();
         let started = Instant::now();
-        // By the end of so many, both are at it.
+        // By the end of so many rounds, both are at work.
         for _ in 0..200 {
             assert!(matches!(tracker.check("key").unwrap(), Readiness::Wait(_)));
             assert_eq!(tracker.waiting(10).unwrap().len(), 1);
@@ -410,7 +410,7 @@ thread_local! {
     static WAITED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Over a connection that waits for no time.
+/// A store over a connection that does not wait at all.
 fn impatient(path: &Path) -> SqliteStore {
     let connection = Connection::open(path).unwrap();
     let wait = |_| {
@@ -521,7 +521,8 @@ fn a_key_that_is_written_meanwhile_is_in_the_list_nevertheless() {
         manual.advance(SECOND / 2);
         assert!(other.record_failure("key", "again").is_ok());
     }));
-    // As it was before: by the time that was read, what was written after that is of the future.
+    // The list is as it was before: by the time that it read, what was written later would be from
+    // the future.
     let listed = tracker.waiting(10).unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].record.cause, "broken");
@@ -634,7 +635,7 @@ fn p5_a_damaged_row_stands_in_the_way_of_no_other() {
     let claimed: Vec<_> = claimed.iter().map(|work| work.key().to_owned()).collect();
     assert_eq!(claimed, ["1", "3", "4"]);
 
-    // There is nothing else to tell.
+    // There is nothing else to answer.
     names_the_row(tracker.due(10), "0");
     names_the_row(tracker.claim_due(10), "0");
     assert_eq!(damaged(), 3);

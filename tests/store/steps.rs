@@ -35,7 +35,7 @@ fn made<R>(change: Change<R>) -> (Option<Record>, Vec<Event>) {
     (record, settled.events.into_iter().flatten().collect())
 }
 
-/// A key that failed once, and that somebody took for a minute and died on.
+/// A key that failed once, and was then taken for a minute by a worker that died.
 fn died_on() -> Record {
     let (record, _) = made(step::failure(failed())(None, at(1000)));
     taken(record.as_ref())
@@ -181,7 +181,7 @@ fn p1_p2_a_window_stays_the_same_when_the_clock_is_set_back() {
     let third = made(change).0.unwrap();
     assert_eq!(third.state.failures, 3);
 
-    // It is the same once, and no other is.
+    // The window of the moved record counts as the same, and no other does.
     let counts = |record: Option<&Record>| {
         let change = step::failure_in(window, failed())(record, at(99_999));
         change.write() != Write::Keep
@@ -198,7 +198,7 @@ fn p1_p2_a_window_stays_the_same_when_the_clock_is_set_back() {
     );
 }
 
-/// The death has its own cause in a history, and not that of what was recorded with it.
+/// In a history, the death has a cause of its own, not that of the failure recorded with it.
 #[cfg(feature = "sqlite")]
 #[test]
 fn a_history_tells_who_died_apart_from_what_was_recorded_then() {

@@ -174,8 +174,8 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
     );
 }
 
-/// Within transactions of the caller's too, whether they are committed or not; and what is rolled
-/// back never happened, to the trackers either.
+/// Within the caller's transactions too, whether these are committed or not; what is rolled back
+/// never happened, for the trackers either.
 #[cfg(feature = "file")]
 #[test]
 fn they_do_so_within_the_callers_transactions() {

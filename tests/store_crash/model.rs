@@ -1,5 +1,5 @@
-//! What a process that may be killed does to a store, what it notes of that, and what the store has
-//! to say afterwards.
+//! What a process that may be killed does to a store, what it notes in its log, and what the store
+//! has to say afterwards.
 //!
 //! The model is its own: per key its failures, and whether somebody died on it.
 
@@ -75,7 +75,7 @@ pub(crate) type Known = [Option<(u32, bool)>; KEYS.len()];
 
 /// What has to be kept after each durable step of an operation.
 ///
-/// So much time passes between two operations that no key waits, and no lease lasts.
+/// Between two operations, enough time passes that no key waits any more, and no lease lasts.
 fn steps(before: Known, operation: Operation) -> Vec<Known> {
     let mut known = before;
     let mut steps = vec![];

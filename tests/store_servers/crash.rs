@@ -2,9 +2,8 @@
 //!
 //! Real child processes work on a store and note in a log what they are about to do and what the
 //! store acknowledged. They are killed with SIGKILL before a statement reaches the server, when the
-//! server has done it and the answer is on its way, or at any instant. Then the store has to say
-//! what the log says; except that the one thing being done may be done or not, as far as it had
-//! come.
+//! server has done it and the answer is on its way, or at any instant. Then the store has to agree
+//! with the log, except that the one operation under way may be done or not, as far as it had come.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -99,7 +98,7 @@ impl Case {
 
     /// Compares the store with the log, and takes up from there.
     async fn verify(&mut self, context: &str) {
-        // What the child asked for last, the server may still be doing.
+        // The server may still be doing what the child asked for last.
         let asking = "SELECT count(*) FROM pg_stat_activity
                       WHERE application_name = 'child' AND datname = current_database()";
         while query_scalar::<_, i64>(asking)

@@ -20,7 +20,7 @@ const POLICY: Backoff = Backoff::fixed(Duration::from_secs(3600));
 struct Disk(TempDir);
 
 impl Disk {
-    /// `None`, loudly, for those who may not mount one.
+    /// `None`, with a loud message, if this process may not mount one.
     fn new(size: &str) -> Option<Disk> {
         let disk = Disk(tempdir().unwrap());
         let is_mounted = cfg!(target_os = "linux") && disk.mount(&format!("size={size}"));
@@ -48,7 +48,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // A server may be about to leave it.
+        // Lazily, as a server may still be leaving it.
         let mut command = Command::new("umount");
         let _ = command.arg("--lazy").arg(self.path()).output();
     }
@@ -76,7 +76,7 @@ fn batch(n: usize) -> Vec<String> {
     (0..BATCH).map(|key| format!("{n} {key} {long}")).collect()
 }
 
-/// Whether there is all that was acknowledged, and nothing else.
+/// Checks that all that was acknowledged is there, and nothing else.
 async fn holds(tracker: &DurableTracker<PostgresStore>, batches: usize) {
     let waiting = tracker.waiting(usize::MAX).await.unwrap();
     assert_eq!(waiting.len(), batches * BATCH);
@@ -161,7 +161,7 @@ async fn p4_a_server_that_has_no_room_for_its_log_has_all_that_it_acknowledged()
     server.wait().await;
     recorded().await;
     assert!(tracker.forget("again").await.unwrap());
-    // The batch of which nobody was told is there whole, or not at all.
+    // The batch that was not acknowledged is there whole, or not at all.
     let kept = tracker.waiting(usize::MAX).await.unwrap().len();
     let whole = [acknowledged, acknowledged + 1].map(|batches| batches * BATCH);
     assert!(whole.contains(&kept), "{kept} instead of {whole:?}");

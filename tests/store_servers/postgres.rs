@@ -154,7 +154,7 @@ async fn p1_after_a_clock_was_far_ahead_the_latest_time_can_be_brought_down() {
     assert_eq!(lowered().await, now, "where nothing waits");
 }
 
-/// A statement takes what is due; what it wrote is what the step says.
+/// A statement takes what is due; what it writes must be what the step says.
 #[tokio::test]
 async fn claims_leave_what_the_step_says() {
     let Some((_, tracker)) = machines().await else {

@@ -138,7 +138,7 @@ async fn one_is_held_up<S: AsyncStore + 'static>(store: S) {
     }
 }
 
-/// Apart from what other tests do on the server.
+/// A namespace apart from what other tests do on the server.
 fn of_redis(connection: MultiplexedConnection) -> RedisStore<MultiplexedConnection> {
     let store = RedisStore::new(connection);
     store.namespace("contention").unwrap()

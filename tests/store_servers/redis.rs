@@ -136,7 +136,7 @@ async fn idle_streaks_expire_and_leave_the_lists() {
     );
 }
 
-/// Also where nobody ever lists.
+/// Even where nobody ever lists.
 #[tokio::test]
 async fn idle_streaks_leave_the_lists_as_others_are_written() {
     let Some((mut connection, store)) = store("churn").await else {
@@ -208,7 +208,8 @@ async fn p4_a_killed_server_with_appendfsync_always_loses_nothing_and_scripts_ar
     assert!(work.finish().await.is_ok());
 }
 
-/// More than a handle remembers: what it has forgotten it takes for new, and is told better.
+/// More than a handle remembers: it takes the keys that it has forgotten for new ones, and the
+/// server corrects it.
 #[tokio::test]
 async fn what_was_forgotten_is_asked_for() {
     let Some((_, store)) = store("large").await else {
@@ -225,7 +226,7 @@ async fn what_was_forgotten_is_asked_for() {
     }
 }
 
-/// A value that somebody else writes, or deletes, is seen by those who remember another.
+/// A value that somebody else writes, or deletes, is noticed by handles that remember another one.
 #[tokio::test]
 async fn what_was_changed_by_hand_is_seen() {
     let Some((mut connection, store)) = store("by hand").await else {
@@ -252,8 +253,8 @@ async fn what_was_changed_by_hand_is_seen() {
     assert_eq!(told, Decision::Retry { after });
 }
 
-/// As many as are in more chunks than there may be conflicts, in each of which the handle guesses
-/// wrong.
+/// So many keys that there are more chunks of them than there may be conflicts; in each chunk the
+/// handle guesses wrong.
 #[tokio::test]
 async fn a_batch_of_any_size_is_no_contention() {
     const KEYS: usize = 70 * RedisStore::<Connection>::BATCH;
@@ -374,7 +375,7 @@ async fn p5_what_is_of_another_type_tears_no_batch() {
     }
 }
 
-/// All others are changed, and are not lost with it: whoever asks for a batch, or claims one.
+/// All others are changed, and are not lost with it, in a batch as well as in a claim.
 #[tokio::test]
 async fn p5_what_cannot_be_read_keeps_no_other_of_a_batch_from_being_changed() {
     let Some((mut connection, store)) = store("batch of one bad").await else {
@@ -404,7 +405,7 @@ async fn p5_what_cannot_be_read_keeps_no_other_of_a_batch_from_being_changed() {
     assert_eq!(kept, "{\"relent\":2}");
 }
 
-/// Every verb, by a user who may do what is documented, and nothing else.
+/// Every verb, by a user who has the documented rights and no others.
 #[tokio::test]
 async fn a_user_needs_no_more_than_the_documented_rights() {
     const RIGHTS: &str = "on >secret ~{relent:* +@read +@write +@scripting +time";

@@ -26,8 +26,7 @@ fn failures(keys: &[String]) -> Vec<(&str, &str)> {
     keys.iter().map(|key| (key.as_str(), "broken")).collect()
 }
 
-/// Passes on what it is told to another socket, message by message, and counts those that are
-/// asked.
+/// Passes messages on to another socket, one by one, and counts those that ask for an answer.
 fn listen(
     at: &Path,
     to: PathBuf,

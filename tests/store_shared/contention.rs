@@ -38,8 +38,8 @@ pub(crate) fn task() -> Option<String> {
 
 const TASK: &str = "RELENT_CONTENTION_TASK";
 
-/// Starts another process that does nothing but what one test does, under a task, and with this and
-/// that in its environment.
+/// Starts another process that runs only one test, with a task to do, and with more variables in
+/// its environment.
 pub(crate) fn spawn<'a>(
     test: &str,
     task: &str,
@@ -61,7 +61,7 @@ fn now() -> u128 {
         .as_nanos()
 }
 
-/// Does this and that to any key, and notes what it did.
+/// Does random operations on random keys, and notes what it did.
 pub(crate) async fn contend<S: AsyncStore>(store: S, said: &Path, number: u64) {
     let tracker = DurableTracker::new(store, TELLING);
     let mut log = String::new();
@@ -76,7 +76,7 @@ pub(crate) async fn contend<S: AsyncStore>(store: S, said: &Path, number: u64) {
             writeln!(log, "{key} {from} {} {call}", now()).unwrap();
         };
         match draw(11) {
-            // A long streak is hard to tell by the wait, so there are more successes.
+            // The wait hardly tells how long a long streak is, so there are more successes.
             0 => {
                 let told = tracker.record_failure(&key, "broken").await.unwrap();
                 note(&key, Call::Failed(failures(told)));

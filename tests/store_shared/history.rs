@@ -1,4 +1,4 @@
-//! What several processes did to one key, and whether that can have happened one after the other.
+//! What several processes did to one key, and whether it can all have happened in some order.
 //!
 //! The model is its own: failures, a token, and what each operation must then have answered.
 
@@ -85,7 +85,7 @@ impl Key {
 pub(crate) fn linearize(mut made: Vec<Made>) -> Result<Key, String> {
     made.sort_by_key(|made| made.from);
     let mut seen = HashSet::new();
-    // Each is the calls made so far, of which all before the first are, and what they left.
+    // Each entry: the first call not yet made, the calls after it that are, and what they all left.
     let mut open = vec![(0, Vec::<usize>::new(), Key::default())];
     let mut farthest = 0;
     while let Some((first, beyond, key)) = open.pop() {
@@ -97,7 +97,7 @@ pub(crate) fn linearize(mut made: Vec<Made>) -> Result<Key, String> {
         }
         farthest = farthest.max(first);
         let left = (first..made.len()).filter(|n| !beyond.contains(n));
-        // What ended first must not come after what began later.
+        // A call must not come after another that began only once it had ended.
         let mut deadline = u128::MAX;
         let mut next = vec![];
         for n in left {
@@ -107,7 +107,7 @@ pub(crate) fn linearize(mut made: Vec<Made>) -> Result<Key, String> {
             deadline = deadline.min(made[n].to);
             next.push(n);
         }
-        // Most likely first comes what ended first: looked at last, so taken up first.
+        // The call that ended first most likely came first: pushed last, so taken up first.
         next.sort_by_key(|&n| std::cmp::Reverse(made[n].to));
         for n in next {
             if let Some(key) = key.after(made[n].call) {

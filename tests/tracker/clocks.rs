@@ -21,7 +21,7 @@ fn t5_a_step_back_lengthens_no_wait() {
     }
     clock.advance(secs(3));
     tracker.record_failure("b");
-    // An hour back. What was waiting goes on to wait as long as it would have.
+    // An hour back. A key that was waiting goes on waiting for as long as it would have.
     clock.set(secs(96_400));
     assert!(matches!(tracker.check("a"), Readiness::Wait(left) if left <= secs(8)));
     clock.advance(secs(8));

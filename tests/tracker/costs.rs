@@ -1,4 +1,5 @@
-//! What an operation may cost: one hash; and of a healthy key neither the time nor a lock.
+//! What an operation may cost: one hash; and for a healthy key, neither a reading of the clock nor
+//! a lock.
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
@@ -160,7 +161,7 @@ impl Clock for Watched {
     }
 }
 
-/// All that a program does with a key that is well.
+/// All that a program does with a healthy key.
 fn use_well<C: Clock, S: BuildHasher>(tracker: &BackoffTracker<u64, C, S>, key: u64) {
     assert_eq!(tracker.check(&key), Readiness::Ready);
     assert_eq!(tracker.record_success(&key), None);
@@ -172,8 +173,8 @@ fn use_well<C: Clock, S: BuildHasher>(tracker: &BackoffTracker<u64, C, S>, key: 
     assert_eq!(tracker.attempt_now(&key).succeed(), None);
 }
 
-/// Also where so many keys fail that some of the healthy must be looked for: they are not found,
-/// and then there is nothing to compare the time with.
+/// Even where so many keys fail that some healthy ones must be looked up: they are not found, so
+/// there is nothing to compare the time with.
 #[test]
 fn a_healthy_key_reads_no_clock_however_many_others_fail() {
     for failing in [0, 1, 1000, 100_000] {

@@ -89,7 +89,7 @@ fn a_key_that_falls_due_amid_a_round_is_due_at_once() {
     assert!(!tracker.check("a").is_ready());
     clock.advance(Duration::from_nanos(2));
     assert_eq!(tracker.next_due(round), Some(Duration::ZERO));
-    // Who does not care to try it is not told again.
+    // A caller that does not try the key is not told of it again.
     let round = tracker.now();
     clock.advance(secs(1));
     let left = secs(3589) - Duration::from_nanos(1);
@@ -117,7 +117,7 @@ fn t5_a_step_back_amid_a_round_loses_no_key() {
 }
 
 proptest! {
-    /// Every key is tried within a round of becoming due, however the work takes time.
+    /// Every key is tried within a round of becoming due, however long the work takes.
     #[test]
     fn a_loop_that_sleeps_until_the_next_is_due_is_never_late(
         work in prop::collection::vec(0_u64..400, 300), by_listing: bool,
@@ -147,7 +147,7 @@ proptest! {
                 if let Ok(attempt) = tracker.attempt(&key) {
                     let late = time - due_at[&key];
                     prop_assert!(late <= longest * 2 * KEYS as u32, "{key} is {late:?} late");
-                    // Now and then it is well.
+                    // Now and then it succeeds.
                     if time.as_nanos() % 7 == 0 {
                         attempt.succeed();
                         let Decision::Retry { after } = tracker.record_failure(&key) else {

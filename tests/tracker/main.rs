@@ -42,7 +42,7 @@ fn builder<K>(backoff: Backoff) -> (ManualClock, BackoffTrackerBuilder<K, Manual
     (clock, builder)
 }
 
-/// How long until the next key is due that is not due now.
+/// How long until the next key becomes due, other than those that are due now.
 fn next_due<K: Hash + Eq, C: Clock, S: BuildHasher>(
     tracker: &BackoffTracker<K, C, S>,
 ) -> Option<Duration> {

@@ -15,7 +15,7 @@ use relent::{
 
 use crate::{DOUBLING, Tracker, builder, next_due, secs};
 
-/// Of each thread.
+/// Keys of each thread.
 const KEYS: u8 = 6;
 const THREADS: usize = 4;
 static NAMES: [u8; THREADS * KEYS as usize] = {
@@ -175,13 +175,13 @@ impl Naive {
         decision
     }
 
-    /// How many failures that ends, and how long it had lasted.
+    /// Ends a streak, and returns how many failures it had, and how long it had lasted.
     fn succeed(&mut self, key: u8) -> Option<(u32, Duration)> {
         let known = self.keys.remove(&key)?;
         Some((known.state.failures, self.now - known.first))
     }
 
-    /// What an attempt that begins now must find again.
+    /// What an attempt that begins now must still find when it fails, to count.
     fn window(&self, key: u8) -> Window {
         let known = self.keys.get(&key)?;
         Some((known.streak, known.state.failures))

@@ -20,7 +20,7 @@ thread_local!(static FUSE: Cell<Option<u32>> = const { Cell::new(None) });
 /// What is thrown.
 struct Blown;
 
-/// Called wherever user code is: panics once, when it has been called so often.
+/// Called wherever user code is: panics once, after as many calls as the fuse says.
 fn burn() {
     match FUSE.get() {
         Some(0) => {
@@ -100,7 +100,7 @@ const KEYS: u16 = 300;
 
 #[derive(Clone, Debug)]
 enum Action {
-    /// Of each of so many keys from one on.
+    /// Each of a number of keys, from one on.
     Fail(u16, u16),
     Attempt(u16),
     Succeed(u16, u16),

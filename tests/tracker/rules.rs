@@ -115,19 +115,19 @@ fn t2_of_the_attempts_of_one_window_one_failure_counts() {
 #[test]
 fn t2_a_stale_attempt_never_escalates() {
     let (clock, tracker) = tracker(DOUBLING);
-    // Stale by a failure that no attempt told of.
+    // Stale because of a failure that came from no attempt.
     let stale = tracker.attempt("a").unwrap();
     tracker.record_failure("a");
     clock.advance(secs(5));
     assert_eq!(stale.fail(), retry(0));
-    // Stale by another streak, in which there have been as many failures.
+    // Stale because of another streak with as many failures.
     let stale = tracker.attempt("a").unwrap();
     assert_eq!(stale.failures(), 1);
     tracker.record_success("a");
     tracker.record_failure("a");
     assert_eq!(stale.fail(), retry(1));
     assert_failures(&tracker, "a", 1);
-    // Stale by giving up.
+    // Stale because the key gave up.
     let stale = tracker.attempt("b").unwrap();
     tracker.record_failure_with("b", &Backoff::never_retry(), None);
     assert_eq!(stale.fail(), Decision::GiveUp(GiveUpReason::Failures));
@@ -347,7 +347,7 @@ fn g3_what_gave_up_stays_so_until_a_success_or_forgotten() {
             tracker.check("a"),
             Readiness::GaveUp(GiveUpReason::Failures)
         );
-        // Counts, but stays, also for a policy that would go on.
+        // The failure counts, but the key stays given up, even under a policy that would go on.
         assert_eq!(tracker.record_failure("a"), gave_up);
         assert_eq!(tracker.record_failure_with("a", &DOUBLING, None), gave_up);
         assert_failures(&tracker, "a", 5);
@@ -406,7 +406,7 @@ fn j6_keys_trackers_and_streaks_spread_their_delays() {
         assert!(distinct > 0.95, "{distinct} are distinct");
         assert!(mean_off < off, "the mean is off by {mean_off}");
     }
-    // The same measure sees a spread that is not there.
+    // The same measure notices when the spread is missing.
     for delays in first_delays(Jitter::None) {
         let (distinct, mean_off) = spread(&delays);
         assert!(distinct <= 0.01 && mean_off >= 0.5, "no jitter passes");

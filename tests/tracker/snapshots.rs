@@ -45,7 +45,7 @@ fn a_restored_tracker_goes_on() {
         tracker.check("gave up"),
         Readiness::GaveUp(GiveUpReason::Failures)
     );
-    // Though the clock of this process began just now.
+    // Although the clock of this process began just now.
     assert_eq!(tracker.get("waits").unwrap().elapsed, secs(63));
     assert_eq!(
         tracker.record_failure("waits"),
@@ -230,7 +230,7 @@ fn t5_clocks_that_step_while_a_snapshot_is_taken_lengthen_no_wait() {
         assert!(until.unwrap() <= snapshot.taken_at + secs(60), "step {nth}");
         assert!(longest(snapshot) <= secs(60), "step {nth}");
     }
-    // And who restores it by such a clock.
+    // And a tracker that restores it by such a clock.
     let steady = || taken_by(Scripted::new(|_| (secs(9), noon())));
     assert_eq!(longest(steady()), secs(60));
     let slow = Scripted::new(|nth| (secs(1) * nth, noon() + secs(1) * nth));
@@ -256,7 +256,7 @@ fn t5_no_record_keeps_a_key_for_longer_than_a_policy_might() {
         kept.interval = secs(1);
     }
     assert_eq!(longest(snapshot.clone()), secs(60));
-    // Of a policy of greater max, passed with the failure.
+    // From a policy with a greater max, passed with the failure.
     for kept in &mut snapshot.keys {
         kept.interval = secs(7200);
         kept.until = noon() + secs(10_000);

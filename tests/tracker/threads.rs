@@ -59,7 +59,8 @@ fn t2_attempts_at_a_contended_key_escalate_once_a_window() {
     assert_eq!(tracker.record_success("host").unwrap().failures, ROUNDS);
 }
 
-/// Whoever recorded a failure finds it, while all the others make the shards grow and shrink.
+/// Each thread finds the failures that it recorded, while all others make the shards grow and
+/// shrink.
 #[test]
 fn t1_every_thread_sees_what_it_recorded() {
     const BURST: u64 = 20_000;

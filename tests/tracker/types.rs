@@ -26,7 +26,7 @@ fn it_is_shared_among_threads_and_with_what_may_panic() {
     assert!(matches!(tracker.check("a"), Readiness::Wait(_)));
 }
 
-/// Whatever the keys are, of which nothing is said here.
+/// For any type of key: none is named here.
 #[test]
 fn the_usual_settings_can_be_named() {
     assert_eq!(BackoffTrackerBuilder::MAX_KEYS, 1 << 20);

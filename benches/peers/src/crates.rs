@@ -115,7 +115,7 @@ fn workspace<'a>(names: impl Iterator<Item = &'a str>) -> Result<PathBuf, Box<dy
     Ok(root)
 }
 
-/// How many crates that one brings along, itself not counted.
+/// How many crates this one brings along, itself not counted.
 fn dependencies(workspace: &Path, member: &str) -> Result<usize, Box<dyn Error>> {
     let tree = cargo(
         workspace,

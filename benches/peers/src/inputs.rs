@@ -120,7 +120,7 @@ fn run(trial: Trial) -> Finding {
     }
 }
 
-/// What a crate gives, or its panic.
+/// What a crate answers, or its panic.
 fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, Finding> {
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
@@ -129,7 +129,7 @@ fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, Finding> {
     })
 }
 
-/// Right if nothing is complained of.
+/// Right if there are no complaints.
 fn judged(complaint: Option<String>) -> Finding {
     complaint.map_or(Finding::Right, Finding::Wrong)
 }

@@ -16,7 +16,7 @@ use crate::measure::{Contestant, contest};
 use crate::page;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// As that of `backoff` below: a streak of any length waits for hours, give or take a half.
+/// Like that of `backoff` below: a streak of any length waits for hours, give or take a half.
 const POLICY: Backoff = Backoff::fixed(HOUR).jitter(Jitter::Proportional(0.5));
 
 pub fn section() -> String {

@@ -34,8 +34,8 @@ pub struct Figure {
 const ROUNDS: usize = 401;
 const WARM_UP: usize = 20;
 
-/// A batch is at least so long: that reading the clock, some 40 ns, is nothing; and not longer,
-/// that most batches run to their end before the machine turns to something else.
+/// How long a batch is at least: so long that reading the clock, some 40 ns, does not matter; but
+/// not longer, so that most batches run to their end before the machine turns to something else.
 const BATCH: Duration = Duration::from_micros(200);
 
 /// Runs all contestants in turn, in another order in each round, so that whatever slows the machine

@@ -36,7 +36,7 @@ pub fn section() -> String {
     )
 }
 
-/// Whatever can be made a delay: but only to check it, the making is not measured.
+/// Whatever can be turned into a delay. That is only done to check it, and is not measured.
 trait Delay {
     fn delay(self) -> Duration;
 }

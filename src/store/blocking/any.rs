@@ -13,13 +13,13 @@ use crate::store::listing::{Listed, Page};
 use crate::store::record::Record;
 use crate::store::step::Start;
 
-/// A store of any type, for a program that is told which one only when it starts.
+/// A store of any type, for a program that learns only at its start which one to use.
 ///
-/// It does what the store in it does, but for changes within transactions of the caller's: those
-/// need a connection of one type.
+/// It does all that the store in it does, except changes within the caller's transactions: those
+/// need a connection of a known type.
 ///
-/// The same as [`store::AnyStore`](crate::store::AnyStore), blocking. An async store gets in by way
-/// of `Block`.
+/// The same as [`store::AnyStore`](crate::store::AnyStore), blocking. Wrap an async store in
+/// `Block`.
 ///
 /// ```
 /// use relent::Backoff;
@@ -42,7 +42,7 @@ use crate::store::step::Start;
 pub struct AnyStore(Arc<dyn Erased>);
 
 impl AnyStore {
-    /// The store, whatever its type.
+    /// Wraps a store of any type.
     pub fn new(store: impl Store + Send + Sync + 'static) -> AnyStore {
         AnyStore(Arc::new(store))
     }
@@ -56,7 +56,7 @@ impl fmt::Debug for AnyStore {
 
 type Told<'a> = &'a mut (dyn FnMut(usize, Result<SystemTime, LeaseLost>) + Send);
 
-/// A [`Store`] without types of its own.
+/// A [`Store`] that can be a trait object.
 trait Erased: Send + Sync {
     fn update(&self, key: &str, change: Changes) -> Result<Answer, AnyError>;
     fn update_all(&self, keys: &[&str], change: Changes) -> Result<Vec<Answer>, AnyError>;

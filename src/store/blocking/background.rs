@@ -18,7 +18,8 @@ pub(super) struct Background<T> {
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Waits for so long, now and then for less, or until told. Returns whether it is.
+    /// Waits for `pause`, or until told to stop; sometimes for less, as parked threads do. Returns
+    /// whether it is told.
     pub(super) fn told_within(&self, pause: Duration) -> bool {
         let is_told = || self.0.load(Ordering::Acquire);
         if !is_told() {
@@ -42,10 +43,10 @@ impl<T: Send + 'static> Background<T> {
 }
 
 impl<T> Background<T> {
-    /// Has the thread stop, and waits for what it has to say: nothing the second time.
+    /// Tells the thread to stop, and waits for its result; `None` the second time.
     pub(super) fn end(&mut self) -> Option<thread::Result<T>> {
         let thread = self.thread.take()?;
-        // What was done before this is seen by the thread.
+        // Released, so that the thread sees what was done before this.
         self.stop.0.store(true, Ordering::Release);
         thread.thread().unpark();
         Some(thread.join())

@@ -1,4 +1,4 @@
-//! A tracker in memory, written behind to a store.
+//! A tracker in memory that is flushed to a store.
 
 use std::fmt;
 
@@ -13,27 +13,26 @@ use crate::store::parts::Parts;
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a disk.
 ///
-/// The tracker answers from memory, as ever: recording a failure costs nothing more. Every
-/// [`flush`](Self::flush) writes to the store what changed since the last, in one commit, by
-/// comparing the tracker with what was written. **A crash loses what came after the last flush**,
-/// so have it [flush](Self::flush_every) before that is more than you can do without: every second,
-/// say.
+/// The tracker answers from memory, as always: recording a failure costs nothing more. Each
+/// [`flush`](Self::flush) compares the tracker with what was last written, and writes the changes
+/// to the store in one commit. **A crash loses what came after the last flush**, so
+/// [flush](Self::flush_every) often enough that you can do without that: every second, say.
 ///
-/// The store's keys, or a namespace of them, must be this process's alone while it runs. Keys that
-/// no store takes stay in memory only. A history notes nothing of it.
+/// While this process runs, no other may use the store's keys, or the namespace of them that it
+/// uses. Keys that no store takes stay in memory only. A history notes none of this.
 ///
 /// # What it forgets
 ///
-/// The store knows what the tracker does, so a key's record goes when its streak ends: by a
+/// The store knows what the tracker does, so a key's record is deleted when its streak ends: by a
 /// success, or because the program [forgets](BackoffTracker::forget) it, or does not
-/// [retain](BackoffTracker::retain) it. Not by time: in front of a store a tracker remembers a key
-/// until then, whatever its [retention](crate::BackoffTrackerBuilder::retention), while the program
-/// runs and while it does not.
+/// [retain](BackoffTracker::retain) it. The passing of time does not end it: in front of a store a
+/// tracker remembers a key until then, whatever its
+/// [retention](crate::BackoffTrackerBuilder::retention), whether the program runs or not.
 ///
 /// At its [bound](crate::BackoffTrackerBuilder::max_keys), by default a million keys, a tracker
-/// forgets one key for each that comes, and [counts](BackoffTracker::evicted) them: those go from
-/// the store too, so that is bounded as well. The bound is never less than what the store knew at
-/// the beginning: opening it loses nothing.
+/// forgets one key for each new one, and [counts](BackoffTracker::evicted) those that it forgot.
+/// They are deleted from the store too, so the store is bounded as well. The bound is never less
+/// than the number of keys that the store knew at the beginning: opening it loses nothing.
 ///
 /// ```
 /// use relent::{Backoff, BackoffTracker, Readiness};
@@ -59,8 +58,8 @@ pub struct WriteBehind<S, C = MonotonicClock> {
 impl<S: Store, C: Clock> WriteBehind<S, C> {
     /// Puts a tracker in front of a store, and has it go on from what the store knows.
     ///
-    /// A key that cannot be read, as its row is damaged, is passed over, where the store
-    /// [can tell](Store::fault): it begins anew in memory, and each [flush](Self::flush) that would
+    /// A key that cannot be read, because its row is damaged, say, is passed over if the store [can
+    /// tell](Store::fault) that: it begins anew in memory, and each [flush](Self::flush) that would
     /// write it is an error.
     ///
     /// # Errors
@@ -81,7 +80,7 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
                 };
                 let Some(last) = listed.last() else { break };
                 page = page.after(last);
-                // Of a key that can be read.
+                // For the store's time: any key that can be read will do.
                 let (_, now) = store.load(&last.key)?;
                 behind.restore(&mut tracker, listed, now);
             }
@@ -93,7 +92,7 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
         })
     }
 
-    /// The tracker, to be asked and told.
+    /// The tracker in memory.
     #[must_use]
     pub fn tracker(&self) -> &BackoffTracker<String, C> {
         &self.tracker
@@ -101,13 +100,13 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
 
     /// Writes what changed since the last flush. Returns how many keys did.
     ///
-    /// Takes time that grows with the keys that are tracked, all of which are looked at; nobody who
-    /// uses the tracker waits for it.
+    /// The time it takes grows with the number of keys in the tracker, since it looks at all of
+    /// them; those who use the tracker do not wait for it.
     ///
     /// # Errors
     ///
-    /// The store's. What was not written is written by the next flush. A key that cannot be
-    /// reached, as its row is damaged, keeps no other from being written.
+    /// The store's. The next flush writes what this one did not. A key that cannot be reached,
+    /// because its row is damaged, say, keeps no other from being written.
     pub fn flush(&self) -> Result<usize, S::Error> {
         self.write().all()
     }

@@ -23,11 +23,11 @@ use crate::store::step::Start;
 /// An async store behind the blocking face, for workers that may block: each call waits for its
 /// future on the caller's thread.
 ///
-/// What the store waits for is seen to by the runtime, on threads of its own: one that has none (a
-/// `current_thread` one) has to be run by another thread meanwhile, or the call does not return.
+/// The runtime drives what the store waits for, on threads of its own. A runtime that has none (a
+/// `current_thread` one) must be run by another thread meanwhile, or the call does not return.
 ///
-/// Nor does it where tasks of the runtime make such calls on all of its threads at once: on a
-/// machine with one processor one task is enough. In a task, use the async store, or
+/// Nor does a call return while tasks of the runtime make such calls on all of its threads at once:
+/// on a machine with one processor, one such task is enough. In a task, use the async store, or
 /// `spawn_blocking`.
 ///
 /// ```
@@ -48,7 +48,8 @@ pub struct Block<S> {
 }
 
 impl<S> Block<S> {
-    /// Behind the blocking face, over the runtime that the store's connections belong to.
+    /// Puts an async store behind the blocking face. `runtime` is the one that the store's
+    /// connections belong to.
     pub fn new(store: S, runtime: Handle) -> Block<S> {
         Block { store, runtime }
     }
@@ -67,13 +68,15 @@ impl<S> Block<S> {
             rung: AtomicBool::new(false),
         });
         let waker = Waker::from(Arc::clone(&bell));
-        // Within a task, or it would never be ready again once that had used up its turn.
+        // Unconstrained, as this may run within a task: once that had used up its budget, tokio's
+        // futures would never be ready again.
         let mut future = pin!(unconstrained(future));
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return output;
             }
-            // Somebody else's call of `unpark` is none of ours, nor the other way around.
+            // Only the bell counts: somebody else may `unpark` this thread, or use up our `unpark`
+            // by parking it.
             while !bell.rung.swap(false, AcqRel) {
                 thread::park();
             }

@@ -1,4 +1,4 @@
-//! The thread that writes a tracker behind.
+//! The thread that flushes a tracker to its store.
 
 use std::fmt;
 use std::panic::resume_unwind;
@@ -13,12 +13,12 @@ use crate::store::behind::{Listener, Pace};
 
 /// A thread that flushes a [`WriteBehind`] at an interval, and once more at its end.
 ///
-/// Dropped, it ends too, and waits for that last flush, an error of which is told to `on_error`;
+/// Dropping it ends the thread too, and waits for that last flush, whose error goes to `on_error`;
 /// [`close`](Self::close) returns it.
 #[must_use = "the flusher stops when this is dropped"]
 pub struct Flusher<E> {
     thread: Background<Result<usize, E>>,
-    /// Whether somebody takes the answer of the last flush.
+    /// Whether `close` returns the result of the last flush.
     is_closed: Arc<AtomicBool>,
 }
 
@@ -27,19 +27,20 @@ where
     S: Store + Send + Sync + 'static,
     C: Clock + Send + Sync + 'static,
 {
-    /// Starts a thread that [flushes](Self::flush) at this interval, at least a millisecond: what a
-    /// crash can lose is what came within it, and while a flush takes.
+    /// Starts a thread that [flushes](Self::flush) at this interval, at least a millisecond. A
+    /// crash loses at most what came within the interval, and during a flush.
     ///
-    /// An error of the store is told to `on_error`, and the flush is tried again: at the interval,
-    /// if any key could be written or the store [can tell](Store::fault) that it is about one key;
-    /// else soon at first, then ever more slowly, at most 16 times the interval later. Nothing is
-    /// lost meanwhile but by a crash. An error of the last flush, when the [`Flusher`] is dropped,
-    /// is told to it too: that is not tried again. If `on_error` panics, the thread flushes on, and
-    /// [`close`](Flusher::close) panics with that at the end.
+    /// An error of the store is passed to `on_error`, and the flush is tried again: at the
+    /// interval, if any key could be written or the store [can tell](Store::fault) that the error
+    /// is about one key; otherwise soon at first, then ever more slowly, at most 16 times the
+    /// interval later. Meanwhile only a crash loses anything. When the [`Flusher`] is dropped, an
+    /// error of the last flush is passed to `on_error` too, but the flush is not tried again. If
+    /// `on_error` panics, the thread flushes on, and [`close`](Flusher::close) resumes the panic at
+    /// the end.
     ///
     /// # Errors
     ///
-    /// The machine has no thread to give.
+    /// The operating system could not start a thread.
     ///
     /// ```
     /// use relent::{Backoff, BackoffTracker};
@@ -88,15 +89,15 @@ where
 }
 
 impl<E> Flusher<E> {
-    /// Ends the thread, and flushes a last time. Returns how many keys that wrote.
+    /// Ends the thread, and flushes a last time. Returns how many keys were written.
     ///
     /// # Errors
     ///
-    /// The store's, of the last flush. Another can still be tried.
+    /// The store's, from the last flush. Another flush can still be tried.
     ///
     /// # Panics
     ///
-    /// If the thread did, or whoever is told of its errors.
+    /// If the thread or `on_error` panicked.
     pub fn close(mut self) -> Result<usize, E> {
         self.is_closed.store(true, Relaxed);
         match self.thread.end() {

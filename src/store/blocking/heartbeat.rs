@@ -12,15 +12,16 @@ pub struct Heartbeat {
 }
 
 impl<S: Store + Send + Sync + 'static> DurableTracker<S> {
-    /// Starts a thread that extends all leases of the session at a third of their time to live.
+    /// Starts a thread that extends all leases of the session, once in every third of their time to
+    /// live.
     ///
-    /// An error of the store, of whatever kind, is tried again, ever more slowly, until the leases
-    /// have really run out: then the [session](Self::session) has expired, and the thread ends.
-    /// Where only some of the keys cannot be reached, their leases alone run out, and it goes on.
+    /// After an error of the store, of any kind, it tries again, ever more slowly, until the leases
+    /// have really run out: then the [session](Self::session) has expired, and the thread ends. If
+    /// only some of the keys cannot be reached, only their leases run out, and the thread goes on.
     ///
     /// # Errors
     ///
-    /// The machine has no thread to give.
+    /// The operating system could not start a thread.
     pub fn heartbeat(&self) -> std::io::Result<Heartbeat> {
         let tracker = self.clone();
         let thread = Background::spawn("relent-heartbeat", move |stop| {

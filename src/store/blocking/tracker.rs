@@ -22,7 +22,7 @@ use crate::store::record::Record;
 use crate::store::session::Session;
 use crate::store::step::{self, Window};
 
-/// Backoff per key, and leases, over a [`Store`]: what survives crashes, and what processes share.
+/// Backoff and leases per key, over a [`Store`]: they survive crashes, and processes share them.
 ///
 /// The same as [`store::DurableTracker`](crate::store::DurableTracker), blocking.
 ///
@@ -51,8 +51,8 @@ pub struct DurableTracker<S> {
 
 /// Making one.
 impl<S> DurableTracker<S> {
-    /// A tracker over a store. To share one, pass an [`Arc`] of it, or make
-    /// [another](Self::another) from this.
+    /// A tracker over a store. To share the store, pass an [`Arc`] of it, or make
+    /// [another](Self::another) tracker from this one.
     #[must_use]
     pub fn new(store: S, options: impl Into<Options>) -> DurableTracker<S> {
         DurableTracker {
@@ -68,7 +68,7 @@ impl<S> DurableTracker<S> {
         }
     }
 
-    /// The same tracker in a new session, as after one that expired.
+    /// The same tracker in a new session, for when the last one has expired.
     #[must_use]
     pub fn renewed(&self) -> DurableTracker<S> {
         DurableTracker {
@@ -82,7 +82,7 @@ impl<S> DurableTracker<S> {
         &self.desk.store
     }
 
-    /// The leases it holds.
+    /// The session: the leases that this tracker holds.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.desk.session
@@ -101,7 +101,8 @@ impl<S> Clone for DurableTracker<S> {
 ///
 /// # Errors
 ///
-/// Each of these fails with [`Error::Key`] for what is no key, and with [`Error::Store`].
+/// Each of these fails with [`Error::Key`] if the key is not valid, and with [`Error::Store`] if
+/// the store fails.
 #[expect(clippy::missing_errors_doc, reason = "told here, once for all of them")]
 impl<S: Store> DurableTracker<S> {
     /// Whether a key may be tried. Does not look at its lease: [`start`](Self::start) does.
@@ -113,19 +114,19 @@ impl<S: Store> DurableTracker<S> {
         }
     }
 
-    /// What is kept of a key.
+    /// A key's record, if there is one.
     pub fn get(&self, key: &str) -> Result<Option<Record>, Error<S::Error>> {
         Ok(self.load(key)?.0)
     }
 
-    /// Counts a failure, and says how long to wait. The cause is any text; what is longer than
+    /// Counts a failure, and says how long to wait. The cause is any text; one longer than
     /// [`MAX_CAUSE`](crate::store::MAX_CAUSE) is cut.
     pub fn record_failure(&self, key: &str, cause: &str) -> Result<Decision, Error<S::Error>> {
         self.update(key, step::failure(self.desk.failed(cause)))
     }
 
     /// Counts a failure by another policy, and with a server's hint. Without a policy the last
-    /// interval is taken again, at least a second.
+    /// interval is repeated, at least a second.
     pub fn record_failure_with(
         &self,
         key: &str,
@@ -137,8 +138,8 @@ impl<S: Store> DurableTracker<S> {
         self.update(key, step::failure(failed))
     }
 
-    /// Counts a failure of each of several keys, in one commit where the store can: pairs of a key
-    /// and a cause. For many keys much cheaper than one after the other.
+    /// Counts a failure of each of several keys, given as pairs of a key and a cause: in one commit
+    /// where the store can. For many keys, this is much cheaper than a call for each.
     pub fn record_failures(
         &self,
         failures: &[(&str, &str)],
@@ -152,8 +153,8 @@ impl<S: Store> DurableTracker<S> {
             .map_err(Error::Store)
     }
 
-    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the
-    /// streak if there was one.
+    /// Ends the streak: the next failure starts at the policy's `initial` again. Returns what the
+    /// streak came to, if there was one.
     pub fn record_success(&self, key: &str) -> Result<Option<Recovery>, Error<S::Error>> {
         self.update(key, step::success())
     }
@@ -170,11 +171,11 @@ impl<S: Store> DurableTracker<S> {
         }
     }
 
-    /// Begins an attempt, unless the key waits or has given up. Of many attempts that began before
-    /// the key's last failure was recorded, only the first to fail counts, whichever process it is
-    /// in. One that is dropped leaves the key as it was.
+    /// Begins an attempt, unless the key waits or has given up. Of all attempts that begin between
+    /// two recorded failures of the key, only the first to fail counts, whichever process it is in.
+    /// An attempt that is dropped leaves the key as it was.
     ///
-    /// It is no lease: others may begin one too.
+    /// An attempt is not a lease: others may begin one too.
     ///
     /// # Errors
     ///
@@ -189,18 +190,19 @@ impl<S: Store> DurableTracker<S> {
         })
     }
 
-    /// Forgets a key's streak, so that it may be tried now, also after giving up. Returns whether
-    /// there was any. A live lease stays.
+    /// Forgets a key's streak, so that the key may be tried now, even after it gave up. Returns
+    /// whether there was anything to forget. A live lease stays.
     pub fn forget(&self, key: &str) -> Result<bool, Error<S::Error>> {
         self.update(key, step::forget())
     }
 
-    /// The first `limit` keys that can be taken, those due first coming first.
+    /// The first `limit` keys that can be taken, in the order in which they are due.
     pub fn due(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Due, limit))
     }
 
-    /// The first `limit` keys that wait or that somebody works on, those due first coming first.
+    /// The first `limit` keys that wait or that somebody works on, in the order in which they are
+    /// due.
     pub fn waiting(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Waiting, limit))
     }
@@ -211,7 +213,8 @@ impl<S: Store> DurableTracker<S> {
         self.list(&Page::first(Which::GaveUp, limit))
     }
 
-    /// A page of keys: the one after another is `page.after(last)`.
+    /// A page of keys. The next page is `page.after(last)`, where `last` is the last key of this
+    /// one.
     pub fn list(&self, page: &Page) -> Result<Vec<Listed>, Error<S::Error>> {
         self.desk.store.list(page).map_err(Error::Store)
     }

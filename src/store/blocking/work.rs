@@ -1,4 +1,4 @@
-//! A key in hand.
+//! A key that a worker has taken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::store::step::{self, Failed};
 
 /// A key that this worker has taken: to be finished, failed or cancelled.
 ///
-/// One that is dropped without any of these is not extended any more. Its lease runs out, and
-/// counts as a failure then: as if the worker had died.
+/// If it is dropped without any of these, its lease is not extended any more, runs out, and then
+/// counts as a failure: as if the worker had died.
 ///
-/// Every end is checked by the store against the lease's token: twice, or too late, is an error,
-/// and writes nothing. After an error of the store itself the work can still be ended, in the same
-/// or in another way.
+/// The store checks every end against the lease's token: to end the work twice, or too late, is an
+/// error, and writes nothing. After an error of the store itself, the work can still be ended, in
+/// the same way or another.
 #[derive(Debug)]
 #[must_use = "work that is dropped counts as a failure once its lease has run out"]
 pub struct Work<S> {
@@ -58,15 +58,16 @@ impl<S> Work<S> {
         self.held.token()
     }
 
-    /// Whether the lease is not good any more, as far as this worker can know. Then stop.
+    /// Whether the lease is not good any more, as far as this worker can know. If so, stop.
     #[must_use]
     pub fn expired(&self) -> bool {
         self.held.expired()
     }
 
-    /// Waits until the lease is lost, which a heartbeat has to notice: because it ran out, because
-    /// somebody else has the key, or because the session has expired. To be raced against the work.
-    /// Never, once the work has ended. Dropping it changes nothing.
+    /// Waits until the lease is lost: because it ran out, because somebody else has the key, or
+    /// because the session has expired. Race it against the work, with a heartbeat running, which
+    /// has to notice the loss. Once the work has ended, it is never ready. Dropping it changes
+    /// nothing.
     #[must_use = "a future does nothing unless awaited"]
     pub fn expiry(&self) -> Expiry {
         self.held.expiry()
@@ -83,7 +84,8 @@ impl<S> Work<S> {
 }
 
 impl<S: Store> Work<S> {
-    /// Ends the work as a success: the key's record goes. Tells of the streak if there was one.
+    /// Ends the work as a success, and deletes the key's record. Returns what the streak came to,
+    /// if there was one.
     ///
     /// # Errors
     ///
@@ -107,7 +109,7 @@ impl<S: Store> Work<S> {
     }
 
     /// Ends the work as a failure by another policy, and with a server's hint. Without a policy the
-    /// last interval is taken again, at least a second.
+    /// last interval is repeated, at least a second.
     ///
     /// # Errors
     ///
@@ -121,7 +123,7 @@ impl<S: Store> Work<S> {
         self.failed(self.desk.failed_with(backoff, retry_after, cause))
     }
 
-    /// Ends the work as if it had not begun: what was known of the key before stays.
+    /// Ends the work as if it had not begun: the key's streak stays as it was.
     ///
     /// # Errors
     ///
@@ -148,13 +150,13 @@ impl<S: Store> Work<S> {
 /// Within a transaction of the caller's.
 ///
 /// What these write is committed with the rest of the transaction, or not at all. Until then the
-/// work has not ended: where the commit fails, it can still be ended.
+/// work has not ended: if the commit fails, it can still be ended.
 impl<S: Transactional> Work<S> {
     /// As [`finish`](Self::finish), within the transaction that is open on `connection`.
     ///
     /// # Errors
     ///
-    /// As for [`finish`](Self::finish). Roll back then: somebody else may be at the same work.
+    /// As for [`finish`](Self::finish). Roll back then: somebody else may be doing the same work.
     pub fn finish_in(
         &self,
         connection: S::Connection<'_>,

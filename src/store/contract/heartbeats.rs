@@ -1,11 +1,12 @@
-//! Heartbeats: many leases at once, each for itself.
+//! Heartbeats: many leases at once, each by itself.
 
 use std::collections::BTreeMap;
 
 use super::{Bench, another, done, good, refused, tracker};
 use crate::store::{AsyncStore, LeaseLost, Refusal};
 
-/// A heartbeat extends what is good, whatever became of the others, and tells of each what that is.
+/// A heartbeat extends the leases that are good, whatever became of the others, and tells what
+/// became of each.
 pub async fn p2_a_heartbeat_tells_what_became_of_each_lease<B: Bench>(bench: &B) {
     let unit = bench.unit();
     let tracker = tracker(bench).await;

@@ -1,4 +1,4 @@
-//! What happened to keys, for stores that keep it.
+//! The history of keys, for stores that keep one.
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use super::transactions::{End, TransactionBench};
 use super::{Bench, done, failed, good, policy, refused, tracker};
 use crate::store::{AsyncStore, DurableTracker, Entry, Event, Refusal, step};
 
-/// Where a store is tried that keeps a history: every [`empty`](Bench::empty) one does.
+/// Where a store that keeps a history is tried: every [`empty`](Bench::empty) one keeps it.
 pub trait HistoryBench: Bench {
     /// The last `limit` things that happened to a key, the latest first.
     fn history(
@@ -17,7 +17,7 @@ pub trait HistoryBench: Bench {
         limit: usize,
     ) -> impl Future<Output = Vec<Entry>>;
 
-    /// Deletes what happened before `time` to any key. Returns how much.
+    /// Deletes what happened before `time` to any key. Returns how many entries that was.
     fn prune_history(&self, store: &Self::Store, time: SystemTime) -> impl Future<Output = u64>;
 }
 
@@ -29,7 +29,7 @@ async fn told<B: HistoryBench>(bench: &B, store: &B::Store, key: &str) -> Vec<(E
         .collect()
 }
 
-/// The same, written down.
+/// The same, as a test expects it.
 fn these(events: &[(Event, &str)]) -> Vec<(Event, String)> {
     let events = events.iter();
     events
@@ -166,7 +166,7 @@ pub async fn history_tells_of_each_in_a_batch<B: HistoryBench>(bench: &B) {
 }
 
 /// What changes nothing is not told: questions, refusals, heartbeats, attempts that do not count,
-/// successes of what was well, and whoever comes too late.
+/// successes of healthy keys, and workers that come too late.
 pub async fn history_does_not_tell_of_what_changed_nothing<B: HistoryBench>(bench: &B) {
     let unit = bench.unit();
     let tracker = tracker(bench).await;
@@ -201,7 +201,7 @@ pub async fn history_does_not_tell_of_what_changed_nothing<B: HistoryBench>(benc
     assert_eq!(told(bench, store, "key").await, these(&expected));
 }
 
-/// A record that is gone, finished or forgotten, leaves its history; only pruning ends that.
+/// The history outlives its record, be that finished or forgotten; only pruning ends it.
 pub async fn history_outlives_the_record<B: HistoryBench>(bench: &B) {
     let unit = bench.unit();
     let tracker = tracker(bench).await;
@@ -222,7 +222,7 @@ pub async fn history_outlives_the_record<B: HistoryBench>(bench: &B) {
     assert_eq!(told(bench, store, "key").await, these(&expected));
 }
 
-/// Pruning deletes what is older than it is told, of every key, and nothing else.
+/// Pruning deletes what is older than the given time, of every key, and nothing else.
 pub async fn history_is_pruned_by_age<B: HistoryBench>(bench: &B) {
     let unit = bench.unit();
     let tracker = tracker(bench).await;

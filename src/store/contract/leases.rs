@@ -7,7 +7,7 @@ use crate::policy::{Backoff, GiveUpReason};
 use crate::state::Decision;
 use crate::store::{AsyncStore, LeaseLost, Refusal, Work, step};
 
-/// While one has a key, no other gets it, nor the same again.
+/// While one worker has a key, no other gets it, nor does the same one again.
 pub async fn p2_one_lease_per_key<B: Bench>(bench: &B) {
     let one = tracker(bench).await;
     let two = another(bench, &one, "two");
@@ -23,7 +23,7 @@ pub async fn p2_one_lease_per_key<B: Bench>(bench: &B) {
     done(two.start("key").await);
 }
 
-/// Who has a key later has a greater token, also after the key was deleted.
+/// A later lease of a key has a greater token, even after the record was deleted.
 pub async fn p2_tokens_grow_also_over_deletion<B: Bench>(bench: &B) {
     let tracker = tracker(bench).await;
     let mut last = 0;
@@ -91,7 +91,8 @@ pub async fn p2_a_stale_worker_is_refused<B: Bench>(bench: &B) {
     done(work.finish().await);
 }
 
-/// A lease that ran out counts as one failure when the next comes for the key, which then waits.
+/// A lease that ran out counts as one failure when the next worker comes for the key, which then
+/// waits.
 pub async fn p2_a_dead_worker_counts_as_one_failure<B: Bench>(bench: &B) {
     let unit = bench.unit();
     let one = tracker(bench).await;
@@ -211,7 +212,7 @@ pub async fn p2_work_out_of_turn_escalates_nothing<B: Bench>(bench: &B) {
     assert_eq!(recovery.map(|recovery| recovery.failures), Some(2));
     assert_eq!(good(one.get("key").await), None);
 
-    // In turn it is as any other; and so is one whose worker died.
+    // In turn, it is like any other work; and so is work whose worker died.
     let told = good(good(one.start_now("key").await).fail("broken").await);
     assert_eq!(told, Decision::Retry { after: unit });
     drop(good(one.start_now("key").await));

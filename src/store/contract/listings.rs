@@ -6,7 +6,7 @@ use super::{Bench, another, done, good, tracker};
 use crate::policy::Backoff;
 use crate::store::{Listed, Page, Which, step};
 
-/// Keys are listed once each, those due first coming first, on as many pages as it takes.
+/// Keys are listed once each, in the order in which they are due, on as many pages as it takes.
 pub async fn listings_are_in_order_and_paged<B: Bench>(bench: &B) {
     let unit = bench.unit();
     let tracker = tracker(bench).await;
@@ -47,7 +47,7 @@ pub async fn listings_are_in_order_and_paged<B: Bench>(bench: &B) {
     drop(held);
 }
 
-/// Several workers claim each key once, oldest first, and those that somebody died on last.
+/// Several workers claim each key once: the oldest first, and last those whose worker died.
 pub async fn claims_are_exclusive_and_oldest_first<B: Bench>(bench: &B) {
     let unit = bench.unit();
     let one = tracker(bench).await;

@@ -101,7 +101,7 @@ pub async fn records_come_back_as_they_were<B: Bench>(bench: &B) {
     }
 }
 
-/// A batch does what single calls would, in the same order, also to a key that is in it twice.
+/// A batch does what single calls would, in the same order, even to a key that is in it twice.
 pub async fn batches_are_as_good_as_single_calls<B: Bench>(bench: &B) {
     let unit = bench.unit();
     let tracker = tracker(bench).await;

@@ -39,7 +39,7 @@ pub async fn p2_attempts_of_one_window_escalate_once<B: Bench>(bench: &B) {
     assert_eq!(recovery.map(|recovery| recovery.failures), Some(3));
 }
 
-/// However long a wait has been over, the next failure goes on from it.
+/// However long a wait has been over, the next failure goes on from its interval.
 pub async fn p6_an_expired_record_seeds_the_next_interval<B: Bench>(bench: &B) {
     let unit = bench.unit();
     let tracker = tracker(bench).await;

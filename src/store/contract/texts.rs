@@ -1,4 +1,4 @@
-//! Causes and holders: any text, as long as anybody likes.
+//! Causes and holders: any text, of any length.
 
 use super::{Bench, done, good, options, refused, tracker};
 use crate::store::{MAX_CAUSE, Refusal};
@@ -35,7 +35,7 @@ pub async fn causes_are_any_text<B: Bench>(bench: &B) {
     }
 }
 
-/// So may the name of a holder, which others are told as its session tells it.
+/// The name of a holder may be any text, too; others see the name that the session gives.
 pub async fn holders_are_any_text<B: Bench>(bench: &B) {
     let tracker = tracker(bench).await;
     for name in ["", "a\0b", "\"quoted\"\n漢字", &"x".repeat(100_000)] {

@@ -8,7 +8,7 @@ use crate::state::Decision;
 use crate::store::step::{self, Start};
 use crate::store::{AsyncStore, Change, DurableTracker, LeaseLost, Record, Refusal};
 
-/// Where a store is tried that makes changes within a transaction of the caller's.
+/// Where a store that makes changes within the caller's transactions is tried.
 ///
 /// The caller's own data is one number here, in whatever the same transaction reaches: a row of a
 /// table, say. Stores may share it.
@@ -16,15 +16,15 @@ pub trait TransactionBench: Bench {
     /// What a transaction is open on.
     type Transaction;
 
-    /// Runs `work` within a new transaction, and ends that as told. Nothing else uses the store
-    /// meanwhile.
+    /// Runs `work` within a new transaction, and ends the transaction as `work` says. Nothing else
+    /// uses the store meanwhile.
     fn transaction(
         &self,
         store: &Self::Store,
         work: impl AsyncFnOnce(&mut Self::Transaction) -> End,
     ) -> impl Future<Output = ()>;
 
-    /// The promise that is tried: [`AsyncTransactional::update_in`], or that of the blocking face.
+    /// The method that is tried: [`AsyncTransactional::update_in`], or that of the blocking face.
     ///
     /// [`AsyncTransactional::update_in`]: crate::store::AsyncTransactional::update_in
     fn update_in<R: Send + 'static>(
@@ -35,7 +35,7 @@ pub trait TransactionBench: Bench {
         change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> impl Future<Output = Result<R, <Self::Store as AsyncStore>::Error>>;
 
-    /// Puts the caller's own data in the place of whatever there was, within the transaction.
+    /// Replaces the caller's own data, within the transaction.
     fn put_data(&self, transaction: &mut Self::Transaction, data: u32) -> impl Future<Output = ()>;
 
     /// The caller's own data as it is without a transaction; 0 if it was never put there.
@@ -51,8 +51,8 @@ pub enum End {
     RollBack,
 }
 
-/// Makes a change within a transaction that is rolled back, and sees that nothing came of it; then
-/// within one that is committed. The caller's own data shares their fate.
+/// Makes a change within a transaction that is rolled back, and checks that nothing came of it;
+/// then within one that is committed. The caller's own data has to share the fate of each.
 async fn joined<B, R, C>(bench: &B, tracker: &DurableTracker<B::Store>, change: impl Fn() -> C) -> R
 where
     B: TransactionBench,
@@ -70,7 +70,7 @@ where
     answer
 }
 
-/// Makes a change, beside the caller's own data, in a transaction that ends so.
+/// Makes a change, together with one to the caller's own data, in a transaction that ends as told.
 async fn one_change<B: TransactionBench, R: Send + 'static>(
     bench: &B,
     store: &B::Store,
@@ -109,8 +109,8 @@ pub async fn p3_finish_joins_the_callers_transaction<B: TransactionBench>(bench:
     done(two.start("key").await);
 }
 
-/// Work whose finish was rolled back can be finished, failed or cancelled as if nothing had been; by
-/// nobody else.
+/// Work whose finish was rolled back can be finished, failed or cancelled as if nothing had
+/// happened; nobody else can do so.
 pub async fn p3_a_finish_that_was_rolled_back_leaves_the_work_in_hand<B: TransactionBench>(
     bench: &B,
 ) {
@@ -147,7 +147,8 @@ pub async fn p3_a_finish_that_was_rolled_back_leaves_the_work_in_hand<B: Transac
     }
 }
 
-/// So do a failure, a success, and an operator's forgetting; a start, and the other ends of work.
+/// A failure, a success and an operator's forgetting join the caller's transaction, and so do a
+/// start and the other ends of work.
 pub async fn p3_every_transition_joins_the_callers_transaction<B: TransactionBench>(bench: &B) {
     let unit = bench.unit();
     let one = tracker(bench).await;
@@ -186,8 +187,8 @@ pub async fn p3_every_transition_joins_the_callers_transaction<B: TransactionBen
     assert_eq!(lost(work.finish().await), LeaseLost::Ended);
 }
 
-/// A key that is taken within a transaction is nobody's if that is rolled back, and once it is
-/// committed nobody else's; its token is greater than those before.
+/// A key that is taken within a transaction is nobody's if that is rolled back, and nobody else's
+/// once it is committed; its token is greater than those before.
 pub async fn p2_a_key_is_taken_within_a_transaction<B: TransactionBench>(bench: &B) {
     let unit = bench.unit();
     let one = tracker(bench).await;

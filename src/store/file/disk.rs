@@ -26,10 +26,10 @@ impl Disk {
         }
     }
 
-    /// What the file says; nothing is known if there is none.
+    /// What the file says; nothing, if there is none.
     pub(super) fn read(&self) -> Result<Content, FileError> {
         refuse_link(&self.path)?;
-        // A pipe would have the reader wait for whoever writes to it.
+        // To read a pipe is to wait until somebody writes to it.
         if fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {
             let why = "it is not a regular file".to_owned();
             return Err(self.unreadable(Problem::Foreign(why)));
@@ -58,7 +58,7 @@ impl Disk {
         let encoded = document::encode(&content.kept, content.data.as_ref());
         let encoded = encoded.map_err(io::Error::from);
         let bytes = encoded.map_err(failed("encode", &self.path))?;
-        // On a disk that is full, what stays behind would take the room that there is.
+        // On a full disk, what is left behind would take up the room that there is.
         self.replace(&bytes)
             .inspect_err(|_| drop(fs::remove_file(&self.temporary)))?;
         sync_directory(&self.path).map_err(failed("sync the directory of", &self.path))
@@ -72,7 +72,8 @@ impl Disk {
 
     fn write_temporary(&self, bytes: &[u8]) -> Result<(), FileError> {
         let io = || failed("write", &self.temporary);
-        // What a crash may have left, or somebody's link: never written through.
+        // A crash may have left a file here, or somebody may have put a link: never write through
+        // it.
         match fs::remove_file(&self.temporary) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(io()(error)),
             _ => {}
@@ -90,7 +91,7 @@ impl Disk {
 }
 
 /// Gives a new file to the owner and the group of the one at `path`, if there is one: a program
-/// that is run as somebody else for once must not lock out whose file it is.
+/// that is once run as another user must not lock out the owner of the file.
 #[cfg(unix)]
 pub(super) fn keep_owner(file: &File, path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::{MetadataExt, fchown};
@@ -109,7 +110,7 @@ pub(super) fn keep_owner(file: &File, path: &Path) -> Result<(), FileError> {
     })
 }
 
-/// Elsewhere a file belongs to whom its directory says.
+/// Elsewhere the directory decides whom a file belongs to.
 #[cfg(not(unix))]
 pub(super) fn keep_owner(_: &File, _: &Path) -> Result<(), FileError> {
     Ok(())

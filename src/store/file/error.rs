@@ -20,15 +20,15 @@ pub enum FileError {
         /// Where.
         path: PathBuf,
     },
-    /// The file belongs to another user or group, and this process has no right to have its
-    /// replacement belong to them too. Nothing was written.
+    /// The file belongs to another user or group, and this process has no right to give the
+    /// replacement to them too. Nothing was written.
     Owner {
         /// The file.
         path: PathBuf,
     },
-    /// The file cannot be read for what it is.
+    /// The file is damaged, not relent's, or of a newer version.
     Unreadable(Unreadable),
-    /// What the program keeps of its own cannot be written as JSON.
+    /// The program's own data cannot be written as JSON.
     Data {
         /// Why not.
         why: String,
@@ -57,7 +57,7 @@ impl fmt::Display for FileError {
         match self {
             FileError::Locked { path } => write!(
                 f,
-                "{} is locked; another process works with the file, or this one has it open",
+                "{} is locked; another process has the file open, or this one has already",
                 path.display()
             ),
             FileError::Symlink { path } => write!(

@@ -12,7 +12,8 @@ use super::error::{FileError, failed};
 /// The right to the file, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Locked {
-    /// The operating system frees it with the last handle: also when the process is killed.
+    /// The operating system releases the lock with the last handle, even when the process is
+    /// killed.
     file: File,
 }
 
@@ -28,7 +29,7 @@ impl Locked {
             }
             let locked = Locked { file };
             if is_new {
-                // Left there, it would lock out whose document it is.
+                // Left there with another owner, it would lock out the owner of the document.
                 keep_owner(&locked.file, document).inspect_err(|_| drop(fs::remove_file(&path)))?;
             }
             if is_at(&locked.file, &path)? {
@@ -39,16 +40,16 @@ impl Locked {
 }
 
 impl Drop for Locked {
-    /// Closing the file would not do: where another thread is about to spawn a process, that has
-    /// the file open too until it runs its program.
+    /// Closing the file is not enough: a process that another thread is just spawning has the file
+    /// open too, until it runs its program.
     fn drop(&mut self) {
         // If this fails, closing has to do.
         let _ = FileExt::unlock(&self.file);
     }
 }
 
-/// Opens the lock file, or makes it; without following a link, and without ever emptying it. It
-/// stays where it is: a process that locked a file which is gone would be alone with it.
+/// Opens the lock file, or makes it; without following a link, and without ever emptying it. The
+/// file is never cleaned up: a process that holds the lock of a removed file keeps nobody out.
 fn open(path: &Path) -> Result<(File, bool), FileError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
@@ -59,14 +60,15 @@ fn open(path: &Path) -> Result<(File, bool), FileError> {
         }
         refuse_link(path)?;
         match options.open(path) {
-            // Gone between the two: somebody cleans up.
+            // Removed between the two calls: somebody is cleaning up.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             opened => return Ok((opened.map_err(failed("open", path))?, false)),
         }
     }
 }
 
-/// Whether a file is the one at `path`: not if it was removed, or a link put there, meanwhile.
+/// Whether `file` is still the one at `path`: not if it was removed meanwhile, or replaced by a
+/// link.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> Result<bool, FileError> {
     use std::os::unix::fs::MetadataExt;
@@ -79,7 +81,7 @@ fn is_at(file: &File, path: &Path) -> Result<bool, FileError> {
     }
 }
 
-/// Elsewhere what is open is not removed.
+/// Elsewhere an open file is not removed.
 #[cfg(not(unix))]
 fn is_at(_: &File, path: &Path) -> Result<bool, FileError> {
     refuse_link(path).map(|()| true)

@@ -8,8 +8,8 @@ use super::Content;
 use super::error::FileError;
 use crate::store::memory::Kept;
 
-/// What [`FileStore::transaction`](super::FileStore::transaction) is doing: hand it to a tracker's
-/// verbs whose names end in `_in`.
+/// A [`FileStore::transaction`](super::FileStore::transaction) that is open: pass it to the methods
+/// of a tracker whose names end in `_in`.
 #[derive(Debug)]
 pub struct FileTransaction {
     content: Content,
@@ -32,13 +32,12 @@ impl FileTransaction {
         self.now
     }
 
-    /// Puts data of the program's own in the place of whatever there was: anything that `serde` can
-    /// write as JSON, to be the same when it is read. A float that is no number becomes a null, as
-    /// JSON has no other way to say it.
+    /// Replaces the program's own data, by anything that `serde` can write as JSON and read back
+    /// the same. A float that is not a number becomes `null`, as JSON has no other way to say it.
     ///
     /// # Errors
     ///
-    /// [`FileError::Data`] for what has no form in JSON, such as a map whose keys are no strings.
+    /// [`FileError::Data`] for what JSON cannot express, such as a map whose keys are not strings.
     pub fn put_data<D: Serialize>(&mut self, data: &D) -> Result<(), FileError> {
         let data = serde_json::to_value(data).map_err(|error| FileError::Data {
             why: error.to_string(),

@@ -15,13 +15,13 @@ use crate::store::listing::{Listed, Page};
 use crate::store::record::Record;
 use crate::store::step::Start;
 
-/// A store of any type, for a program that is told which one only when it starts.
+/// A store of any type, for a program that learns only at its start which one to use.
 ///
-/// It does what the store in it does, but for changes within transactions of the caller's: those
-/// need a connection of one type.
+/// It does all that the store in it does, except changes within the caller's transactions: those
+/// need a connection of a known type.
 ///
-/// The same as [`blocking::AnyStore`](crate::store::blocking::AnyStore), async. A blocking store
-/// gets in by way of `Unblock`.
+/// The same as [`blocking::AnyStore`](crate::store::blocking::AnyStore), async. Wrap a blocking
+/// store in `Unblock`.
 ///
 /// ```
 /// use relent::Backoff;
@@ -50,7 +50,7 @@ use crate::store::step::Start;
 pub struct AnyStore(Arc<dyn Erased>);
 
 impl AnyStore {
-    /// The store, whatever its type.
+    /// Wraps a store of any type.
     pub fn new(store: impl AsyncStore + 'static) -> AnyStore {
         AnyStore(Arc::new(store))
     }
@@ -65,7 +65,7 @@ impl fmt::Debug for AnyStore {
 type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, AnyError>> + Send + 'a>>;
 type Told<'a> = &'a mut (dyn FnMut(usize, Result<SystemTime, LeaseLost>) + Send);
 
-/// An [`AsyncStore`] without types of its own.
+/// An [`AsyncStore`] that can be a trait object.
 trait Erased: Send + Sync {
     fn update<'a>(&'a self, key: &'a str, change: Changes) -> Pending<'a, Answer>;
     fn update_all<'a>(&'a self, keys: &'a [&str], change: Changes) -> Pending<'a, Vec<Answer>>;

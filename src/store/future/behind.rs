@@ -1,4 +1,4 @@
-//! A tracker in memory, written behind to a store.
+//! A tracker in memory that is flushed to a store.
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ pub struct WriteBehind<S, C = MonotonicClock> {
 impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     /// Puts a tracker in front of a store, and has it go on from what the store knows.
     ///
-    /// A key that cannot be read, as its row is damaged, is passed over, where the store
-    /// [can tell](AsyncStore::fault): it begins anew in memory, and each [flush](Self::flush) that
+    /// A key that cannot be read, because its row is damaged, say, is passed over if the store [can
+    /// tell](AsyncStore::fault) that: it begins anew in memory, and each [flush](Self::flush) that
     /// would write it is an error.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
                 };
                 let Some(last) = listed.last() else { break };
                 page = page.after(last);
-                // Of a key that can be read.
+                // For the store's time: any key that can be read will do.
                 let (_, now) = store.load(&last.key).await?;
                 behind.restore(&mut tracker, listed, now);
             }
@@ -57,7 +57,7 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
         })
     }
 
-    /// The tracker, to be asked and told.
+    /// The tracker in memory.
     #[must_use]
     pub fn tracker(&self) -> &BackoffTracker<String, C> {
         &self.tracker
@@ -65,21 +65,22 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
 
     /// Writes what changed since the last flush. Returns how many keys did.
     ///
-    /// Takes time that grows with the keys that are tracked, all of which are looked at; nobody who
-    /// uses the tracker waits for it. Dropped midway, it leaves the changes to the next flush.
+    /// The time it takes grows with the number of keys in the tracker, since it looks at all of
+    /// them; those who use the tracker do not wait for it. If it is dropped midway, the next flush
+    /// makes up for it.
     ///
     /// # Errors
     ///
-    /// The store's. What was not written is written by the next flush. A key that cannot be
-    /// reached, as its row is damaged, keeps no other from being written.
+    /// The store's. The next flush writes what this one did not. A key that cannot be reached,
+    /// because its row is damaged, say, keeps no other from being written.
     pub async fn flush(&self) -> Result<usize, S::Error> {
         self.write().await.all()
     }
 
     pub(super) async fn write(&self) -> Flushed<S::Error> {
         let snapshot = self.tracker.snapshot();
-        // Not locked while the store is waited for. Of two flushes at once the next sets right what
-        // the slower may have undone.
+        // Not locked while the store is awaited. If two flushes overlap, the slower may undo what
+        // the other wrote; the next flush sets that right.
         let changes = self.behind.lock().changes(&snapshot);
         let mut parts = Parts::of(changes.len());
         let mut flushed = Flushed::nothing();

@@ -1,4 +1,4 @@
-//! The task that writes a tracker behind.
+//! The task that flushes a tracker to its store.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,16 +13,17 @@ where
     S: AsyncStore + 'static,
     C: Clock + Send + Sync + 'static,
 {
-    /// [Flushes](Self::flush) at this interval, at least a millisecond, for ever: to be spawned.
-    /// What a crash can lose is what came within the interval, and while a flush takes.
+    /// [Flushes](Self::flush) at this interval, at least a millisecond, for ever: spawn it. A crash
+    /// loses at most what came within the interval, and during a flush.
     ///
-    /// An error of the store is told to `on_error`, and the flush is tried again: at the interval,
-    /// if any key could be written or the store [can tell](AsyncStore::fault) that it is about one
-    /// key; else soon at first, then ever more slowly, at most 16 times the interval later. Nothing
-    /// is lost meanwhile but by a crash. If `on_error` panics, it flushes on.
+    /// An error of the store is passed to `on_error`, and the flush is tried again: at the
+    /// interval, if any key could be written or the store [can tell](AsyncStore::fault) that the
+    /// error is about one key; otherwise soon at first, then ever more slowly, at most 16 times the
+    /// interval later. Meanwhile only a crash loses anything. If `on_error` panics, the flushing
+    /// goes on.
     ///
-    /// Dropping it stops that, also midway through a flush. Flush once more before the program
-    /// ends.
+    /// Dropping the future stops the flushing, even midway through a flush. Flush once more before
+    /// the program ends.
     #[cfg(feature = "tokio")]
     pub fn flush_every(
         self: &Arc<Self>,
@@ -32,7 +33,7 @@ where
         self.flush_every_with(interval, tokio::time::sleep, on_error)
     }
 
-    /// As `flush_every`, on any runtime: waits by the runtime's `sleep`.
+    /// As `flush_every`, on any runtime: it waits by that runtime's `sleep`.
     pub fn flush_every_with<F>(
         self: &Arc<Self>,
         interval: Duration,

@@ -9,13 +9,13 @@ use super::{AsyncStore, DurableTracker};
 use crate::store::session::Pulse;
 
 impl<S: AsyncStore + 'static> DurableTracker<S> {
-    /// Extends all leases of the session at a third of their time to live, until the
-    /// [session](Self::session) has expired; to be spawned beside the work.
+    /// Extends all leases of the session, once in every third of their time to live, until the
+    /// [session](Self::session) has expired: spawn it beside the work.
     ///
-    /// An error of the store, of whatever kind, is tried again, ever more slowly, until the leases
-    /// have really run out: then the session has expired, and this ends. Where only some of the
-    /// keys cannot be reached, their leases alone run out, and it goes on. A store that does not
-    /// answer is not waited for beyond that.
+    /// After an error of the store, of any kind, it tries again, ever more slowly, until the leases
+    /// have really run out: then the session has expired, and the future ends. If only some of the
+    /// keys cannot be reached, only their leases run out, and it goes on. It does not wait beyond
+    /// that for a store that does not answer.
     ///
     /// Dropping it stops the heartbeat: the leases run out.
     #[cfg(feature = "tokio")]
@@ -23,7 +23,7 @@ impl<S: AsyncStore + 'static> DurableTracker<S> {
         self.heartbeat_with(tokio::time::sleep)
     }
 
-    /// As `heartbeat`, on any runtime: waits by the runtime's `sleep`.
+    /// As `heartbeat`, on any runtime: it waits by that runtime's `sleep`.
     pub fn heartbeat_with<F, Sleep>(
         &self,
         mut sleep: Sleep,
@@ -46,7 +46,7 @@ impl<S: AsyncStore + 'static> DurableTracker<S> {
     }
 }
 
-/// The work's output, unless the other is ready before it.
+/// The output of `work`, unless `patience` ends first.
 async fn first<T>(work: impl Future<Output = T>, patience: impl Future<Output = ()>) -> Option<T> {
     let mut work = pin!(work);
     let mut patience = pin!(patience);

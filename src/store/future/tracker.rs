@@ -22,13 +22,13 @@ use crate::store::record::Record;
 use crate::store::session::Session;
 use crate::store::step::{self, Window};
 
-/// Backoff per key, and leases, over an [`AsyncStore`]: what survives crashes, and what processes
-/// share.
+/// Backoff and leases per key, over an [`AsyncStore`]: they survive crashes, and processes share
+/// them.
 ///
 /// The same as [`blocking::DurableTracker`](crate::store::blocking::DurableTracker), async.
 ///
-/// A future of these may be dropped at any point: what it was about to do is then done wholly or
-/// not at all. Work that was being started may be left to run out.
+/// Its futures may be dropped at any point: what one was about to do is then done wholly or not at
+/// all. If it was starting work, the lease may have been taken, and is left to run out.
 ///
 /// Clones share the store and the session.
 ///
@@ -58,8 +58,8 @@ pub struct DurableTracker<S> {
 
 /// Making one.
 impl<S> DurableTracker<S> {
-    /// A tracker over a store. To share one, pass an [`Arc`] of it, or make
-    /// [another](Self::another) from this.
+    /// A tracker over a store. To share the store, pass an [`Arc`] of it, or make
+    /// [another](Self::another) tracker from this one.
     #[must_use]
     pub fn new(store: S, options: impl Into<Options>) -> DurableTracker<S> {
         DurableTracker {
@@ -75,7 +75,7 @@ impl<S> DurableTracker<S> {
         }
     }
 
-    /// The same tracker in a new session, as after one that expired.
+    /// The same tracker in a new session, for when the last one has expired.
     #[must_use]
     pub fn renewed(&self) -> DurableTracker<S> {
         DurableTracker {
@@ -89,7 +89,7 @@ impl<S> DurableTracker<S> {
         &self.desk.store
     }
 
-    /// The leases it holds.
+    /// The session: the leases that this tracker holds.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.desk.session
@@ -108,7 +108,8 @@ impl<S> Clone for DurableTracker<S> {
 ///
 /// # Errors
 ///
-/// Each of these fails with [`Error::Key`] for what is no key, and with [`Error::Store`].
+/// Each of these fails with [`Error::Key`] if the key is not valid, and with [`Error::Store`] if
+/// the store fails.
 #[expect(clippy::missing_errors_doc, reason = "told here, once for all of them")]
 impl<S: AsyncStore> DurableTracker<S> {
     /// Whether a key may be tried. Does not look at its lease: [`start`](Self::start) does.
@@ -120,12 +121,12 @@ impl<S: AsyncStore> DurableTracker<S> {
         }
     }
 
-    /// What is kept of a key.
+    /// A key's record, if there is one.
     pub async fn get(&self, key: &str) -> Result<Option<Record>, Error<S::Error>> {
         Ok(self.load(key).await?.0)
     }
 
-    /// Counts a failure, and says how long to wait. The cause is any text; what is longer than
+    /// Counts a failure, and says how long to wait. The cause is any text; one longer than
     /// [`MAX_CAUSE`](crate::store::MAX_CAUSE) is cut.
     pub async fn record_failure(
         &self,
@@ -137,7 +138,7 @@ impl<S: AsyncStore> DurableTracker<S> {
     }
 
     /// Counts a failure by another policy, and with a server's hint. Without a policy the last
-    /// interval is taken again, at least a second.
+    /// interval is repeated, at least a second.
     pub async fn record_failure_with(
         &self,
         key: &str,
@@ -149,8 +150,8 @@ impl<S: AsyncStore> DurableTracker<S> {
         self.update(key, step::failure(failed)).await
     }
 
-    /// Counts a failure of each of several keys, in one commit where the store can: pairs of a key
-    /// and a cause. For many keys much cheaper than one after the other.
+    /// Counts a failure of each of several keys, given as pairs of a key and a cause: in one commit
+    /// where the store can. For many keys, this is much cheaper than a call for each.
     pub async fn record_failures(
         &self,
         failures: &[(&str, &str)],
@@ -165,8 +166,8 @@ impl<S: AsyncStore> DurableTracker<S> {
             .map_err(Error::Store)
     }
 
-    /// Ends the streak: the next failure starts at the policy's `initial` again. Tells of the
-    /// streak if there was one.
+    /// Ends the streak: the next failure starts at the policy's `initial` again. Returns what the
+    /// streak came to, if there was one.
     pub async fn record_success(&self, key: &str) -> Result<Option<Recovery>, Error<S::Error>> {
         self.update(key, step::success()).await
     }
@@ -183,11 +184,11 @@ impl<S: AsyncStore> DurableTracker<S> {
         }
     }
 
-    /// Begins an attempt, unless the key waits or has given up. Of many attempts that began before
-    /// the key's last failure was recorded, only the first to fail counts, whichever process it is
-    /// in. One that is dropped leaves the key as it was.
+    /// Begins an attempt, unless the key waits or has given up. Of all attempts that begin between
+    /// two recorded failures of the key, only the first to fail counts, whichever process it is in.
+    /// An attempt that is dropped leaves the key as it was.
     ///
-    /// It is no lease: others may begin one too.
+    /// An attempt is not a lease: others may begin one too.
     ///
     /// # Errors
     ///
@@ -202,18 +203,19 @@ impl<S: AsyncStore> DurableTracker<S> {
         })
     }
 
-    /// Forgets a key's streak, so that it may be tried now, also after giving up. Returns whether
-    /// there was any. A live lease stays.
+    /// Forgets a key's streak, so that the key may be tried now, even after it gave up. Returns
+    /// whether there was anything to forget. A live lease stays.
     pub async fn forget(&self, key: &str) -> Result<bool, Error<S::Error>> {
         self.update(key, step::forget()).await
     }
 
-    /// The first `limit` keys that can be taken, those due first coming first.
+    /// The first `limit` keys that can be taken, in the order in which they are due.
     pub async fn due(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Due, limit)).await
     }
 
-    /// The first `limit` keys that wait or that somebody works on, those due first coming first.
+    /// The first `limit` keys that wait or that somebody works on, in the order in which they are
+    /// due.
     pub async fn waiting(&self, limit: usize) -> Result<Vec<Listed>, Error<S::Error>> {
         self.list(&Page::first(Which::Waiting, limit)).await
     }
@@ -224,7 +226,8 @@ impl<S: AsyncStore> DurableTracker<S> {
         self.list(&Page::first(Which::GaveUp, limit)).await
     }
 
-    /// A page of keys: the one after another is `page.after(last)`.
+    /// A page of keys. The next page is `page.after(last)`, where `last` is the last key of this
+    /// one.
     pub async fn list(&self, page: &Page) -> Result<Vec<Listed>, Error<S::Error>> {
         self.desk.store.list(page).await.map_err(Error::Store)
     }

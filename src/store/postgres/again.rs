@@ -1,12 +1,12 @@
-//! Asking again for what the database could not put in order with what others did.
+//! Asking again, where the database could not serialize a statement with what others did.
 
 use std::future::Future;
 
 use super::error::PostgresError;
 use crate::store::rounds::{Contended, Rounds};
 
-/// Asks with a statement that commits by itself, until the database does not refuse it for the sake
-/// of others. Where transactions are serializable, it may refuse even those that only read.
+/// Runs a statement that commits by itself, until the database does not refuse it because of what
+/// others do. Where transactions are serializable, it may refuse even those that only read.
 pub(super) async fn again<T, E, F>(mut ask: impl FnMut() -> F) -> Result<T, PostgresError>
 where
     PostgresError: From<E>,

@@ -1,4 +1,4 @@
-//! What is to be written of several keys.
+//! What is to be written for several keys.
 
 use std::time::SystemTime;
 
@@ -25,7 +25,7 @@ pub(super) struct Batch<'a> {
     deletes: Deletes<'a>,
 }
 
-/// For each change whether it was made; and the token of its key's lease, or 0.
+/// For each change, `None` if it was not made; otherwise the token of its key's lease, or 0.
 pub(super) type Made = Vec<Option<u64>>;
 
 #[derive(Default)]
@@ -63,8 +63,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Of changes to leases, each of which is made as if it were alone: without those that somebody
-    /// else has locked. Otherwise all are made, or none.
+    /// A batch of extensions, each of which is made as if it were alone, except those whose rows
+    /// somebody else has locked. In any other batch, all changes are made or none.
     pub(super) fn of_extensions() -> Batch<'a> {
         Batch {
             is_each_apart: true,
@@ -105,8 +105,9 @@ impl<'a> Batch<'a> {
         self.made.push(made);
     }
 
-    /// Whether that takes more than one statement: one commit only within a transaction. Some rows
-    /// are to be written and others deleted; or one of several new ones may need another token.
+    /// Whether this takes more than one statement, and so is one commit only within a transaction:
+    /// because some rows are to be written and others deleted, or because one of several new rows
+    /// may need another token.
     pub(super) fn is_two_statements(&self) -> bool {
         let puts = &self.puts;
         let is_new_lease = puts.are_granted_anew().any(|it| it);
@@ -114,7 +115,7 @@ impl<'a> Batch<'a> {
             || puts.records.len() > 1 && is_new_lease
     }
 
-    /// Writes what is still as it was read at `now`.
+    /// Writes to the rows that are still as they were read at `now`.
     pub(super) async fn write(
         self,
         connection: &mut PgConnection,
@@ -137,9 +138,9 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Gives a lease another token, if it still has this one, and answers which.
+/// Gives a lease another token, if it still has this one, and returns the new one.
 ///
-/// Where the row is committed already, that is done again until the database does not refuse it:
+/// If the row is already committed, this is tried until the database does not refuse it, since
 /// nobody else knows of the lease.
 async fn regrant(
     connection: &mut PgConnection,
@@ -162,15 +163,15 @@ async fn regrant(
 }
 
 impl Puts<'_> {
-    /// Whether these are failures of keys that go on waiting, and nothing else: nobody has a lease
-    /// or gives up, and all was recorded `now`. Most that is ever written is of this kind.
+    /// Whether these are nothing but failures of keys that go on waiting: no key has a lease or
+    /// gave up, and all was recorded `now`. Most of what is ever written is of this kind.
     fn are_failures(&self, now: Moment) -> bool {
         self.records.iter().all(|record| {
             record.lease.is_none() && record.gave_up.is_none() && Moment::of(record.since) == now
         })
     }
 
-    /// For each whether it is the lease of a new row.
+    /// For each, whether it is a new lease in a new row.
     fn are_granted_anew(&self) -> impl Iterator<Item = bool> {
         let granted = self.is_granted.iter().zip(&self.is_new);
         granted.map(|(&is_granted, &is_new)| is_granted && is_new)
@@ -249,7 +250,7 @@ impl Puts<'_> {
     }
 }
 
-/// Carries out a statement of [failures](Puts::are_failures), and notes what it tells of them.
+/// Carries out a statement of [failures](Puts::are_failures), and notes which of them were made.
 async fn write_failures(
     columns: Columns<'_>,
     keys: &Keys<'_>,
@@ -314,7 +315,7 @@ impl<'a> Notes<'a> {
         !self.keys.is_empty()
     }
 
-    /// To a statement that takes them, if there are any.
+    /// Binds the notes to a statement that takes them, if there are any.
     fn given<'q>(self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments>
     where
         'a: 'q,

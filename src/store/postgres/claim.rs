@@ -16,14 +16,15 @@ use crate::store::record::Record;
 use crate::store::step::Start;
 use crate::store::unreadable::Unreadable;
 
-/// Takes what is due and has no lease, and answers with the streaks. Of what is due and has a lease
-/// that ran out, or cannot be read, it answers the keys and when they were due, in rows that lack
-/// everything else, and leaves it: what becomes of that is not for a statement to decide. One row
-/// has no key, and [tells](row::Grant) in other columns what is the same for all.
+/// Takes the keys that are due and have no lease, and answers with their streaks. It does not take
+/// those that are due but have a lease that ran out, or cannot be read, since a statement cannot
+/// decide what becomes of them: it answers these keys and when they were due, in rows that lack
+/// everything else. One row has no key, and [tells](row::Grant) in other columns what is the same
+/// for all.
 ///
-/// Rows that somebody else is about to change are passed over, not waited for. All get one token.
-/// It is drawn if there are any that are locked, and so after that: a database may well ask first
-/// for what depends on nothing.
+/// Rows that somebody else is about to change are passed over, not waited for. All keys get the
+/// same token. Drawing it depends on whether any row was locked, and so comes after the locking: a
+/// database may well evaluate first what depends on nothing.
 ///
 /// `$1` namespace, `$2` how many, `$3` holder, `$4` time to live in microseconds, `$5` the end of
 /// time, `$6` whether also rows that cannot be read.
@@ -135,7 +136,7 @@ impl PostgresStore {
         Ok(listed.collect())
     }
 
-    /// Takes what a statement can.
+    /// Takes what one statement can.
     async fn take(&self, start: &Start, limit: usize, any: bool) -> Result<Claimed, PostgresError> {
         let micros = start.time_to_live.min(LONGEST).as_micros();
         let statement = if self.history { CLAIM_NOTING } else { CLAIM };
@@ -207,8 +208,8 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Starts up to so many of those that a statement could not decide about: that were died on,
-    /// and that are from the future.
+    /// Starts up to `missing` of those that a statement could not decide about: keys whose worker
+    /// died, and keys from the future.
     async fn count_out(
         &self,
         start: &Start,
@@ -234,7 +235,7 @@ impl PostgresStore {
 }
 
 impl Claimed {
-    /// An error only where nothing was taken: what was is the caller's.
+    /// Reports an error only where nothing was taken: what was taken belongs to the caller.
     fn or_nothing<T: Default>(&self, more: Result<T, PostgresError>) -> Result<T, PostgresError> {
         match more {
             Err(_) if !self.taken.is_empty() => Ok(T::default()),

@@ -7,7 +7,8 @@ use sqlx::{Encode, Postgres, Type};
 use crate::store::lease::Lease;
 use crate::store::record::Record;
 
-/// A statement, and the records whose columns it gets: as arrays, or as they are if there is one.
+/// A statement, and the records whose columns it gets: as arrays, or as plain values if there is
+/// one record.
 pub(super) struct Columns<'q> {
     pub(super) query: Query<'q, Postgres, PgArguments>,
     pub(super) records: &'q [&'q Record],
@@ -35,7 +36,8 @@ impl<'q> Columns<'q> {
         self.given(values)
     }
 
-    /// What few have. The statement fills the column up with NULL.
+    /// A value that few records have. The array ends after the last of them, and the statement
+    /// fills it up with NULL.
     pub(super) fn if_any<T>(mut self, column: impl Fn(&'q Record) -> Option<T>) -> Columns<'q>
     where
         T: Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
@@ -58,7 +60,7 @@ impl<'q> Columns<'q> {
         self.if_any(|record| record.lease.as_ref().map(&column))
     }
 
-    /// The same of what few are.
+    /// The same for a flag that few records have.
     pub(super) fn flags(self, flags: &[bool]) -> Columns<'q> {
         let some = flags
             .iter()

@@ -12,7 +12,7 @@ use crate::store::unreadable::Unreadable;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PostgresError {
-    /// A table or a row cannot be read for what it is.
+    /// A table or a row is damaged, not relent's, or of a newer version.
     Unreadable(Unreadable),
     /// The tables are missing where the `search_path` looks, or older than this version needs them:
     /// see [`migrate`](super::PostgresStore::migrate).
@@ -22,17 +22,18 @@ pub enum PostgresError {
     Encoding(String),
     /// A change was to be made within the caller's transaction, and sqlx has none open.
     NoTransaction,
-    /// Others changed the same keys each time that it was tried. Nothing was written.
+    /// Others changed the same keys each time that the change was tried. Nothing was written.
     Contended,
-    /// A lease was not extended: somebody has had the row of this key locked all the time.
+    /// A lease was not extended: somebody had the row of this key locked each time that it was
+    /// tried.
     Locked(String),
     /// The database failed.
     Postgres(sqlx::Error),
 }
 
 impl PostgresError {
-    /// Whether the database asks to try the same again: it could not put this in order with what
-    /// others did, and has written nothing.
+    /// Whether to try the same again: the database could not serialize it with what others did, and
+    /// has written nothing.
     pub(super) fn is_conflict(&self) -> bool {
         match self {
             PostgresError::Contended => true,
@@ -42,7 +43,7 @@ impl PostgresError {
     }
 }
 
-/// How the place of a row begins, where it cannot be read; otherwise it is the table that cannot.
+/// How the place of an unreadable row begins; any other place is a table.
 pub(super) const ROW: &str = "the row";
 
 pub(super) fn fault(error: &PostgresError) -> Fault {
@@ -59,7 +60,7 @@ pub(super) fn fault(error: &PostgresError) -> Fault {
     }
 }
 
-/// Whether it is the server that an error of the database is about.
+/// Whether an error of the database is about the server itself.
 fn is_away(error: &sqlx::Error) -> bool {
     const AWAY: [&str; 5] = [
         "08",    // connection_exception
@@ -72,7 +73,7 @@ fn is_away(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| AWAY.iter().any(|away| code.starts_with(away)))
 }
 
-/// The same of an error of the database.
+/// As `PostgresError::is_conflict`, for an error of the database.
 pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
     let said = error.as_database_error();
     let said = said.map_or("", sqlx::error::DatabaseError::message);
@@ -117,7 +118,7 @@ impl fmt::Display for PostgresError {
         match self {
             PostgresError::Unreadable(unreadable) => unreadable.fmt(f),
             PostgresError::NotMigrated => {
-                f.write_str("no tables of relent's where `search_path` looks, or they lack columns; call `migrate`")
+                f.write_str("relent's tables are missing where `search_path` looks, or lack columns; call `migrate`")
             }
             PostgresError::Encoding(encoding) => write!(
                 f,

@@ -12,15 +12,15 @@ use crate::store::rounds::Rounds;
 
 impl PostgresStore {
     /// Extends leases as [`AsyncStore::extend`](crate::store::AsyncStore::extend) says, in two
-    /// round trips. One whose row somebody has locked is left out, and so is one that cannot be
-    /// read.
+    /// round trips. A lease whose row somebody has locked is left out, and so is one whose row
+    /// cannot be read.
     pub(super) async fn extend_each(
         &self,
         leases: &[(&str, u64)],
         time_to_live: Duration,
         mut told: impl FnMut(usize, Result<SystemTime, LeaseLost>) + Send,
     ) -> Result<(), PostgresError> {
-        /// How often in a row a row may be locked, or changed since it was read.
+        /// How many times in succession a row may be locked, or changed since it was read.
         const MOST: u32 = 3;
         let keys: Vec<_> = leases.iter().map(|&(key, _)| key).collect();
         let mut extensions = desk::extensions(leases, time_to_live);

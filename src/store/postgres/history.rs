@@ -1,4 +1,4 @@
-//! What happened to keys, for those who asked to note it.
+//! The history of keys, for those who ask for one.
 
 use std::time::SystemTime;
 
@@ -23,8 +23,8 @@ const PRUNE: &str = "
 
 impl PostgresStore {
     /// Keeps a history of what happens to keys from now on: when work on them
-    /// [started](crate::store::Event), and how it ended. Every process that should add to it has to
-    /// say so.
+    /// [started](crate::store::Event), and how it ended. Every process that is to add to the
+    /// history has to call this.
     #[must_use]
     pub fn with_history(mut self) -> PostgresStore {
         self.history = true;
@@ -51,13 +51,15 @@ impl PostgresStore {
             .collect()
     }
 
-    /// Deletes what happened before `time` to any key of the namespace. Returns how much.
+    /// Deletes what happened before `time` to any key of the namespace. Returns how many entries
+    /// that was.
     ///
-    /// A thousand entries at a time, each a commit of its own, so that none takes long.
+    /// Deletes a thousand entries at a time, each thousand in a commit of its own, so that none
+    /// takes long.
     ///
     /// # Errors
     ///
-    /// The database's. Some may be deleted by then.
+    /// The database's. Some entries may have been deleted by then.
     pub async fn prune_history(&self, time: SystemTime) -> Result<u64, PostgresError> {
         const MOST: usize = 1000;
         let mut pruned = 0;

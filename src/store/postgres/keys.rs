@@ -1,4 +1,4 @@
-//! Which of several keys a row is of.
+//! Finding which of several keys a row belongs to.
 
 use sqlx::postgres::PgRow;
 
@@ -19,7 +19,7 @@ impl<'a> Keys<'a> {
         self.names.push(name);
     }
 
-    /// Which of them a row is of.
+    /// Which of the keys a row belongs to.
     pub(super) fn at(&mut self, row: &PgRow) -> Result<Option<usize>, sqlx::Error> {
         let key = row::key(row)?;
         Ok(key.and_then(|key| self.find(key)))
@@ -36,7 +36,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Without tokens.
+    /// Notes all as made, without tokens.
     pub(super) fn make_all(&self, made: &mut Made) {
         for at in 0..self.places.len() {
             self.make(at, 0, made);

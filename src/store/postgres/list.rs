@@ -12,9 +12,9 @@ use super::{PostgresStore, count};
 use crate::store::listing::{Listed, Page, Which};
 use crate::store::unreadable::Unreadable;
 
-/// Lists what is due, and what is from the future. That no index finds among what waits; but the
-/// latest time at which anything was written tells at once that there is none, as long as the clock
-/// was not set back.
+/// Lists what is due, and what is from the future. No index finds the latter among what waits; but
+/// as long as the clock was not set back, the latest time at which anything was written tells at
+/// once that there is none.
 ///
 /// `$1` namespace, `$2` and `$3` the place after which to begin, `$4` how many, `$5` whether also
 /// those that cannot be read.
@@ -50,8 +50,8 @@ const DUE: &str = concat!(
     ) AS listed ORDER BY due, key LIMIT (SELECT $4::BIGINT)"
 );
 
-/// Lists what waits. Parameters as for [`DUE`]; `$2` is NULL to begin with now, so that what is due
-/// is not gone through first.
+/// Lists what waits. Parameters as for [`DUE`]; `$2` is NULL to begin with the present, so that
+/// what is due is not gone through first.
 const WAITING: &str = concat!(
     "
     WITH clock AS (SELECT clock_timestamp() AS now)
@@ -101,8 +101,8 @@ impl PostgresStore {
     ///
     /// Such a row is an error wherever its key is asked for, and is not written to. Lists, claims
     /// and heartbeats pass it over, so that it stands in the way of no other key; it is the error
-    /// of a list or a claim only where there is nothing else to answer. So ask for them now and
-    /// then, to repair or delete them: this reads the whole table.
+    /// of a list or a claim only where there is nothing else to answer. So call this now and then,
+    /// and repair or delete such rows. It reads the whole table.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl PostgresStore {
             return Ok(listed);
         };
         if rows.len() >= page.limit {
-            // There may be more behind them.
+            // There may be more behind those that cannot be read.
             (listed, _) = self.listed(&self.rows(page, false).await?)?;
         }
         if listed.is_empty() && page.after.is_none() {

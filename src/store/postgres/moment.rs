@@ -17,14 +17,14 @@ pub(super) struct Moment(i64);
 /// The database counts from 2000.
 const IN_2000: i64 = 946_684_800_000_000;
 
-/// 64 bits of nanoseconds: the last microsecond that is not after them.
+/// The end of time, which is where 64 bits of nanoseconds end, in whole microseconds.
 const END: i64 = i64::MAX / 1000;
 
 impl Moment {
-    /// When nothing was ever due.
+    /// Before anything was ever due.
     pub(super) const BEGINNING: Moment = Moment(-1);
 
-    /// When a key is due that gave up: never.
+    /// When a key that gave up is due: never.
     pub(super) const NEVER: Moment = Moment(END);
 
     /// Rounded down.
@@ -37,7 +37,7 @@ impl Moment {
         self.0
     }
 
-    /// `None` where no record can be.
+    /// `None` if no record can have this time.
     pub(super) fn time(self) -> Option<SystemTime> {
         columns::to_time(match self.0 {
             // The end of time stays that.

@@ -14,7 +14,7 @@ use crate::store::lease::Lease;
 use crate::store::record::Record;
 use crate::store::unreadable::Problem;
 
-/// The version of what a row says. A newer one may mean something else by it.
+/// The version of what a row says. In a newer one, the same columns may mean something else.
 pub(super) const VERSION: i16 = 1;
 
 /// What was read, or what is wrong with it.
@@ -22,8 +22,8 @@ pub(super) type Read<T> = Result<T, Problem>;
 
 /// A row that is there.
 pub(super) struct Kept {
-    /// A number that no other content of the row ever had or will have, nor that of another row of
-    /// the key.
+    /// A number that no other content of this row, or of any other row of the key, ever had or will
+    /// have.
     pub(super) revision: i64,
     pub(super) record: Record,
 }
@@ -67,9 +67,9 @@ const SMALL: IsRight = <i16 as Type<Postgres>>::compatible;
 const BIG: IsRight = <i64 as Type<Postgres>>::compatible;
 const TIME: IsRight = <Moment as Type<Postgres>>::compatible;
 
-/// Looks at the types of [`columns`](super::sql::columns), or of as many of them as there are, and
-/// of the time if it comes after them, of all rows of an answer at once: to look in each row takes
-/// as long as to read it.
+/// Checks the types of [`columns`](super::sql::columns), or of as many of them as there are, and of
+/// the time if it comes after them, for all rows of an answer at once: checking each row would take
+/// as long as reading it.
 pub(super) fn check(rows: &[PgRow]) -> Read<()> {
     let types = [
         TEXT, SMALL, BIG, BIG, TIME, TIME, TIME, TEXT, BIG, TEXT, BIG, TEXT, TIME, TIME, TIME,
@@ -88,7 +88,7 @@ fn are_right(row: &PgRow, types: &[IsRight]) -> Read<()> {
     Ok(())
 }
 
-/// The key that a [checked](check) row has; `None` if it is that of a join that found nothing.
+/// The key of a [checked](check) row; `None` if the row is that of a join that found nothing.
 pub(super) fn key(row: &PgRow) -> Result<Option<&str>, sqlx::Error> {
     let key = row.try_get_raw(0)?;
     Decode::<Postgres>::decode(key).map_err(sqlx::Error::Decode)
@@ -105,7 +105,7 @@ pub(super) fn read(row: &PgRow) -> Read<Kept> {
     let mut fields = Fields { row, next: 1 };
     let streak = fields.streak()?;
     Ok(Kept {
-        // One more can be written.
+        // Below the greatest, so that one more can be written.
         revision: fields.known(|revision: i64| (revision < i64::MAX).then_some(revision))?,
         record: Record {
             gave_up: fields.known_if_any(columns::to_reason)?,
@@ -126,7 +126,7 @@ pub(super) fn read(row: &PgRow) -> Read<Kept> {
 /// What a [checked](check) row of a claim says.
 pub(super) enum Claimed<'r> {
     Taken(&'r str, Read<Record>),
-    /// Due, and since when, but not taken.
+    /// The key was due, since then, but not taken.
     Left(&'r str, SystemTime),
     Grant(Grant),
 }
@@ -135,7 +135,7 @@ pub(super) enum Claimed<'r> {
 pub(super) struct Grant {
     /// The time, if rows may be from the future.
     pub(super) set_back_to: Option<SystemTime>,
-    /// Without a token if nothing is taken.
+    /// `None` if nothing is taken.
     token: Option<u64>,
     since: SystemTime,
     until: SystemTime,
@@ -186,8 +186,8 @@ pub(super) fn entry(row: &PgRow) -> Read<Entry> {
     })
 }
 
-/// The columns of a row, one after the other, of the types that they are read as: to find each by
-/// its name takes longer than to read it.
+/// The columns of a row, one after the other, of the types that they are read as: finding each by
+/// its name would take longer than reading it.
 struct Fields<'r> {
     row: &'r PgRow,
     next: usize,
@@ -206,7 +206,7 @@ impl<'r> Fields<'r> {
         T: Decode<'r, Postgres>,
     {
         let column = self.next()?;
-        know(column).ok_or_else(|| self.damaged("has a value that is not known"))
+        know(column).ok_or_else(|| self.damaged("has an unknown value"))
     }
 
     fn known_if_any<T, U>(&mut self, know: impl FnOnce(T) -> Option<U>) -> Read<Option<U>>
@@ -220,7 +220,8 @@ impl<'r> Fields<'r> {
         self.known(Moment::time)
     }
 
-    /// What a row says that has no lease and was not given up, from its version on.
+    /// What a row says of the streak, from the version on: the record without a lease, and as if it
+    /// had not given up.
     fn streak(&mut self) -> Read<Record> {
         let version = self.next::<i16>()?;
         if version > VERSION {

@@ -1,8 +1,8 @@
 //! The tables, and how they came to be: one step per version, never changed afterwards.
 //!
-//! Each statement does nothing if it has been done, so a step can be interrupted anywhere, and be
-//! made by several processes at once, without a transaction or a lock: not every database that
-//! speaks this protocol can change tables within a transaction.
+//! Each statement does nothing if it has been run before, so a step can be interrupted anywhere,
+//! and be taken by several processes at once, without a transaction or a lock: not every database
+//! that speaks this protocol can change tables within a transaction.
 
 use sqlx::{PgConnection, Row};
 
@@ -17,10 +17,10 @@ const META: [&str; 2] = [
     "INSERT INTO relent_meta VALUES (1, 0) ON CONFLICT (only_row) DO NOTHING",
 ];
 
-/// What brings the tables from one version to the next.
+/// The steps that bring the tables from one version to the next.
 ///
-/// No CHECKs: the database parses their text anew for each statement, a third of the time that it
-/// took to write one row. Whatever reads a row checks it instead.
+/// No CHECKs: the database parses their text anew for each statement, which was a third of the time
+/// that it took to write one row. Whatever reads a row checks it instead.
 const STEPS: [&[&str]; 2] = [
     &[
         "CREATE SEQUENCE IF NOT EXISTS relent_tokens",
@@ -60,10 +60,10 @@ const STEPS: [&[&str]; 2] = [
     ],
 ];
 
-/// The version that they bring about.
+/// The version that the steps lead to.
 const VERSION: u32 = STEPS.len() as u32;
 
-/// What two processes can get for an answer that create the same thing at once: try again, it is
+/// What the database may answer when two processes create the same thing at once: try again, it is
 /// there now.
 const RACES: [&str; 6] = [
     "23505", // unique_violation
@@ -74,7 +74,7 @@ const RACES: [&str; 6] = [
     "XX000", // internal_error: "tuple concurrently updated"
 ];
 
-/// What a table answers that has other columns.
+/// What the database answers if a table has other columns.
 const OTHER_COLUMNS: [&str; 3] = [
     "42703", // undefined_column
     "42883", // undefined_function: no such comparison
@@ -144,7 +144,7 @@ async fn version(connection: &mut PgConnection) -> Result<u32, PostgresError> {
         .await;
     let version: i64 = match version {
         Ok(version) => version.unwrap_or_default(),
-        // That it may not be read, or that the server ends, tells nothing of whose it is.
+        // If it may not be read, or the server shuts down, that does not tell whose it is.
         Err(error) if is(&error, &OTHER_COLUMNS) || is_of_another_type(&error) => {
             return refused(Problem::Foreign(error.to_string()));
         }

@@ -1,18 +1,19 @@
 //! The statements that read and write rows by their keys. Each is one round trip, and commits by
 //! itself where no transaction is open.
 //!
-//! They stay within what CockroachDB takes too: one change per table and statement, all of them at
-//! its top and answering with something, also where nobody asks; no functions in another language,
-//! no locks but those of rows.
+//! They stay within what CockroachDB takes too: one change per table and statement, each at the top
+//! of the statement and returning something, even where nobody asks; no functions in another
+//! language, no locks but those of rows.
 //!
-//! Parameters that the planner would look into are hidden from it in subqueries. So a plan is made
-//! once for all values of them, and for all namespaces: for one of which it knows no rows, the
-//! database would go through all of the namespace to find a key.
+//! Parameters that the planner would look into are hidden from it in subqueries. So one plan is
+//! made for all their values, and for all namespaces: for a namespace of which the planner knows no
+//! rows, the database would go through all of it to find a key.
 //!
-//! The time is the machine's own, `clock_timestamp()`, not that at which the transaction began: a
-//! lease may run out in the middle of a transaction, and a row may have been written by another
-//! since it began. It is read after the row, so that what the row says is never from the future; or
-//! where rows are not locked, after the moment as of which the statement sees all of them.
+//! The time is that of the server's machine, `clock_timestamp()`, not that at which the transaction
+//! began: a lease may run out in the middle of a transaction, and somebody else may have written a
+//! row since it began. It is read after the row, so that what the row says is never from the
+//! future; or where rows are not locked, after the moment as of which the statement sees all of
+//! them.
 
 mod delete;
 mod put;
@@ -31,10 +32,10 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// Of rows that are written over, a few are locked in order first, which takes a third longer.
-    /// Many are written in the order in which the database comes by them. Two who do that to the
-    /// same rows may wait for each other, until it notices and has one of them do it again, in
-    /// order.
+    /// A few rows that are to be written over are first locked in order, which takes a third
+    /// longer. Many are written in the order in which the database comes upon them. Two batches
+    /// that do that to the same rows may wait for each other, until the database notices, and one
+    /// of them is made again, in order.
     const FEW: usize = 32;
 
     const fn new(one: &'static str, many: &'static str) -> Statement {
@@ -54,8 +55,8 @@ impl Statement {
     }
 }
 
-/// Changes to several rows, in the order in which everybody gets them who waits for several: so
-/// nobody waits for one who waits for it.
+/// Changes to several rows, in the one order in which everybody locks several, so that no two wait
+/// for each other.
 macro_rules! in_order {
     ($changes:expr) => {
         concat!($changes, " ORDER BY key")
@@ -63,7 +64,7 @@ macro_rules! in_order {
 }
 use in_order;
 
-/// Those of rows that are there, each of which is locked before the next is looked at.
+/// The changes to rows that are there, each of which is locked before the next is looked at.
 macro_rules! locked {
     ($changes:expr) => {
         locked!($changes, "")
@@ -85,8 +86,8 @@ macro_rules! locked {
 }
 use locked;
 
-/// A statement that writes; the same with events to note in the history; and, if there is one, of
-/// [nothing but failures](super::batch), that binds and answers less.
+/// A statement that writes; the same with events to note in the history; and, if there is one, the
+/// same for [nothing but failures](super::batch), which binds and answers less.
 #[derive(Clone, Copy)]
 pub(super) struct Writing {
     failures: Option<Statement>,
@@ -104,7 +105,7 @@ impl Writing {
     }
 }
 
-/// What [`row`](super::row) reads of a row that has no lease and was not given up.
+/// What [`row`](super::row) reads of the streak, in this order.
 macro_rules! streak {
     () => {
         "key, version, failures, interval_ns, first_failure, since, until, cause"
@@ -124,8 +125,8 @@ macro_rules! columns {
 pub(super) use columns;
 
 /// The time, also in microseconds, and the latest time at which any row was written: in one row,
-/// that is read once for all of a statement. The time is read last, so that nobody who writes
-/// meanwhile makes it look set back.
+/// which is read once for all of a statement. The time is read last, so that a write in between
+/// does not make it look set back.
 macro_rules! clock {
     () => {
         "SELECT latest, now, (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
@@ -143,8 +144,8 @@ macro_rules! is_any {
 }
 use is_any;
 
-/// A row that [`row`](super::row) can read. Nothing in the table sees to it, so that whoever looks
-/// for rows passes the others over, and never writes to them.
+/// The condition that [`row`](super::row) can read a row. Nothing in the table ensures it, so a
+/// statement that looks for rows passes the others over, and never writes to them.
 macro_rules! is_readable {
     () => {
         "version <= 1 AND revision < 9223372036854775807
@@ -163,7 +164,7 @@ macro_rules! is_readable {
 }
 pub(super) use is_readable;
 
-/// The same; or any row, where a parameter says so, to be told of those that cannot be read.
+/// The same; or any row, where a parameter says so, to learn of those that cannot be read.
 macro_rules! is_wanted {
     ($any:literal) => {
         concat!("((SELECT ", $any, "::BOOLEAN) OR ", is_readable!(), ")")
@@ -171,8 +172,8 @@ macro_rules! is_wanted {
 }
 pub(super) use is_wanted;
 
-/// What the database is asked to take for a number, to undo a statement that wrote only some of its
-/// rows.
+/// A text that the database is made to take for a number, which fails, and so undoes a statement
+/// that wrote only some of its rows.
 macro_rules! some_only {
     () => {
         "relent: others were quicker, to be done again"
@@ -180,11 +181,11 @@ macro_rules! some_only {
 }
 use some_only;
 
-/// The same in an error of the database.
+/// The same text, as an error of the database quotes it.
 pub(super) const SOME_ONLY: &str = some_only!();
 
 /// How many rows were `written`: none, or as many as there are keys. Otherwise it is an error, and
-/// none were.
+/// none are.
 macro_rules! all_or_none {
     ($keys:literal) => {
         concat!(
@@ -201,7 +202,7 @@ macro_rules! all_or_none {
 }
 use all_or_none;
 
-/// What of all that was `written` is answered: all, or it is an error.
+/// Answers what was `written` only if all was; otherwise it is an error.
 macro_rules! if_all {
     ($keys:literal) => {
         concat!(" WHERE (", all_or_none!($keys), ") > 0")
@@ -224,10 +225,11 @@ macro_rules! whole {
 }
 use whole;
 
-/// With events to note of the keys that were written; each has to answer with its `key`.
+/// A write with events to note of the keys that were written, whose rows have to answer with their
+/// `key`.
 ///
-/// `IS TRUE` has the database look keys up in a table of hashes; it takes arrays for short, and
-/// would compare each with each.
+/// `IS TRUE` has the database look keys up in a hash table; otherwise it would assume that arrays
+/// are short, and compare each key with each.
 macro_rules! noting {
     ($write:expr, $keys:literal, $events:literal, $causes:literal, $if_all:expr) => {
         concat!(

@@ -1,5 +1,5 @@
-//! Changing rows: reading them, asking what becomes of them, and writing that if they are still as
-//! they were read.
+//! Changing rows: reading them, deciding what becomes of them, and writing that if they are still
+//! as they were read.
 
 use std::convert::Infallible;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ use crate::store::unreadable::Unreadable;
 pub(super) enum Reading {
     /// As they are: others may change them.
     Open,
-    /// Until the end of the transaction nobody else changes them.
+    /// Locked: until the end of the transaction, nobody else changes them.
     Locked,
 }
 
@@ -71,7 +71,7 @@ impl PostgresStore {
         let mut finder = Finder::default();
         let mut now = Moment::BEGINNING;
         for row in &rows {
-            // The last: no row may be from the future.
+            // The latest, as no row may be from the future.
             now = now.max(row::now(row)?);
             let Some(key) = row::key(row)? else {
                 continue;
@@ -89,8 +89,8 @@ impl PostgresStore {
         Ok((all, now.time().unwrap_or(UNIX_EPOCH)))
     }
 
-    /// Makes changes to several keys, sorted and none of them twice, if nobody comes in the way:
-    /// the answers of those that were made. Of what is to be written, that is all or nothing.
+    /// Makes changes to several keys, sorted and none of them twice, if nobody interferes. Returns
+    /// the answers of those that were made. Either all that is to be written is, or nothing.
     async fn attempt<R: Send>(
         &self,
         connection: &mut PgConnection,
@@ -106,8 +106,8 @@ impl PostgresStore {
             .await
     }
 
-    /// Makes changes to what was found of several keys, as far as it is still so, by an empty
-    /// batch.
+    /// Makes changes to what was found of several keys, as far as it is still as found; `batch` is
+    /// to be empty.
     pub(super) async fn make<R: Send>(
         &self,
         connection: &mut PgConnection,
@@ -138,8 +138,9 @@ impl PostgresStore {
 
     /// Makes changes to several keys, in one transaction and with the rows locked.
     ///
-    /// Whatever the isolation of other transactions: at a stricter one, whoever has waited for a
-    /// row is refused it because it has changed meanwhile, and nobody could make sure of a turn.
+    /// The isolation is set, whatever that of other transactions: at a stricter one, a transaction
+    /// that has waited for a row is refused it because it has changed meanwhile, and nobody could
+    /// make sure of a turn.
     async fn attempt_locked<R: Send>(
         &self,
         connection: &mut PgConnection,
@@ -159,7 +160,7 @@ impl PostgresStore {
                 .attempt(&mut transaction, Reading::Locked, &places, change)
                 .await?;
             if !are_all(&made, &places) {
-                // A row came or a lease ran out since. All of it is undone.
+                // A row appeared or a lease ran out meanwhile. All of it is undone.
                 return Err(Contended.into());
             }
             rounds.made(places, made);
@@ -178,8 +179,8 @@ impl PostgresStore {
             return Ok(rounds.answers()?);
         }
         let mut connection = self.pool.acquire().await?;
-        // Hardly ever does anybody come in the way. After that, make sure of our turn. A key that
-        // is there twice takes two statements.
+        // At first without locks, as others hardly ever interfere; after that, make sure of our
+        // turn. A key that is there twice takes two statements.
         if places.len() == keys.len() {
             let made = self.attempt(&mut connection, Reading::Open, &places, &mut change);
             match made.await {
@@ -208,10 +209,10 @@ fn are_all<R>(made: &[Option<R>], places: &[Place<'_>]) -> bool {
     made.len() == places.len() && made.iter().all(Option::is_some)
 }
 
-/// Within a transaction that sqlx has begun on the connection, at any level of isolation. It keeps
-/// the key's row to itself until it ends: others wait.
+/// Within a transaction that sqlx has begun on the connection, at any level of isolation. The
+/// transaction keeps the key's row locked until it ends: others wait.
 ///
-/// [`PostgresError::Contended`] or a serialization failure ask to do the whole transaction again.
+/// After [`PostgresError::Contended`] or a serialization failure, do the whole transaction again.
 impl AsyncTransactional for PostgresStore {
     type Connection<'a> = &'a mut PgConnection;
 

@@ -10,8 +10,8 @@ use crate::policy::config::duration;
 use crate::state::BackoffState;
 use crate::store::lease::Lease;
 
-/// The record, flat, as it is read. What older writers left out may be missing, what is not known
-/// is refused.
+/// The record as it is read: flat. Fields that older writers left out may be missing; unknown ones
+/// are refused.
 #[derive(Deserialize)]
 #[serde(rename = "Record", deny_unknown_fields)]
 pub(super) struct Flat {
@@ -71,7 +71,7 @@ impl Serialize for Record {
 
 impl From<Flat> for Record {
     fn from(flat: Flat) -> Record {
-        // Without an interval the streak counts as none: a clean slate.
+        // A record without an interval counts as one without a streak: a clean slate.
         let state = flat.interval.map(|Interval(interval)| BackoffState {
             failures: flat.failures,
             interval,
@@ -104,7 +104,7 @@ pub(crate) mod time {
         let text = String::deserialize(from)?;
         let time = humantime::parse_rfc3339(&text).map_err(|reason| {
             D::Error::custom(format_args!(
-                "{text:?} is no time ({reason}); write it as in \"2026-05-01T12:00:00.5Z\""
+                "{text:?} is not a time ({reason}); write it as in \"2026-05-01T12:00:00.5Z\""
             ))
         })?;
         Ok(within(time))

@@ -10,14 +10,14 @@ use super::memory::Belief;
 use crate::store::change::{Change, Write};
 use crate::store::record::{Record, after};
 
-/// A change to make if the key is as it is believed to be, while it is time for that.
+/// A change to make if the key is as it is believed to be, and the time is within the span.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) record: Option<Record>,
     believed: Vec<u8>,
     pub(super) span: Span,
     verb: Verb,
-    /// Whether it is the change as of the span's first moment, whenever it is made.
+    /// Whether the change is that of the span's first moment, whenever it is made.
     is_as_of_first: bool,
     told: u32,
 }
@@ -29,10 +29,10 @@ enum Verb {
     Put(Draft),
 }
 
-/// What became of it.
+/// What became of a change that was asked for.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// It was made. The token of the lease that this granted, or 0.
+    /// The change was made. Holds the token of the lease that it granted, or 0.
     Made(u64),
     /// Nothing was changed: the key says this.
     Says(Vec<u8>),
@@ -53,7 +53,7 @@ impl Told {
 }
 
 impl Ask {
-    /// How far the server's time may be ahead of that as of which something is decided.
+    /// How far the server's time may be ahead of the time as of which a change is decided.
     const SPAN: Duration = Duration::from_secs(1);
 
     /// Asks for nothing but to be told what the key says.
@@ -68,13 +68,13 @@ impl Ask {
         }
     }
 
-    /// Asks for a change to a key of which this is believed.
+    /// Asks for a change to a key, given what is believed of it.
     ///
-    /// Nobody knows the moment at which it is made, so it is decided at both ends of a span in
-    /// which that moment should be. If this comes to the same, but for times that go along, so it
-    /// does in between, since a transition decides by whether this or that moment has passed. If
-    /// not, the server is asked. If it has just said what the key says and when, the change is made
-    /// as of then; but not much later.
+    /// Nobody knows the moment at which it will be made, so it is decided at both ends of a span in
+    /// which that moment should be. If both come to the same, except for times that move along with
+    /// the moment, so does every moment in between, since a transition decides by whether this or
+    /// that moment has passed. If not, the server is asked what the key says. If it has just said
+    /// that, the change is made as of that time; but not much later.
     pub(super) fn of<R>(
         belief: &Belief,
         record: Option<Record>,
@@ -109,21 +109,22 @@ impl Ask {
         })
     }
 
-    /// How much later than decided something may be written. Twice as much each time that it was
-    /// too late after all, so that who is slow gets there.
+    /// How much later than it was decided a change may be written. Twice as much each time that it
+    /// was too late after all, so that a slow connection gets there.
     fn ahead(told: u32) -> Duration {
         Ask::SPAN * 2_u32.pow(told.saturating_sub(1).min(10))
     }
 
-    /// Adds the arguments that the script takes for a key, in a call whose asks have this span
-    /// unless they say another.
+    /// Adds the arguments that the script takes for the key. `usual` is the span of each ask of the
+    /// call that does not say another.
     pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>, usual: Span) {
         script.arg(self.believed.as_slice());
         if self.span != usual {
             script.arg("within");
             self.span.add_to(script);
         }
-        // It may be in the list although it is not there, if somebody has deleted it by hand.
+        // The key may be in that list although it has no record, if somebody has deleted the record
+        // by hand.
         let gave_up = |record: &Record| record.gave_up.is_some();
         let is_revived = self.record.as_ref().is_none_or(gave_up);
         match &self.verb {
@@ -139,7 +140,8 @@ impl Ask {
         !matches!(self.verb, Verb::Keep)
     }
 
-    /// What to believe since the server, at `now`, has not made the change, but says this.
+    /// What to believe after the server, at `now`, has not made the change but said that the key
+    /// says `text`.
     pub(super) fn told(&self, text: Vec<u8>, now: SystemTime) -> Belief {
         let is_late = text == self.believed;
         let told = if is_late {
@@ -150,7 +152,7 @@ impl Ask {
         Belief { text, now, told }
     }
 
-    /// The moment as of which a change was made that the server made at `now`.
+    /// The moment as of which the change was decided, if the server made it at `now`.
     pub(super) fn decided(&self, now: SystemTime) -> SystemTime {
         if self.is_as_of_first {
             self.span.from
@@ -159,7 +161,7 @@ impl Ask {
         }
     }
 
-    /// What the key says since the server has made the change at `now`, if that is something else.
+    /// What the key says after the server has made the change at `now`, if that is something new.
     pub(super) fn left(&self, now: SystemTime, token: u64) -> Option<Vec<u8>> {
         match &self.verb {
             Verb::Keep => None,
@@ -170,7 +172,8 @@ impl Ask {
 }
 
 impl Verb {
-    /// What is to be done in any moment of a span, given what is in its first and after its last.
+    /// What is to be done at any moment of a span, given the change at its first moment and at the
+    /// one after its last; `None` if that depends on the moment.
     fn between<R>(
         first: &Change<R>,
         last: &Change<R>,

@@ -1,13 +1,13 @@
-//! What calls are named, so that the server knows one that it has answered already.
+//! How calls are named, so that the server recognizes one that it has answered already.
 
 use parking_lot::Mutex;
 
 use crate::random;
 
-/// The lines over which a handle calls: as many as there ever were calls at once.
+/// The lines over which a handle makes its calls: as many as it ever made calls at once.
 ///
-/// A call may be sent again, because its answer was lost. The server keeps the last answer of each
-/// line, and gives that.
+/// A call may be sent again because its answer was lost. The server keeps the last answer of each
+/// line, and gives it again.
 #[derive(Debug)]
 pub(super) struct Lines {
     handle: u64,
@@ -23,12 +23,12 @@ struct Known {
 #[derive(Clone, Copy, Debug)]
 struct Line {
     name: u64,
-    /// How many there were over it.
+    /// How many calls were made over it.
     calls: u64,
 }
 
-/// A call. Its line is free for the next when it is dropped, be there an answer or not: the server
-/// knows the calls of a line by their order.
+/// A call. When it is dropped, its line is free for the next call, whether there was an answer or
+/// not: the server knows the calls of a line by their order.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     lines: &'a Lines,

@@ -1,4 +1,4 @@
-//! What the server is to write, at whatever moment of a span of time it does.
+//! What the server is to write, at whatever moment of a span of time it does so.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use super::value::{VERSION, micros};
 use crate::policy::{GiveUpReason, nanos};
 use crate::store::record::Record;
 
-/// Some time of the server's.
+/// A span of the server's time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Span {
     /// Its first moment.
@@ -19,7 +19,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Over before it began.
+    /// A span that is over before it begins.
     pub(super) const NEVER: Span = Span {
         from: UNIX_EPOCH,
         before: UNIX_EPOCH,
@@ -33,7 +33,7 @@ impl Span {
 /// A record as text, with gaps for what only the server knows; and its places in the lists.
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// Given from the first on, and a gap between any two.
+    /// The first and every other piece is given; those between them are gaps.
     text: Vec<Piece>,
     due: Option<Piece>,
     written: Piece,
@@ -43,13 +43,13 @@ pub(super) struct Draft {
 #[derive(Debug)]
 enum Piece {
     Given(String),
-    /// So many microseconds after the moment of writing.
+    /// The moment this many microseconds after that of writing.
     Later(u64),
     /// The token of the lease that is granted.
     Token,
 }
 
-/// What of a record is neither a time nor its lease.
+/// Those parts of a record that are neither a time nor its lease.
 #[derive(Serialize)]
 struct Rest<'a> {
     failures: u32,
@@ -59,9 +59,9 @@ struct Rest<'a> {
 }
 
 impl Draft {
-    /// Of a record that is `first` if written in the first moment of the span, and `last` if in the
-    /// moment after it. `None` if they differ in more than times that went along: then nobody can
-    /// tell what it is in between.
+    /// A draft of a record that is `first` if written in the first moment of the span, and `last`
+    /// if in the moment after it. `None` if they differ in more than times that move along with the
+    /// moment: then nobody can tell what the record is in between.
     pub(super) fn new(
         first: &Record,
         last: &Record,
@@ -94,7 +94,7 @@ impl Draft {
         Ok(is_same.then(draft).flatten())
     }
 
-    /// Adds the arguments of which the server makes it.
+    /// Adds the arguments from which the server makes the record.
     pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>) {
         script.arg(self.text.len());
         for piece in &self.text {
@@ -112,7 +112,7 @@ impl Draft {
         }
     }
 
-    /// The text that the server has made of it.
+    /// The text that the server has made of this at `now`.
     pub(super) fn made(&self, now: SystemTime, token: u64) -> Vec<u8> {
         let mut made = String::new();
         for piece in &self.text {
@@ -159,12 +159,12 @@ fn text(
             Piece::Given(format!(",\"holder\":{holder}}}")),
         ]);
     }
-    // The rest is an object of its own, whose brace is the value's.
+    // The rest is written as an object of its own, whose closing brace is the value's.
     text.push(Piece::Given(rest.replacen('{', ",", 1)));
     Some(text)
 }
 
-/// The pieces with as few between the gaps as can be.
+/// The pieces, with all that are given between two gaps joined into one.
 fn joined(pieces: Vec<Piece>) -> Vec<Piece> {
     let mut joined: Vec<Piece> = Vec::with_capacity(pieces.len());
     for piece in pieces {
@@ -176,7 +176,7 @@ fn joined(pieces: Vec<Piece>) -> Vec<Piece> {
     joined
 }
 
-/// The record at the times of the other.
+/// The record with the times of the other.
 fn with_times_of(record: &Record, other: &Record) -> Record {
     let mut moved = Record {
         first_failure: other.first_failure,
@@ -192,8 +192,8 @@ fn with_times_of(record: &Record, other: &Record) -> Record {
 }
 
 impl Piece {
-    /// A time that is one thing if written in the first moment of a span, and another if in the
-    /// moment after it.
+    /// A time that is `first` if written in the first moment of a span, and `last` if in the moment
+    /// after it. `None` if it neither stays the same nor moves along with the moment.
     fn moment(first: SystemTime, last: SystemTime, span: Span) -> Option<Piece> {
         let (first, last) = (micros(first), micros(last));
         if first == last {

@@ -10,17 +10,18 @@ use crate::store::unreadable::Unreadable;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// A value cannot be read for what it is. All others of a batch were changed.
+    /// A value is damaged, not relent's, or of a newer version. All other keys of a batch were
+    /// changed.
     Unreadable(Unreadable),
-    /// Others changed the same keys each time that it was tried. Some of the changes of a batch may
-    /// have been made.
+    /// Others changed the same keys each time that the change was tried. Some of the changes of a
+    /// batch may have been made.
     Contended,
-    /// The server failed, or answered what no script of ours does.
+    /// The server failed, or gave an answer that no script of this crate gives.
     Redis(redis::RedisError),
 }
 
 pub(super) fn fault(error: &RedisError) -> Fault {
-    /// What the server answers whatever the key, until somebody sees to it.
+    /// What the server answers for every key, until somebody sees to it.
     const AWAY: [&str; 6] = [
         "CLUSTERDOWN",
         "LOADING",

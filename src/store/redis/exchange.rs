@@ -17,13 +17,14 @@ use crate::store::rounds::{Place, Rounds};
 use crate::store::unreadable::Unreadable;
 
 impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
-    /// Runs a script that answers with the time, and then with this and that.
+    /// Runs a script that answers with the time and then with other things, and returns both.
     pub(super) async fn read(
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<(SystemTime, impl Iterator<Item = Option<Vec<u8>>>), RedisError> {
         let answer = match self.invoke(script).await {
-            // A managed connection comes back at once, and a call that was made counts once.
+            // A managed connection comes back at once, and a call that was made before counts only
+            // once.
             Err(error) if error.is_connection_dropped() && !error.is_connection_refusal() => {
                 self.invoke(script).await?
             }
@@ -36,7 +37,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         };
         let time = part()
             .zip(part())
-            .ok_or((ErrorKind::UnexpectedReturnType, "no time"));
+            .ok_or((ErrorKind::UnexpectedReturnType, "the answer has no time"));
         let (seconds, micros) = time.map_err(redis::RedisError::from)?;
         let now = value::time(seconds.saturating_mul(1_000_000).saturating_add(micros));
         self.memory.set(now);
@@ -69,7 +70,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         }
         let (now, answer) = self.read(&script).await?;
         let told: Option<Vec<_>> = answer.map(|told| Told::read(&told?)).collect();
-        let told = told.ok_or((ErrorKind::UnexpectedReturnType, "no answer of ours"));
+        let told = told.ok_or((
+            ErrorKind::UnexpectedReturnType,
+            "an answer that no script of ours gives",
+        ));
         let told = told.map_err(redis::RedisError::from)?;
         for (((_, key), ask), told) in asks.iter().zip(&told) {
             let text = match told {
@@ -109,15 +113,15 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
     }
 
     /// Makes changes to several keys, none of them twice, as far as these are as they are believed
-    /// to be: the answers of those that were made, or cannot be. What others are is noted in
-    /// `told`.
+    /// to be. Returns the answers of changes that were made, and the errors of those that cannot
+    /// be. What the other keys say is noted in `told`.
     async fn attempt<R: Send>(
         &self,
         keys: &[Place<'_>],
         told: &mut HashMap<usize, Belief>,
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<Option<Result<R, Unreadable>>>, RedisError> {
-        // For all the same, so that it is said once.
+        // The same for all keys, so that a call says it only once.
         let now = self.memory.now();
         let mut asks = Vec::with_capacity(keys.len());
         let mut answers = Vec::with_capacity(keys.len());
@@ -128,7 +132,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
             let ask = match belief {
                 None => Ask::nothing(),
                 Some(belief) => match self.record(key, &belief.text) {
-                    // Somebody may have set it right since.
+                    // This was only remembered: somebody may have set it right since.
                     Err(_) if belief.told == 0 => Ask::nothing(),
                     Err(unreadable) => {
                         answers.push(Some(Err(unreadable)));

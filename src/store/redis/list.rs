@@ -1,4 +1,4 @@
-//! Which keys there are, as scripts tell it.
+//! Listing keys, by scripts.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -10,8 +10,7 @@ use super::{RedisError, RedisStore, scripts, value};
 use crate::store::listing::{Listed, Page, Which};
 use crate::store::unreadable::Unreadable;
 
-/// Where a listing goes on: after a key, in a list where it has some score. Without a score it
-/// begins.
+/// Where a listing goes on: after a key and its score in the list. Without a score, it begins.
 #[derive(Default)]
 struct Place {
     score: Vec<u8>,
@@ -28,8 +27,8 @@ struct Look {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
-    /// Lists a page of what can be read, by as many scripts as it takes, and tells of the first
-    /// that cannot.
+    /// Lists a page of what can be read, by as many scripts as it takes, and returns the first
+    /// value that cannot be read, if any.
     pub(super) async fn page(
         &self,
         page: &Page,
@@ -74,8 +73,8 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
     ///
     /// Such a value is an error wherever its key is asked for, and is not written to. Lists and
     /// claims pass it over, so that it stands in the way of no other key; it is their error only
-    /// where there is nothing else to answer. So ask for them now and then, to repair or delete
-    /// them: this reads all values that are in a list, [`BATCH`](Self::BATCH) of them at once.
+    /// where there is nothing else to answer. So call this now and then, and repair or delete such
+    /// values. It reads all values that are in a list, [`BATCH`](Self::BATCH) of them at once.
     ///
     /// # Errors
     ///
@@ -97,7 +96,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         Ok(all.into_values().take(limit).collect())
     }
 
-    /// Finds up to so many keys from a place on, or fewer: one script.
+    /// Finds up to `limit` keys from a place on, or fewer, by one script.
     async fn look(
         &self,
         which: Which,

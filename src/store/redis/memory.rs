@@ -15,10 +15,10 @@ pub(super) struct Memory(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// The server's time, and this machine's when it was told.
+    /// The server's time, and this machine's at which it was told.
     told: Option<(SystemTime, Duration)>,
-    /// Values, and how many bytes they take. When they are too many they grow old, and those that
-    /// were old are forgotten.
+    /// Values, and how many bytes they take. When these are too many, the young values become the
+    /// old ones, and the old ones are forgotten.
     young: HashMap<String, Vec<u8>>,
     old: HashMap<String, Vec<u8>>,
     size: usize,
@@ -29,23 +29,23 @@ struct Seen {
 pub(super) struct Belief {
     /// Empty if there is none.
     pub(super) text: Vec<u8>,
-    /// Not after the server's.
+    /// Not later than the server's.
     pub(super) now: SystemTime,
-    /// How often the server has said what the key says, for this change: it was so at that time.
-    /// Not once, if this is a guess.
+    /// How often, for this change, the server has said what the key says, which was so at `now`.
+    /// Zero if this is a guess.
     pub(super) told: u32,
 }
 
 impl Memory {
-    /// Half of the bytes that are remembered at most.
+    /// Half of the most bytes that are remembered.
     const BYTES: usize = 1 << 20;
 
-    /// A time that the server's has passed, if it is known.
+    /// A time that the server's clock has passed, if one is known.
     pub(super) fn now(&self) -> Option<SystemTime> {
         self.0.lock().now()
     }
 
-    /// What to believe of a key as of `now`: what is not remembered is not there.
+    /// What to believe of a key as of `now`: one that is not remembered is taken not to be there.
     pub(super) fn recall(&self, key: &str, now: SystemTime) -> Belief {
         let text = self.0.lock().recall(key);
         Belief { text, now, told: 0 }
@@ -67,8 +67,8 @@ impl Memory {
 }
 
 impl Seen {
-    /// A time that the server's has passed, if the two clocks differ in speed by less than a
-    /// thousandth. In whole microseconds, as the server's.
+    /// A time that the server's clock has passed, if the two clocks differ in speed by less than a
+    /// thousandth. In whole microseconds, like the server's.
     fn now(&self) -> Option<SystemTime> {
         let (server, own) = self.told?;
         let passed = MonotonicClock.now().saturating_sub(own);

@@ -1,6 +1,6 @@
-//! The scripts. Each is one round trip, and nothing happens beside it.
+//! The scripts. Each is one round trip, and the server does nothing else while it runs.
 //!
-//! All names that one uses share their hash tag, so they are on one node of a cluster.
+//! All names that a script uses share their hash tag, so they are on one node of a cluster.
 
 mod change;
 mod list;

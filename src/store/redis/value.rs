@@ -13,7 +13,7 @@ use crate::store::version;
 
 pub(super) const VERSION: u64 = 1;
 
-/// The value as it is read. What older writers left out may be missing, what is not known is
+/// The value as it is read. Fields that older writers left out may be missing; unknown ones are
 /// refused. [`Draft`](super::draft::Draft) writes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +45,7 @@ struct Held {
 
 pub(super) fn decode(text: &[u8]) -> Result<Record, Problem> {
     let value: Value = version::read(text, VERSION, |value: &Value| value.relent)?;
-    // Without an interval the streak counts as none: a clean slate.
+    // A record without an interval counts as one without a streak: a clean slate.
     let state = value.interval_ns.map(|interval| BackoffState {
         failures: value.failures,
         interval: Duration::from_nanos(interval),

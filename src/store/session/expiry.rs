@@ -1,4 +1,4 @@
-//! To be told of a loss.
+//! Waiting for a loss.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use super::ledger::LeaseId;
 #[must_use = "a future does nothing unless awaited"]
 pub struct Expiry {
     session: Session,
-    /// Of which lease; of the whole session if none.
+    /// The lease; `None` for the whole session.
     lease: Option<LeaseId>,
-    /// Its place among those who wait, once it does.
+    /// Its number among those who wait, once it does.
     waiter: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ impl Future for Expiry {
             lease,
             waiter,
         } = &mut *self;
-        // A waker is somebody else's code.
+        // A waker is somebody else's code, not to be run under the lock.
         let waker = context.waker().clone();
         let (is_over, _outdated) = session.look(|ledger, _| {
             let is_over = match lease {

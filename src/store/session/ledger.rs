@@ -16,11 +16,12 @@ pub(super) struct Ledger {
     /// How many leases were ever entered.
     entered: u64,
     pub(super) good: BTreeMap<LeaseId, Good>,
-    /// None of them runs out before, so that not all need to be looked at each time.
+    /// None of the good leases runs out before this, so that not all need to be looked at each
+    /// time.
     pub(super) good_until: Duration,
     /// Those that are not good any more, of work that is still in hand.
     pub(super) lost: BTreeSet<LeaseId>,
-    /// When the store was asked what it last answered about any of the leases.
+    /// When the store was asked the last question about a lease that it has answered.
     pub(super) heard: Duration,
     pub(super) expired: bool,
     /// How many heartbeats were begun.
@@ -34,19 +35,19 @@ pub(super) struct Ledger {
 pub(super) struct Good {
     pub(super) key: Arc<str>,
     pub(super) token: u64,
-    /// The worker's own time until which it is so for certain.
+    /// Until when it is certain to be good, by the worker's own clock.
     pub(super) deadline: Duration,
     pub(super) ending: Ending,
 }
 
-/// Whether work is being ended. That it has ended is then no news.
+/// Whether work is being ended. A heartbeat that finds it ended is then no sign of a loss.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     Not,
     /// By a call that is told what comes of it.
     Called,
-    /// Within a transaction of the caller's, after so many heartbeats. If a later one can extend
-    /// the lease, that was rolled back.
+    /// Within a transaction of the caller's, after this many heartbeats. If a later one can extend
+    /// the lease, the transaction was rolled back.
     Within(u64),
 }
 
@@ -71,7 +72,7 @@ impl Ledger {
 
     /// Notes which leases have run out.
     ///
-    /// Where the store has answered of late, it is not the store that is out of reach, but what is
+    /// If the store has answered of late, it is not the store that is out of reach, but what is
     /// kept for these keys.
     pub(super) fn settle(&mut self, now: Duration, time_to_live: Duration) {
         if now < self.good_until {
@@ -94,10 +95,10 @@ impl Ledger {
     }
 
     pub(super) fn lose(&mut self, lease: LeaseId, why: &LeaseLost) {
-        // If not, it was let go meanwhile, or it is known to be lost.
+        // Otherwise it was released meanwhile, or is already known to be lost.
         if self.good.remove(&lease).is_some() {
             self.lost.insert(lease);
-            // Too soon: the store goes by another time, for all of them.
+            // Sooner than by the worker's clock: the store goes by another time, for all leases.
             self.expired |= matches!(why, LeaseLost::Expired { .. });
         }
     }

@@ -15,9 +15,9 @@ use crate::store::columns;
 #[derive(Debug)]
 pub(super) struct Database {
     writer: Mutex<Connection>,
-    /// Who only reads does not wait for a writer then. `None` if there is one connection for both.
+    /// Lets those who only read not wait for a writer. `None` if there is one connection for both.
     reader: Option<Mutex<Connection>>,
-    /// Whether to wait for a turn here, or the connection does so itself.
+    /// Whether turns are waited for here; otherwise the connection itself waits.
     takes_turns: bool,
     /// No record was written later than this, as far as this process knows. So only while the clock
     /// shows less need lists look for records from the future, which no index finds.
@@ -38,8 +38,8 @@ impl Database {
         let connect = || turn::connect(path).map_err(failed(&place(&path.to_string_lossy())));
         let mut database = Database::over(connect()?)?;
         let writer = database.writer.get_mut();
-        // Without it, as in memory, another connection would not see this one's writes, or would
-        // wait for them all the same.
+        // Without a write-ahead log, as in memory, another connection would not see this one's
+        // writes, or would wait for them all the same.
         if turn::is_write_ahead(writer).map_err(failed(&database.place))? {
             turn::wait_outside(writer).map_err(failed(&database.place))?;
             database.takes_turns = true;
@@ -76,7 +76,7 @@ impl Database {
         self.in_turn(|transaction| schema::migrate(transaction, &self.place))
     }
 
-    /// For errors to name.
+    /// How errors name the database.
     pub(super) fn place(&self) -> &str {
         &self.place
     }
@@ -94,7 +94,7 @@ impl Database {
         let connection = self.reader().lock();
         let begin = || {
             let transaction = connection.unchecked_transaction()?;
-            // It begins with the first thing that is read.
+            // The transaction sees what is there when it first reads.
             let first = "SELECT version FROM relent_meta";
             let mut first = transaction.prepare_cached(first)?;
             first.query_row([], |_| Ok(()))?;
@@ -105,7 +105,7 @@ impl Database {
         look(&transaction, self.moment(clock))
     }
 
-    /// Runs `work` in a transaction that nobody else writes beside, and commits it.
+    /// Runs `work` in a transaction during which nobody else writes, and commits it.
     pub(super) fn in_turn<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, SqliteError>,
@@ -125,18 +125,17 @@ impl Database {
                     pause.ok_or_else(|| failed(&self.place)(error))?
                 }
             };
-            // Without the lock, so that each of the threads that wait does so for as long as it
-            // may.
+            // Without the lock, so that each waiting thread waits out its own time.
             drop(writer);
             turn::pause(pause);
         }
     }
 
-    /// The store's time. To be asked for once it is settled what can be seen: all of that was
-    /// written before, and nothing of it is from the future.
+    /// The store's time. Ask for it once it is settled what can be seen: then all of that was
+    /// written before, and none of it is from the future.
     pub(super) fn moment(&self, clock: &impl Clock) -> Moment {
-        // Before the clock is read: what other threads add later does not mean that it was set
-        // back.
+        // Loaded before the clock is read: a later time that another thread stores in between does
+        // not mean that the clock was set back.
         let latest = self.latest.load(Relaxed);
         let now = clock.wall();
         let nanos = columns::time(now);

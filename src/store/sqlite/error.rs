@@ -11,9 +11,9 @@ use crate::store::unreadable::{Problem, Unreadable};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SqliteError {
-    /// The file, a table or a row cannot be read for what it is.
+    /// The file, a table or a row is damaged, not relent's, or of a newer version.
     Unreadable(Unreadable),
-    /// A change was to be made within the caller's transaction, and there is none open.
+    /// A change was to be made within the caller's transaction, but none is open.
     NoTransaction,
     /// The database failed.
     Sqlite {
@@ -44,12 +44,12 @@ pub(super) fn failed(place: &str) -> impl Fn(rusqlite::Error) -> SqliteError {
 /// What an error of the database at a place is about.
 pub(super) fn fault(error: &SqliteError, place: &str) -> Fault {
     match error {
-        // It may be a part of the file that is damaged.
+        // It may be only a part of the file that is damaged.
         SqliteError::Unreadable(unreadable) if unreadable.place == place => Fault::Unknown,
         SqliteError::Unreadable(_) => Fault::Key,
         SqliteError::NoTransaction => Fault::Store,
         SqliteError::Sqlite { source, .. } => match source.sqlite_error_code() {
-            // What somebody else demands of the rows.
+            // A constraint that somebody else put on the rows.
             Some(ErrorCode::ConstraintViolation) => Fault::Key,
             Some(
                 ErrorCode::DatabaseBusy

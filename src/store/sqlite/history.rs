@@ -1,4 +1,4 @@
-//! What happened to keys, for those who asked to note it.
+//! The history of keys, for those who ask for one.
 
 use std::time::SystemTime;
 
@@ -13,8 +13,8 @@ use crate::store::history::Entry;
 
 impl<C> SqliteStore<C> {
     /// Keeps a history of what happens to keys from now on: when work on them
-    /// [started](crate::store::Event), and how it ended. Every process that should add to it has to
-    /// say so.
+    /// [started](crate::store::Event), and how it ended. Every process that is to add to the
+    /// history has to call this.
     #[must_use]
     pub fn with_history(mut self) -> SqliteStore<C> {
         self.history = true;
@@ -35,13 +35,14 @@ impl<C> SqliteStore<C> {
         entries.collect()
     }
 
-    /// Deletes what happened before `time` to any key of the namespace. Returns how much.
+    /// Deletes what happened before `time` to any key of the namespace. Returns how many entries
+    /// that was.
     ///
-    /// A thousand entries at a time, so that others get their turns in between.
+    /// Deletes a thousand entries at a time, so that others get their turns in between.
     ///
     /// # Errors
     ///
-    /// The database's. Some may be deleted by then.
+    /// The database's. Some entries may have been deleted by then.
     pub fn prune_history(&self, time: SystemTime) -> Result<u64, SqliteError> {
         const MOST: usize = 1000;
         let before = columns::time(time);

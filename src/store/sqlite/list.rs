@@ -36,12 +36,13 @@ impl<C: Clock> SqliteStore<C> {
         }
     }
 
-    /// The keys of the namespace whose rows cannot be read, up to `limit` of them, in their order.
+    /// The keys of the namespace whose rows cannot be read, up to `limit` of them, in the order of
+    /// the keys.
     ///
     /// Such a row is an error wherever its key is asked for, and is not written to. Lists and
     /// claims pass it over, so that it stands in the way of no other key; it is their error only
-    /// where there is nothing else to answer. So ask for them now and then, to repair or delete
-    /// them: this reads the whole table.
+    /// where there is nothing else to answer. So call this now and then, and repair or delete such
+    /// rows. It reads the whole table.
     ///
     /// # Errors
     ///

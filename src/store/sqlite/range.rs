@@ -24,8 +24,8 @@ impl Range {
         }
     }
 
-    /// Without a limit, as nobody knows how many rows have to be passed over; they are read as they
-    /// are asked for.
+    /// Without a `LIMIT`, as nobody knows how many rows have to be passed over; rows are only read
+    /// as they are asked for.
     fn select(self) -> &'static str {
         macro_rules! select {
             ($what:literal) => {
@@ -38,7 +38,8 @@ impl Range {
                 )
             };
         }
-        // The end of time is never due: a key that gave up has it, and a clock may show it.
+        // A key that gave up is never due, though its column says the end of time, and a clock may
+        // show that.
         match self {
             Range::Due => select!("due <= ?2 AND gave_up IS NULL"),
             Range::Waiting => select!(
@@ -69,7 +70,7 @@ pub(super) fn list(
     found: &mut Found,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(range.select())?;
-    // The index is entered where the range begins.
+    // So that the index is entered where the range begins.
     let start = match range {
         Range::Due => i64::MIN,
         Range::Waiting | Range::FromTheFuture => now,
@@ -118,7 +119,7 @@ mod tests {
     use super::Range;
     use crate::store::sqlite::SqliteStore;
 
-    /// How `SQLite` goes about the statements that [`list`] makes.
+    /// How `SQLite` carries out the statements that [`list`] makes.
     #[test]
     fn lists_go_by_the_index() {
         let directory = tempfile::tempdir().unwrap();

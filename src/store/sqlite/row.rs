@@ -11,14 +11,14 @@ use crate::store::lease::Lease;
 use crate::store::listing::Listed;
 use crate::store::record::Record;
 
-/// When a key is due that gave up: never.
+/// When a key that gave up is due: never.
 pub(super) const NEVER: i64 = i64::MAX;
 
 /// What was read, or what is wrong with it.
 pub(super) type Read<T> = Result<T, String>;
 
-/// The columns of a record, by name: there may be more, of a later step of the schema or of
-/// somebody else's.
+/// The columns of a record, by name: there may be others, from a later step of the schema or added
+/// by somebody else.
 macro_rules! fields {
     () => {
         "key, failures, interval, first_failure, since, until, gave_up, cause, token, holder, \
@@ -28,7 +28,7 @@ macro_rules! fields {
 
 pub(super) use fields;
 
-/// Their places.
+/// Their positions.
 mod place {
     pub(super) const KEY: usize = 0;
     pub(super) const FAILURES: usize = 1;
@@ -60,8 +60,8 @@ pub(super) fn get(
         .optional()
 }
 
-/// Writes what a row says, in place if it is there: what else is in it, and what refers to it,
-/// stays.
+/// Writes a record to its row; in place, if the row is there, so that other columns in it, and
+/// references to it, stay.
 pub(super) fn put(
     connection: &Connection,
     namespace: &str,
@@ -178,7 +178,7 @@ pub(super) fn time(row: &Row<'_>, place: usize) -> Read<SystemTime> {
 }
 
 pub(super) fn known<T>(value: Option<T>, row: &Row<'_>, place: usize) -> Read<T> {
-    value.ok_or_else(|| format!("{} has a value that is not known", name(row, place)))
+    value.ok_or_else(|| format!("{} has an unknown value", name(row, place)))
 }
 
 fn name<'a>(row: &'a Row<'_>, place: usize) -> &'a str {

@@ -5,8 +5,9 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use super::error::{SqliteError, failed, unreadable};
 use crate::store::unreadable::Problem;
 
-/// What brings the tables from one version to the next. Processes of an older version go on
-/// meanwhile: a step only adds what they need not know of, columns with a default and tables.
+/// The steps that bring the tables from one version to the next. Processes of an older version go
+/// on meanwhile: a step only adds what they need not know of, which is tables, and columns with a
+/// default.
 const STEPS: [&str; 2] = [
     "CREATE TABLE relent_meta (
          only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -44,7 +45,7 @@ const STEPS: [&str; 2] = [
      CREATE INDEX relent_history_at ON relent_history (namespace, at);",
 ];
 
-/// The version that they bring about.
+/// The version that the steps lead to.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
 
 /// Brings the tables up to date, within a transaction.
@@ -70,7 +71,7 @@ pub(super) fn version(connection: &Connection, place: &str) -> Result<u32, Sqlit
     match (meta, all) {
         (0, 0) => return Ok(0),
         (0, _) => {
-            let why = "it has a table `relent` or `relent_history`, and no `relent_meta`";
+            let why = "it has a table `relent` or `relent_history`, but no `relent_meta`";
             return Err(refused(Problem::Foreign(why.to_owned())));
         }
         _ => {}

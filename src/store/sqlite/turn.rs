@@ -11,9 +11,9 @@ use super::SqliteStore;
 use crate::policy::Backoff;
 use crate::state::Schedule;
 
-/// Short and spread: a turn takes as long as the disk to sync. `SQLite`'s own way to wait sleeps up
-/// to a tenth of a second, all alike: of eight processes on 200 keys, it let pass a quarter as
-/// much.
+/// Short and spread: a turn takes as long as the disk takes to sync. `SQLite`'s own way to wait
+/// sleeps up to a tenth of a second, the same for all: with eight processes on 200 keys, a quarter
+/// as much got done.
 const TURN: Backoff = Backoff::exponential(Duration::from_micros(200), Duration::from_millis(4))
     .give_up_after(SqliteStore::BUSY);
 
@@ -21,7 +21,7 @@ thread_local! {
     static WAITING: RefCell<Option<Schedule>> = const { RefCell::new(None) };
 }
 
-/// How long to wait, time and again.
+/// How long to wait, each time.
 pub(super) fn waits() -> Schedule {
     TURN.schedule()
 }
@@ -38,13 +38,13 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Has a connection tell that it is not its turn, for the caller to wait.
+/// Has a connection report that it is not its turn, so that the caller waits.
 #[allow(clippy::unnecessary_mut_passed)] // as above
 pub(super) fn wait_outside(connection: &mut Connection) -> rusqlite::Result<()> {
     Connection::busy_handler(connection, None)
 }
 
-/// `SQLite` asks whether to try once more, and how often it has before, for the same turn.
+/// `SQLite` asks this whether to try once more, and says how often it has tried for the same turn.
 fn wait(before: i32) -> bool {
     let next = WAITING.with_borrow_mut(|waiting| {
         if before == 0 {
@@ -55,8 +55,8 @@ fn wait(before: i32) -> bool {
     next.map(pause).is_some()
 }
 
-/// Changes to a write-ahead log, for which `SQLite` itself does not wait where several do so at
-/// once: each of them reads already, so they would wait for each other.
+/// Changes to a write-ahead log. Where several connections do so at once, `SQLite` itself does not
+/// wait: each of them is reading already, so they would wait for each other.
 pub(super) fn to_write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     let mut before = 0;
     loop {

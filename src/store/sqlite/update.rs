@@ -14,7 +14,7 @@ use crate::store::columns;
 use crate::store::record::Record;
 
 impl<C: Clock> SqliteStore<C> {
-    /// Runs `work` in a transaction that nobody else writes beside, and commits it.
+    /// Runs `work` in a transaction during which nobody else writes, and commits it.
     pub(super) fn alone<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>, Moment) -> Result<T, SqliteError>,
@@ -75,12 +75,13 @@ impl<C: Clock> SqliteStore<C> {
 }
 
 /// Within a transaction on a connection of the caller's to the same database. Begin it as
-/// [immediate](rusqlite::TransactionBehavior::Immediate): another may fail to become a writer.
+/// [immediate](rusqlite::TransactionBehavior::Immediate): one of another kind may fail to become a
+/// writer.
 ///
-/// From then until it is committed, nobody else can write, this store included. So within it write
-/// by the verbs whose names end in `_in` only: another would wait for the transaction to end, and
-/// fail after [`BUSY`](SqliteStore::BUSY), as every other thread's would. And keep it short: a
-/// heartbeat has to have its turn within the leases' time to live.
+/// From then until it is committed, nobody else can write, this store included. So within it, write
+/// only by the methods whose names end in `_in`: any other would wait for the transaction to end,
+/// and fail after [`BUSY`](SqliteStore::BUSY), as it would on every other thread. And keep the
+/// transaction short: a heartbeat has to get its turn within the leases' time to live.
 impl<C: Clock> Transactional for SqliteStore<C> {
     type Connection<'a> = &'a Connection;
 

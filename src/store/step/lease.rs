@@ -1,4 +1,4 @@
-//! What is done with leases.
+//! The transitions of leases.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,15 +11,15 @@ use crate::store::lease::{Lease, LeaseLost, Refusal};
 use crate::store::record::{Record, after};
 use crate::store::text::{MAX_HOLDER, storable};
 
-/// What is recorded as the cause where a worker died.
+/// The cause that is recorded where a worker died.
 pub const LEASE_EXPIRED: &str = "lease expired";
 
-/// Somebody wants to work on a key.
+/// A request to work on a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start {
-    /// Who, for people.
+    /// Who asks, for people to read.
     pub holder: String,
-    /// For how long, if the lease is not extended.
+    /// How long the lease lives, if it is not extended.
     pub time_to_live: Duration,
     /// The policy by which a lease that ran out counts as a failure.
     pub backoff: Option<Backoff>,
@@ -30,17 +30,17 @@ pub struct Start {
 /// Takes the key for one worker, or says why not.
 ///
 /// A lease that ran out counts as one failure first, with the cause [`LEASE_EXPIRED`]: whoever
-/// comes after a dead worker waits like after any other failure.
+/// comes after a dead worker waits as after any other failure.
 pub fn start(
     start: Start,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Record, Refusal>> + Send + 'static {
     move |record, now| start.apply(record, now)
 }
 
-/// Takes the key also if it waits or gave up, unless somebody has it: because an operator asked for
+/// Takes the key even if it waits or gave up, unless somebody has it: because an operator asked for
 /// it, or because something has changed.
 ///
-/// Work so begun is out of turn. As a failure it is to be ended by [`fail_out_of_turn`].
+/// Work on a key that waits or gave up is out of turn: if it fails, end it by [`fail_out_of_turn`].
 pub fn start_now(
     start: Start,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Record, Refusal>> + Send + 'static {
@@ -48,7 +48,7 @@ pub fn start_now(
 }
 
 impl Start {
-    /// The same for the `n`-th of several keys, which share no randomness.
+    /// The same request for the `n`-th of several keys, with randomness that no other of them has.
     #[must_use]
     pub fn nth(&self, n: usize) -> Start {
         Start {
@@ -93,8 +93,8 @@ impl Start {
     }
 }
 
-/// Counts a lease that ran out as one failure, without taking the key. Answers with `None` if there
-/// is none.
+/// Counts a lease that ran out as one failure, without taking the key. Answers `None` if no lease
+/// ran out.
 pub fn expiry(
     backoff: Option<Backoff>,
     entropy: u64,
@@ -108,7 +108,7 @@ pub fn expiry(
     }
 }
 
-/// Ends the work, and the streak with it: the record goes.
+/// Ends the work, and the streak with it: the record is deleted.
 pub fn finish(
     token: u64,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Option<Recovery>, LeaseLost>>
@@ -146,8 +146,8 @@ pub fn cancel(
     }
 }
 
-/// Gives back a lease that was not used, as [`cancel`] does; also one that has run out, unless that
-/// has been counted. Answers whether it was still there.
+/// Gives back a lease that was not used, as [`cancel`] does; even one that has run out, unless that
+/// has been counted. Answers whether the lease was still there.
 pub fn give_back(
     token: u64,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<bool> + Send + 'static {
@@ -163,8 +163,9 @@ pub fn give_back(
     }
 }
 
-/// Ends work that was begun out of turn, as a failure: it is no news, and being asked often should
-/// not make the wait longer. So this is to cancel it, and answers what is left of the wait.
+/// Ends work that was begun out of turn, as a failure. That the key still fails is no news, and
+/// being asked often should not make the wait longer: so this cancels the work, and answers what is
+/// left of the wait.
 pub fn fail_out_of_turn(
     token: u64,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
@@ -178,13 +179,13 @@ pub fn fail_out_of_turn(
     }
 }
 
-/// Whether the record, as it was when its lease was taken, is of a key that was not ready for it.
+/// Whether work was begun out of turn; `taken` is the record as it was when the lease was taken.
 pub(in crate::store) fn is_out_of_turn(taken: &Record) -> bool {
     let since = taken.lease.as_ref().map(|lease| lease.since);
     since.is_some_and(|since| ready(Some(taken), since).is_err())
 }
 
-/// The record without its lease, if anything else is in it.
+/// Writes the record without its lease, or deletes it if nothing else is in it.
 fn given_back<R>(mut record: Record, answer: R) -> Change<R> {
     record.lease = None;
     let change = if record.state.is_healthy() {
@@ -231,7 +232,7 @@ fn count_expired(
     Some(escalate(record, now, &failed))
 }
 
-/// Why nobody else may take a key.
+/// Why the key cannot be taken, if somebody has it.
 fn held_by(record: &Record) -> Option<Refusal> {
     let lease = record.lease.as_ref()?;
     Some(Refusal::Held {

@@ -1,4 +1,4 @@
-//! Rows that a transaction of somebody's has locked, for a long time.
+//! Rows that somebody's transaction has locked for a long time.
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ async fn p2_a_lease_is_extended_as_soon_as_its_row_is_free() {
     heartbeat.abort();
 }
 
-/// What a transaction of its own has finished is so once that is committed, however late: nobody
-/// could take the key meanwhile. The session goes on.
+/// Work that is finished within a transaction is finished once that is committed, however late:
+/// nobody could take the key meanwhile. The session goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_a_long_transaction_of_ones_own_keeps_its_key_and_the_session() {
     let Some((pool, tracker)) = short().await else {
@@ -89,8 +89,8 @@ async fn p3_a_long_transaction_of_ones_own_keeps_its_key_and_the_session() {
     heartbeat.abort();
 }
 
-/// What a batch is answered is what was committed of it: an error means nothing. Here it comes from
-/// the second try, after somebody was quicker with one of its keys.
+/// The answer to a batch says what was committed of it: an error means that nothing was. Here the
+/// error comes from the second try, after somebody was quicker with one of the keys.
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_a_batch_that_fails_has_written_nothing() {
     for keys in [["a", "b", "c"], ["a", "b", "a"], ["a", "b", "b"]] {

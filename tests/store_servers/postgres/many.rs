@@ -61,7 +61,7 @@ async fn p4_a_server_that_restarts_under_load_loses_nothing_acknowledged() {
     assert!(all > 0 && errors > 0);
 }
 
-/// Nor do they lose anything, whatever the order of their keys.
+/// Whatever the order of their keys; and nothing is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_overlap_do_not_stand_in_each_others_way() {
     let Some((_, tracker)) = machines().await else {
@@ -87,7 +87,7 @@ async fn batches_that_overlap_do_not_stand_in_each_others_way() {
     assert_eq!(counted, 6 * 20 * 30);
 }
 
-/// What one batch counts another deletes, and is told how much that was: nothing is lost, and
+/// One batch deletes what another has counted, and is told how much that was: nothing is lost, and
 /// nothing is counted twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_write_and_delete_at_once_count_everything_once() {
@@ -135,8 +135,8 @@ async fn batches_that_write_and_delete_at_once_count_everything_once() {
     assert_eq!(written, deleted + left);
 }
 
-/// Whoever writes several rows gets them in one order, those too that are not there yet: so nobody
-/// waits for one who waits for it, and the database never has to choose whose work to throw away.
+/// Every batch locks its rows in the same order, even those that are not there yet: so no two wait
+/// for each other, and the database never has to choose whose work to throw away.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_over_the_same_new_keys_never_wait_in_a_circle() {
     const KEYS: usize = 8;
@@ -153,7 +153,7 @@ async fn batches_over_the_same_new_keys_never_wait_in_a_circle() {
                 let keys: Vec<_> = keys.collect();
                 let keys: Vec<_> = keys.iter().map(String::as_str).collect();
                 let model = model.clone();
-                // All fail; all succeed; some do, or are left as they are.
+                // All fail; all succeed; or some of each, and some are left as they are.
                 let turn = move |n: usize, _: Option<&Record>, _| match (worker + round) % 4 {
                     0 | 1 => Change::put(model.clone(), ()),
                     2 => Change::delete(()),
@@ -184,7 +184,7 @@ async fn batches_over_the_same_new_keys_never_wait_in_a_circle() {
     assert_eq!(circles, 0);
 }
 
-/// What is due is found without going through what waits, whoever writes meanwhile.
+/// What is due is found without reading what waits, whoever writes meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_and_lists_at_once_do_not_read_what_waits() {
     const WAITING: i64 = 20_000;

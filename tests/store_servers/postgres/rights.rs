@@ -1,4 +1,4 @@
-//! Roles that may do no more than they have to, and what they keep small.
+//! Roles that have no more rights than they need, and a history that they keep small.
 
 use relent::Backoff;
 use relent::store::{
@@ -10,7 +10,7 @@ use sqlx::{query, query_scalar, raw_sql};
 use super::{SECOND, machines};
 use crate::servers::postgres as server;
 
-/// As the documentation says it.
+/// The rights, as the documentation says.
 const GRANTS: &str = "
 GRANT SELECT, INSERT, UPDATE, DELETE ON relent TO worker;
 GRANT SELECT, UPDATE ON SEQUENCE relent_tokens, relent_latest TO worker;
@@ -67,7 +67,7 @@ async fn a_role_needs_no_more_than_the_documented_rights() {
     assert!(taken.is_err(), "it is the owner");
 }
 
-/// Whose the tables are is not told by whether they may be read.
+/// A missing right to read the tables does not say whose they are.
 #[tokio::test]
 async fn p5_who_may_not_read_the_tables_is_told_so() {
     let Some((owner, _)) = machines().await else {
@@ -84,7 +84,7 @@ async fn p5_who_may_not_read_the_tables_is_told_so() {
     assert!(error.to_string().contains("permission denied"), "{error}");
 }
 
-/// Nothing else is tried then, as it would be for the sake of keys that can be reached.
+/// Nothing else is tried then, unlike where other keys could still be reached.
 #[tokio::test]
 async fn where_nothing_can_be_written_it_is_the_store_and_no_key() {
     let Some((owner, _)) = machines().await else {
@@ -102,7 +102,7 @@ async fn where_nothing_can_be_written_it_is_the_store_and_no_key() {
     assert!(tracker.due(1).await.is_ok(), "it can be read");
 }
 
-/// Many at once go in parts, and none is left.
+/// Many entries are deleted in parts, and none is left.
 #[tokio::test]
 async fn a_long_history_is_deleted_in_parts() {
     let Some((pool, tracker)) = machines().await else {
@@ -113,7 +113,7 @@ async fn a_long_history_is_deleted_in_parts() {
         SELECT space, 'key', now() - INTERVAL '1 day', 'finished'
         FROM generate_series(1, 2500), UNNEST(ARRAY['', 'other']) AS space";
     query(fill).execute(&pool).await.unwrap();
-    // As long as a part of them, and no more.
+    // No more than one part at once.
     let limit = server::made(
         "CREATE FUNCTION at_most() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
             IF (SELECT count(*) FROM gone) > 1000 THEN RAISE 'too many'; END IF;

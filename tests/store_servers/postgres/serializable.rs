@@ -1,5 +1,5 @@
-//! Where every transaction is serializable, so that the database refuses what it cannot put in
-//! order with what others do, and has it asked for again.
+//! Where every transaction is serializable, so that the database refuses what it cannot serialize
+//! with what others do, and the store has to ask again.
 
 use relent::Backoff;
 use relent::store::{DurableTracker, PostgresStore, Refusal, StartError};
@@ -40,7 +40,7 @@ async fn p2_what_the_database_refuses_is_asked_for_again() {
                     format!("{worker} {round}"),
                     format!("{} {round}", worker ^ 1),
                 );
-                // Somebody may have claimed it, once it failed beside.
+                // Somebody else may have claimed it, once another had recorded a failure.
                 let work = match tracker.start(&mine).await {
                     Ok(work) => Some(work),
                     Err(StartError::Refused(Refusal::Held { .. })) => None,

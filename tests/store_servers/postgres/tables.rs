@@ -130,7 +130,7 @@ async fn p5_tables_that_are_not_ours_are_refused_and_left() {
     assert!(matches!(refused(damaged).await, Problem::Damaged(_)));
 }
 
-/// A cause that it could not keep would not count as a failure.
+/// A failure whose cause it could not keep would not be counted.
 #[tokio::test]
 async fn a_database_that_cannot_keep_every_text_is_refused() {
     let Some(server) = server::shared() else {
@@ -170,7 +170,8 @@ async fn p5_a_column_of_another_type_is_named() {
     }
     let change = "ALTER TABLE relent ALTER failures TYPE TEXT USING 'eightish'";
     raw_sql(change).execute(&pool).await.unwrap();
-    // Otherwise a connection would complain that its statement now answers otherwise.
+    // A fresh pool: an old connection would complain that its prepared statement now has another
+    // result.
     let fresh = PgPool::connect_with(pool.connect_options().as_ref().clone());
     let store = PostgresStore::new(fresh.await.unwrap());
     let tracker = DurableTracker::new(store, POLICY);

@@ -31,7 +31,7 @@ async fn p3_a_connection_without_a_transaction_is_refused() {
     assert_eq!(tracker.get("m").await.unwrap(), None);
 }
 
-/// What cannot be deleted leaves nothing written of the rest.
+/// If one key cannot be deleted, nothing is written of the others.
 #[tokio::test]
 async fn p3_a_batch_that_writes_and_deletes_is_one_commit() {
     let Some((pool, tracker)) = machines().await else {

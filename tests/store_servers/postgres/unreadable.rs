@@ -30,7 +30,7 @@ const DAMAGES: [&str; 12] = [
 
 const AT_ONCE: Backoff = Backoff::fixed(Duration::from_nanos(1));
 
-/// Three rows that nothing can read before three that can be, all of them due.
+/// Three rows that cannot be read, before three that can, all of them due.
 async fn damaged(damage: &str) -> Option<(PgPool, DurableTracker<PostgresStore>)> {
     let (pool, tracker) = machines().await?;
     let tracker = DurableTracker::new(tracker.store().clone(), AT_ONCE);
@@ -78,7 +78,7 @@ async fn p5_rows_that_cannot_be_read_stand_in_nobodys_way_and_are_left() {
                 assert!(work.finish().await.is_ok());
             }
         }
-        // Where there is nothing else, it is the error.
+        // If there is nothing else, that is the error.
         let due = tracker.due(10).await;
         let Err(Error::Store(error)) = due else {
             panic!("{damage}: {due:?}");
@@ -133,7 +133,7 @@ async fn p5_what_waits_or_gave_up_is_listed_beside_rows_that_cannot_be_read() {
     }
 }
 
-/// Those of a worker that died are counted, the damaged ones among them are not.
+/// The leases of a worker that died are counted, except those in damaged rows.
 #[tokio::test]
 async fn p5_a_lease_that_ran_out_in_a_damaged_row_stands_in_nobodys_way() {
     let Some((pool, tracker)) = machines().await else {

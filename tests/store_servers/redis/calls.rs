@@ -20,7 +20,7 @@ type Other = Arc<DurableTracker<RedisStore<Connection>>>;
 #[derive(Clone)]
 struct Resending {
     connection: Connection,
-    /// Who forgets "key" before a call is sent again.
+    /// The handle that forgets "key" before a call is sent again.
     other: Arc<Mutex<Option<Other>>>,
     sent: Arc<Mutex<Vec<Cmd>>>,
 }
@@ -130,7 +130,8 @@ async fn what_others_did_before_a_call_is_sent_again_stays_done() {
     }
 }
 
-/// All but one of its keys are not as they were believed to be. What they say instead is not kept.
+/// All but one of the keys are not as they were believed to be. The server does not keep what they
+/// say instead.
 #[tokio::test]
 async fn p4_of_a_batch_that_is_sent_again_each_key_is_answered_for_itself() {
     let Some((mut plain, store)) = store("mixed").await else {
@@ -167,7 +168,7 @@ async fn p4_of_a_batch_that_is_sent_again_each_key_is_answered_for_itself() {
     }
 }
 
-/// Of a caller that has gone on: a future was dropped, or its connection was thought to be dead.
+/// Its caller has gone on: its future was dropped, or its connection was thought to be dead.
 #[tokio::test]
 async fn a_call_that_arrives_after_later_ones_does_nothing() {
     let Some((mut plain, store)) = store("late").await else {
@@ -184,7 +185,7 @@ async fn a_call_that_arrives_after_later_ones_does_nothing() {
     assert!(tracker.record_failure("key", "broken").await.is_ok());
 }
 
-/// As many lines as there were calls at once, and they go by themselves.
+/// There are as many lines as there were calls at once, and they expire by themselves.
 #[tokio::test]
 async fn answers_are_kept_for_a_while_one_for_each_of_those_who_call_at_once() {
     let Some((mut plain, store)) = store("lines").await else {

@@ -1,5 +1,5 @@
-//! The clients that people have: one that connects again, and that of a cluster, which sends again
-//! what it has no answer to.
+//! The clients that people use: one that connects again, and that of a cluster, which sends a call
+//! again if it gets no answer.
 
 use std::io::{Read, Result, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,8 +19,8 @@ use crate::servers::redis::{self as servers, Server};
 const POLICY: Backoff =
     Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60)).jitter(Jitter::None);
 
-/// Passes everything on, but cuts the connection in place of the answer to the next script once
-/// that is wanted.
+/// Passes everything on; but once told to, cuts the connection instead of answering the next
+/// script.
 fn proxy(listener: TcpListener, server: u16, lose: Arc<AtomicBool>) {
     thread::spawn(move || {
         for client in listener.incoming() {

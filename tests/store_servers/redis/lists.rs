@@ -16,7 +16,7 @@ use crate::servers::redis::Server;
 const AT_ONCE: Backoff = Backoff::fixed(Duration::from_nanos(1)).jitter(Jitter::None);
 const SLOWLY: Backoff = Backoff::fixed(Duration::from_secs(600)).jitter(Jitter::None);
 
-/// Failures that were recorded so many seconds from now, one microsecond after the other.
+/// Records failures at times this many seconds ahead of now, one microsecond after the other.
 async fn fill(connection: &mut Connection, namespace: &str, keys: u64, ahead: i64) {
     let fill = "
         local time = redis.call('TIME')
@@ -59,7 +59,7 @@ fn keys(listed: &[Listed]) -> Vec<&str> {
     listed.iter().map(|listed| listed.key.as_str()).collect()
 }
 
-/// How often the server has done any of these.
+/// How often the server has carried out these commands.
 async fn calls(connection: &mut Connection, commands: &[&str]) -> u64 {
     let mut stats = cmd("INFO");
     let stats: String = stats
@@ -105,7 +105,7 @@ async fn after_a_clock_was_set_back_a_listing_looks_at_few_keys_at_a_time() {
     assert_eq!(keys(&all), expected);
 }
 
-/// Whether those from the future are a few among many or many among few.
+/// Whether the keys from the future are few among many, or many among few.
 #[tokio::test]
 async fn those_from_the_future_are_listed_as_due_in_their_order() {
     let Some((mut connection, store)) = store("future").await else {
@@ -155,7 +155,7 @@ async fn keys_that_are_due_at_once_are_listed_once_each_by_their_bytes() {
         .map(String::from),
     );
     let failures: Vec<_> = names.iter().map(|key| (key.as_str(), "broken")).collect();
-    // One that a call of the script tells the time.
+    // A first call, which tells the handle the time.
     assert!(tracker.record_failure("other", "broken").await.is_ok());
     assert!(tracker.record_success("other").await.is_ok());
     assert_eq!(
@@ -187,7 +187,7 @@ async fn keys_that_are_due_at_once_are_listed_once_each_by_their_bytes() {
     assert_eq!(keys(&second), &names[10..20]);
 }
 
-/// On a replica, and where there is no more memory.
+/// Tried on a replica, and where there is no more memory.
 #[tokio::test]
 async fn listings_are_read_only() {
     let Some(server) = Server::new() else {
@@ -249,7 +249,7 @@ async fn listings_are_read_only() {
     assert!(tracker.record_success("due 3").await.unwrap().is_some());
 }
 
-/// What cannot be read is in nobody's way, and is told where nothing else is left.
+/// What cannot be read is in no other key's way, and is reported where nothing else is left.
 #[tokio::test]
 async fn p5_what_cannot_be_read_hides_nothing_else() {
     let Some((mut connection, store)) = store("hides").await else {
@@ -296,7 +296,7 @@ async fn p5_what_cannot_be_read_hides_nothing_else() {
             "{said}"
         );
     }
-    // A tracker in front passes them over, though nothing else is due.
+    // A tracker in front of the store passes them over, although nothing else is due.
     let behind = WriteBehind::open(store.clone(), BackoffTracker::new(AT_ONCE)).await;
     assert_eq!(behind.unwrap().tracker().len(), 20);
     for n in 0..20 {

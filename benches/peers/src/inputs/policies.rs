@@ -68,7 +68,7 @@ pub const MAKERS: [Maker; CRATES.len()] = [
     gax,
 ];
 
-/// Where a delay can only be read off a point in time, it is read to so much.
+/// Where a delay can only be read off a point in time, it is read to this precision.
 const READING: Duration = Duration::from_micros(20);
 
 fn relent(policy: Policy, delays: u32) -> Made {

@@ -9,14 +9,15 @@ use crate::store::step;
 
 /// Leases.
 impl<S: Store> DurableTracker<S> {
-    /// Takes a key to work on it, alone.
+    /// Takes a key, to work on it alone.
     ///
-    /// A lease that ran out counts as one failure first, so after a worker died the key backs off.
+    /// If the last lease ran out, that counts as one failure first: after a worker has died, the
+    /// key backs off.
     ///
     /// # Errors
     ///
-    /// [`StartError::Refused`] says why the key cannot be taken now; [`StartError::TooLate`] that
-    /// the store took longer than the lease lives.
+    /// [`StartError::Refused`] says why the key cannot be taken now; [`StartError::TooLate`] says
+    /// that the store took longer than the lease lives.
     pub fn start(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;
@@ -28,13 +29,13 @@ impl<S: Store> DurableTracker<S> {
         Ok(work)
     }
 
-    /// Takes a key also if it waits or gave up: because an operator asked for it, or because
+    /// Takes a key even if it waits or gave up: because an operator asked for it, or because
     /// something has changed.
     ///
-    /// The same as [`start`](Self::start) where the key is ready. Where it is not, the work can be
-    /// ended as ever: a success ends the streak. But to fail it changes nothing, and tells what is
-    /// left of the wait: being asked often should not make it longer. If the worker dies, that
-    /// counts as a failure like any other.
+    /// If the key is ready, this is the same as [`start`](Self::start). If it is not, a success
+    /// ends the streak as usual; but failing the work changes nothing, and returns what is left of
+    /// the wait, which should not grow because somebody asks often. If the worker dies, that counts
+    /// as a failure like any other.
     ///
     /// # Errors
     ///
@@ -54,7 +55,7 @@ impl<S: Store> DurableTracker<S> {
     ///
     /// # Errors
     ///
-    /// As for [`start`](Self::start), refusals apart.
+    /// As for [`start`](Self::start), except refusals.
     pub fn start_any<K: AsRef<str>>(
         &self,
         candidates: impl IntoIterator<Item = K>,
@@ -69,12 +70,12 @@ impl<S: Store> DurableTracker<S> {
         Ok(None)
     }
 
-    /// Takes up to `limit` keys that are due, those due first coming first. Only keys with a record
-    /// are: those that failed before, or that somebody died on.
+    /// Takes up to `limit` keys that are due, in the order in which they are due. Only keys with a
+    /// record are ever due: those that failed before, or whose worker died.
     ///
     /// # Errors
     ///
-    /// As for [`start`](Self::start), refusals apart.
+    /// As for [`start`](Self::start), except refusals.
     pub fn claim_due(&self, limit: usize) -> Result<Vec<Work<S>>, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;
@@ -91,13 +92,13 @@ impl<S: Store> DurableTracker<S> {
         Ok(works)
     }
 
-    /// Extends all leases of the session once, as [`heartbeat`](Self::heartbeat) does time and
-    /// again; those that have run out, or all once the session has expired, it leaves.
+    /// Extends all leases of the session once, as [`heartbeat`](Self::heartbeat) does again and
+    /// again. It leaves out those that have run out, and all of them once the session has expired.
     ///
     /// # Errors
     ///
-    /// The store's, of a lease that was not extended. Those that could be were, and the others may
-    /// still be until they run out.
+    /// The store's, about a lease that was not extended. All that could be extended were; the
+    /// others can still be, until they run out.
     pub fn beat(&self) -> Result<(), S::Error> {
         let session = &self.desk.session;
         let Some(beat) = session.beat() else {
@@ -108,9 +109,9 @@ impl<S: Store> DurableTracker<S> {
         store.extend(&beat.leases(), session.time_to_live(), told)
     }
 
-    /// Gives back what was just taken at once, if that took so long that it cannot be relied on.
+    /// Gives back what was just taken, if taking it took so long that it cannot be relied on.
     fn in_time(&self, works: &[Work<S>]) -> Result<(), StartError<S::Error>> {
-        // Of all, or of none: they were asked for at the same time.
+        // True of all or of none: they were asked for at the same time.
         let Some(late) = works.last().and_then(|work| work.held().too_late()) else {
             return Ok(());
         };

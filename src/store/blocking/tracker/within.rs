@@ -18,7 +18,7 @@ use crate::store::step;
 ///
 /// # Errors
 ///
-/// Each of these fails as its namesake. Roll back then.
+/// Each of these fails as the method that it is named after. Roll back then.
 #[expect(clippy::missing_errors_doc, reason = "told here, once for all of them")]
 impl<S: Transactional> DurableTracker<S> {
     /// As [`record_failure`](Self::record_failure), within the transaction that is open on
@@ -58,9 +58,9 @@ impl<S: Transactional> DurableTracker<S> {
     }
 
     /// As [`start`](Self::start), within the transaction that is open on `connection`: to choose
-    /// the key and take it in one, so that nobody finishes it in between.
+    /// the key and take it in one transaction, so that nobody finishes it in between.
     ///
-    /// The lease holds once that is committed. Tell of it by [`committed`](Self::committed) then.
+    /// The lease holds once the transaction is committed. Then call [`committed`](Self::committed).
     pub fn start_in(
         &self,
         connection: S::Connection<'_>,
@@ -75,9 +75,9 @@ impl<S: Transactional> DurableTracker<S> {
     }
 
     /// The work to do, once the transaction that [`start_in`](Self::start_in) was part of is
-    /// committed. If nobody knows whether it is, drop the [`Granted`] instead: the lease, if there
-    /// is one, runs out. If this is called so late that it may have run out, the work is
-    /// [expired](Work::expired) from the beginning.
+    /// committed. If it is not known whether it is, drop the [`Granted`] instead: the lease, if
+    /// there is one, runs out. If this is called so late that the lease may have run out, the work
+    /// is [expired](Work::expired) from the beginning.
     pub fn committed(&self, granted: Granted) -> Work<S> {
         let Granted { key, record, asked } = granted;
         Work::new(&self.desk, key, record, asked)

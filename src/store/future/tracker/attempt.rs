@@ -1,4 +1,4 @@
-//! One try of a key.
+//! One attempt at a key.
 
 use super::DurableTracker;
 use crate::state::{Decision, Recovery};
@@ -6,7 +6,7 @@ use crate::store::error::Error;
 use crate::store::future::AsyncStore;
 use crate::store::step::{self, Window};
 
-/// One try of a key, by [`DurableTracker::attempt`]. Dropped, it leaves the key as it was.
+/// One attempt at a key, from [`DurableTracker::attempt`]. Dropping it leaves the key as it was.
 #[derive(Debug)]
 #[must_use = "an attempt that is dropped counts neither as a success nor as a failure"]
 pub struct Attempt<'a, S> {
@@ -26,7 +26,7 @@ impl<S: AsyncStore> Attempt<'_, S> {
     }
 
     /// Counts a failure, unless another attempt that began in the same window has failed already.
-    /// Either way says how long to wait.
+    /// Either way, says how long to wait.
     ///
     /// # Errors
     ///

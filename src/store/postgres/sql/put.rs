@@ -5,7 +5,7 @@ use super::{
     some_only, whole,
 };
 
-/// One row, as [`batch`](super::super::batch) tells it.
+/// One row, as [`batch`](super::super::batch) binds it.
 macro_rules! one {
     (failures) => {
         "
@@ -25,8 +25,8 @@ macro_rules! one {
     };
 }
 
-/// Several. Arrays that end early are filled up with NULL. Not as a table, `FROM UNNEST`: that
-/// would write down each array before it reads the first row.
+/// Several rows. Arrays that end early are filled up with NULL. Not as a table, `FROM UNNEST`: that
+/// would materialize each array before it reads the first row.
 macro_rules! many {
     (failures) => {
         "
@@ -57,8 +57,8 @@ macro_rules! noted {
     };
 }
 
-/// Raises the latest time at which any row was written, once, and is true. Two who do so at once
-/// may leave it at the time of the one who read the clock first, until the next who writes.
+/// Raises the latest time at which any row was written, once, and is true. Two statements that do
+/// so at once may leave it at the time of the one that read the clock first, until the next write.
 macro_rules! latest_is_raised {
     () => {
         "(SELECT setval('relent_latest', $3::BIGINT) FROM relent_latest WHERE last_value < $3)
@@ -66,7 +66,7 @@ macro_rules! latest_is_raised {
     };
 }
 
-/// Writes the rows of all keys, and answers how many that are; or none.
+/// Writes the rows of all keys, and answers how many those are; or writes none.
 macro_rules! counted {
     ($write:expr) => {
         concat!(
@@ -131,7 +131,7 @@ macro_rules! over {
 /// or none.
 ///
 /// A row is as it was if its revision is one less than the one to write. A new lease gets its token
-/// here: from a row that nobody else can change in between.
+/// here, while the row is one that nobody else can change.
 ///
 /// `$1` namespace, `$2` and `$3` the time of reading, and that in microseconds; a value or an array
 /// per column; what to note.
@@ -153,7 +153,8 @@ pub(in crate::store::postgres) const PUT_OVER: Writing = Writing {
     },
 };
 
-/// The same each by itself, and only those rows that nobody else has locked: nobody is waited for.
+/// The same for each row by itself, and only for rows that nobody else has locked: it waits for
+/// nobody.
 pub(in crate::store::postgres) const EXTEND: Statement = Statement::new(
     over!(whole, locked!(one!(whole), " SKIP LOCKED"), " = $4"),
     over!(whole, locked!(many!(whole), " SKIP LOCKED"), is_any!("$4")),
@@ -202,10 +203,11 @@ macro_rules! insert {
 }
 
 /// Writes new rows, and answers which: of several, all or none. They begin with a random revision,
-/// so that none can be taken for one that was there before it was deleted.
+/// so that none can be mistaken for an earlier one that was deleted.
 ///
-/// The token of a new row is drawn before the row is in its place: so the last token is told as of
-/// after that, and [`REGRANT`] is for when they differ. Parameters as for [`PUT_OVER`].
+/// The token of a new row is drawn before the row is in its place. So the statement also answers
+/// what the last token was after that; if the two differ, [`REGRANT`] is for that. Parameters as
+/// for [`PUT_OVER`].
 pub(in crate::store::postgres) const PUT_NEW: Writing = Writing {
     failures: Some(Statement::new(
         insert!(failures, one!(failures)),
@@ -253,16 +255,17 @@ macro_rules! both {
     };
 }
 
-/// Both, key by key: each that was there is locked and then written before the next is looked at.
-/// Two changes of one table in one statement would be faster, and are not for every database.
+/// Writes new rows and over others, key by key: each row that is there is locked and then written
+/// before the next is looked at. Two changes of one table in one statement would be faster, but not
+/// every database takes them.
 pub(in crate::store::postgres) const PUT: Writing = Writing {
     failures: None,
     plain: Statement::new(both!(), whole!(both!(), "$4")),
     noting: Statement::new(noted!(one both!()), noted!(whole both!())),
 };
 
-/// Gives a lease in a row that is in its place another token. What else was written there meanwhile
-/// stays; what was read before will not be written over it.
+/// Gives a lease another token, now that its row is in its place. What else was written there
+/// meanwhile stays; whoever read the row before cannot write over it.
 ///
 /// `$1` namespace, `$2` key, `$3` the token that it has.
 pub(in crate::store::postgres) const REGRANT: &str = "

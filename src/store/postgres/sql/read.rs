@@ -16,17 +16,17 @@ macro_rules! read {
     };
 }
 
-/// Reads rows by their keys, and the time: at least one row, of nothing but the time.
+/// Reads rows by their keys, and the time: if there are none, one row of nothing but the time.
 ///
 /// `$1` namespace, `$2` keys.
 pub(in crate::store::postgres) const READ: Statement =
     Statement::new(read!(" = $2"), read!(is_any!("$2")));
 
-/// As [`READ`], and keeps the rows as they are until the end of the transaction, in the order of
-/// their keys, so that of two who want several of them, one waits for the other.
+/// As [`READ`], and locks the rows until the end of the transaction, in the order of their keys, so
+/// that of two transactions that want several of them, one waits for the other.
 ///
-/// Several it keeps also if they are not there, by putting a row there that has the revision that
-/// is given for it, and nothing to say: to be written over or deleted before the end.
+/// Where there are several keys, it also locks those that have no row: it puts a row there, with
+/// the revision that is given for it and no content, to be written over or deleted before the end.
 ///
 /// `$1` namespace, `$2` keys; of several, `$3` revisions.
 pub(in crate::store::postgres) const LOCK: Statement = Statement::new(

@@ -6,26 +6,29 @@ use redis::Script;
 
 use super::script;
 
-/// Changes those records that are as they were believed to be, at a time at which that was decided.
-/// Answers with the time, and then for each record: `+` and the token of the lease that it was
-/// granted, or 0; or `-` and what it says, if it is not so or it is not the time.
+/// Changes those records that are as they were believed to be, if the time is within the span for
+/// which the change was decided. Answers with the time, and then for each record: `+` and the token
+/// of the lease that was granted, or 0; or `-` and what the record says, if it is not as believed,
+/// or the time is not within the span.
 ///
-/// All is read, and found to be what can be written to, before anything is written: an error leaves
-/// all as it was.
+/// All is read, and checked to be what can be written to, before anything is written: an error
+/// leaves all as it was.
 ///
-/// A call that was answered before, so that it is here again because the answer was lost, is
-/// answered alike: the server keeps the last answer of the line that it comes over, for five
-/// minutes, if anything was changed. But not what records said that were left as they are: such
-/// texts may be long, and nothing happened that must not happen twice. In their place it says `?`.
+/// A call that was answered before, and was sent again because the answer was lost, gets the same
+/// answer: the server keeps the last answer of each line for five minutes, if anything was changed.
+/// But it does not keep what the unchanged records said: such texts may be long, and nothing
+/// happened to those that must not happen twice. In their place it answers `?`.
 ///
-/// `KEYS` due, written, gave up, token, the line's, then the records'. `ARGV` the number of the
-/// call, 0 if it can change nothing; how long that is what comes before a key in a record's name;
-/// from when, and before when; and for each of the records: what it is believed to say (empty:
-/// nothing); if need be, `within` and another such span; and what to do: `keep`, `delete`, `put`,
-/// or `revive`, which is to put what may be among those that gave up. These two are followed by the
-/// number of pieces of the text, these, when it is due (empty: it gave up), when it was written,
-/// and when it expires (empty: never). Every other piece is a gap: `#` for a token, or a time. A
-/// time is a number, or `+` and how much later it is than now. All are in microseconds.
+/// `KEYS`: due, written, gave up, token, the line's, then the records'.
+///
+/// `ARGV`: the number of the call, 0 if it can change nothing; the length of what comes before the
+/// key in a record's name; the span, as from when and before when; and for each record: what it is
+/// believed to say (empty: nothing); if it has a span of its own, `within` and that span; and what
+/// to do: `keep`, `delete`, `put`, or `revive`, which is `put` for a key that may be among those
+/// that gave up. The last two are followed by the number of pieces of the text, the pieces, when
+/// the key is due (empty: it gave up), when the record was written, and when it expires (empty:
+/// never). Every other piece is a gap: `#` for a token, or a time. A time is a number, or `+` and
+/// how much later than now it is. All times are in microseconds.
 pub(in crate::store::redis) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"

@@ -49,12 +49,13 @@ fn listing(code: &str) -> Script {
     script(&[LISTING, code].concat())
 }
 
-/// Lists what is due or waits, in order, with the time. It looks at so many keys at most, and tells
-/// where to go on. Keys that have expired meanwhile leave the lists by it; else it writes nothing.
+/// Lists what is due or waits, in order, with the time. It looks at only so many keys, and answers
+/// where to go on. It removes keys that have expired meanwhile from the lists; otherwise it writes
+/// nothing.
 ///
-/// `KEYS` due, written. `ARGV` what comes before a key in a record's name; how many to find, and
-/// how many to look at; the place after which to begin, of which the first part is empty if that is
-/// the beginning; `due` or `waiting`.
+/// `KEYS`: due, written. `ARGV`: what comes before the key in a record's name; how many keys to
+/// find, and how many to look at; the place after which to begin, as a score, which is empty at the
+/// beginning, and a key; `due` or `waiting`.
 pub(in crate::store::redis) static LIST: LazyLock<Script> = LazyLock::new(|| {
     listing(
         r"
@@ -172,7 +173,7 @@ return answer(time, KEYS, redis.call('ZSCORE', due, last), last)
 
 /// Lists what gave up, in the order of the keys, with the time: as [`LIST`] does.
 ///
-/// `KEYS` gave up, written. `ARGV` as for that, but for the last.
+/// `KEYS`: gave up, written. `ARGV`: as for that, without the last.
 pub(in crate::store::redis) static GAVE_UP: LazyLock<Script> = LazyLock::new(|| {
     listing(
         r"
