@@ -32,7 +32,7 @@ use lock::Locked;
 /// answered is on the disk: each change writes the whole document anew beside the old one, syncs
 /// it, and renames it into place. After a crash at any instant, the file is the old document or the
 /// new one. A change therefore costs about a microsecond for each key in the document, besides the
-/// two syncs: 12 ms at ten thousand keys, where it was measured. With more than a thousand keys, or
+/// two syncs: 13 ms at ten thousand keys, where it was measured. With more than a thousand keys, or
 /// more than one process, use `SqliteStore`.
 ///
 /// A lock of the operating system, on a second file whose name ends in `.lock`, keeps other

@@ -42,9 +42,10 @@ use row::Kept;
 /// the database makes its commits (`synchronous_commit`).
 ///
 /// A change takes two round trips: one reads the row and the server's time, one writes the row if
-/// it is still as it was read. A batch of any size takes two as well, and a claim takes one. Where
-/// others were quicker, the change is made again, now with the rows locked. Set the pool not to
-/// check its connections (`test_before_acquire(false)`), or each call takes one round trip more.
+/// it is still as it was read. A batch of any size takes two as well. A claim takes one, and a few
+/// more where workers have died or the server's clock was set back. Where others were quicker, the
+/// change is made again, now with the rows locked. Set the pool not to check its connections
+/// (`test_before_acquire(false)`), or each call takes one round trip more.
 ///
 /// A batch is one commit, or none. Where others changed some of its keys meanwhile, the database
 /// undoes its statement, and the batch is made again in a transaction, with the rows locked. (The

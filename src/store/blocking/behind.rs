@@ -13,7 +13,7 @@ use crate::store::parts::Parts;
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a disk.
 ///
-/// The tracker answers from memory, as always: recording a failure costs nothing more. Each
+/// The tracker answers from memory, as always: nothing is added to what it does at a failure. Each
 /// [`flush`](Self::flush) compares the tracker with what was last written, and writes the changes
 /// to the store in one commit. **A crash loses what came after the last flush**, so
 /// [flush](Self::flush_every) often enough that you can do without that: every second, say.

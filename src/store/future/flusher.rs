@@ -19,8 +19,8 @@ where
     /// An error of the store is passed to `on_error`, and the flush is tried again: at the
     /// interval, if any key could be written or the store [can tell](AsyncStore::fault) that the
     /// error is about one key; otherwise soon at first, then ever more slowly, at most 16 times the
-    /// interval later. Meanwhile only a crash loses anything. If `on_error` panics, the flushing
-    /// goes on.
+    /// interval later. Meanwhile only a crash loses anything. A panic of `on_error` is caught:
+    /// the flushing goes on.
     ///
     /// Dropping the future stops the flushing, even midway through a flush. Flush once more before
     /// the program ends.

@@ -17,7 +17,8 @@ impl<S: AsyncStore> DurableTracker<S> {
     /// # Errors
     ///
     /// [`StartError::Refused`] says why the key cannot be taken now; [`StartError::TooLate`] says
-    /// that the store took longer than the lease lives.
+    /// that the store took longer than the lease lives; [`StartError::SessionExpired`], that this
+    /// session starts no more work.
     pub async fn start(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;
@@ -40,7 +41,7 @@ impl<S: AsyncStore> DurableTracker<S> {
     ///
     /// # Errors
     ///
-    /// [`StartError::Refused`] if somebody has the key.
+    /// [`StartError::Refused`] if somebody has the key; otherwise as for [`start`](Self::start).
     pub async fn start_now(&self, key: &str) -> Result<Work<S>, StartError<S::Error>> {
         let asked = self.desk.session.now();
         let start = self.desk.start()?;
