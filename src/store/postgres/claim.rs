@@ -158,6 +158,8 @@ impl PostgresStore {
         Self::check(&rows)?;
         let mut claimed = Claimed {
             taken: Vec::with_capacity(rows.len()),
+            // One row is about no key.
+            is_full: rows.len() > limit,
             ..Claimed::default()
         };
         let (mut others, mut lease) = (Vec::new(), None);
@@ -180,7 +182,6 @@ impl PostgresStore {
         for (_, _, record) in &mut claimed.taken {
             record.lease.clone_from(&lease);
         }
-        claimed.is_full = claimed.taken.len() + others.len() >= limit;
         if !others.is_empty() {
             let why = self.sort_out(others, &mut claimed).await;
             claimed.or_nothing(why)?;
