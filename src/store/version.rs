@@ -71,9 +71,9 @@ mod tests {
             (r#"{"relent": 3, "n": "7"}"#, "expected u32"),
             (r#"{"relent": 3}"#, "missing field `n`"),
             (r#"{"relent": 3, "n": 7"#, "EOF"),
-            (r#"{"relent": 2, "n": 7}"#, "its version is no version"),
-            (r#"{"relent": 2}"#, "its version is no version"),
-            (r#"{"relent": "3", "n": 7}"#, "its version is no version"),
+            (r#"{"relent": 2, "n": 7}"#, "its version is not valid"),
+            (r#"{"relent": 2}"#, "its version is not valid"),
+            (r#"{"relent": "3", "n": 7}"#, "its version is not valid"),
         ] {
             let Err(Problem::Damaged(said)) = read_3(text) else {
                 panic!("{text} was read");
