@@ -69,7 +69,7 @@ const PATHS: &[Path] = &[
     },
     Path {
         name: "tracker: record_failure",
-        limit: 305,
+        limit: 270,
         run: |n| failing(n, |tracker, key| tracker.record_failure(&key)),
     },
     Path {

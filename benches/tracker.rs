@@ -9,10 +9,10 @@
 //! thread. `failing` is how many keys are tracked; *healthy* keys are not among them. The tracker's
 //! failures run on a clock that stands still, so that they show what the tracker costs; the
 //! machine's own clock is measured beside them. Only ratios mean anything on a shared machine: the
-//! cost of a lock is shown for comparison.
+//! costs of a lock, and of a table that does no more than count, are shown for comparison.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Barrier, Mutex};
@@ -22,8 +22,9 @@ use std::{array, thread};
 use allocation_counter::measure;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
+use hashbrown::HashTable;
 use relent::clock::{Clock, ManualClock, MonotonicClock};
-use relent::{Backoff, BackoffTracker};
+use relent::{Backoff, BackoffTracker, DefaultHashBuilder};
 
 const POLICY: Backoff =
     Backoff::exponential(Duration::from_secs(3600), Duration::from_secs(36_000));
@@ -184,13 +185,41 @@ fn operations() {
     }
 }
 
+/// A part of the least table: apart from its neighbours in the cache.
+#[repr(align(128))]
+struct Part(parking_lot::Mutex<HashTable<(u64, [u64; 4])>>);
+
+/// What a table with so many keys takes that does nothing but what every such table must: it hashes
+/// the key, takes the lock of one part, finds the entry, and counts. As many parts and bytes as the
+/// tracker has, and the same keys.
+fn least(keys: u64) -> f64 {
+    let hasher = DefaultHashBuilder::default();
+    let parts: [Part; 256] = array::from_fn(|_| Part(parking_lot::Mutex::default()));
+    let part = |hash: u64| &parts[(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize].0;
+    for key in 0..keys {
+        let hash = hasher.hash_one(key);
+        let rehash = |entry: &(u64, [u64; 4])| hasher.hash_one(entry.0);
+        part(hash).lock().insert_unique(hash, (key, [0; 4]), rehash);
+    }
+    time(1, |n| {
+        let key = black_box((scattered(n) * keys) >> 32);
+        let hash = hasher.hash_one(key);
+        let mut part = part(hash).lock();
+        let (_, kept) = part.find_mut(hash, |entry| entry.0 == key)?;
+        kept[0] += 1;
+        Some(kept[0])
+    })
+}
+
 fn floor() {
     let locks: [parking_lot::Mutex<u64>; 256] = array::from_fn(|_| parking_lot::Mutex::new(0));
     let lock = time(1, |n| {
         *locks[(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize].lock() += n;
     });
     let clock = time(1, |_| MonotonicClock.now());
-    println!("\nto compare with: a lock {lock:.1} ns, the machine's clock {clock:.1} ns");
+    let [few, many] = [1000, 100_000].map(least);
+    println!("\nto compare with: a lock {lock:.1} ns, the machine's clock {clock:.1} ns;");
+    println!("a locked table that only counts, of 1000 keys {few:.1} ns, of 100000 {many:.1} ns");
 }
 
 fn memory() {

@@ -51,7 +51,7 @@ impl Kept {
     }
 
     /// Counts one more failure. Once the streak gave up it stays so, whatever the policy says now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fail(&mut self, cause: &Cause<'_>, now: u64) -> Decision {
         // The streak's number too: the next streak of a key shall not wait the same again.
         let draw = u64::from(self.mark & !GAVE_UP) << 30 ^ u64::from(self.failures);

@@ -55,6 +55,7 @@ impl Ahead {
     }
 }
 
+#[inline]
 fn later(reading: u64, ahead: u64) -> u64 {
     reading.saturating_add(ahead).min(END)
 }
