@@ -1,7 +1,7 @@
 //! What changed in a tracker in memory since it was last written to a store.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +20,9 @@ use crate::state::{BackoffState, BackoffTracker, Failure, Snapshot, SnapshotKey}
 #[derive(Debug, Default)]
 pub(super) struct Behind {
     written: HashMap<String, SnapshotKey<String>>,
+    /// The keys of which nobody knows what the store has: it was asked to write them, and its
+    /// answer was an error, was lost, or was not waited for.
+    in_doubt: HashSet<String>,
 }
 
 /// The result of a flush.
@@ -146,21 +149,31 @@ impl Behind {
     /// What to write so that the store knows what the snapshot does. Keys that no store takes are
     /// left out.
     pub(super) fn changes(&self, snapshot: &Snapshot<String>) -> Vec<Changed> {
-        let mut gone = self.written.clone();
-        let mut changes: Vec<_> = snapshot
-            .keys
-            .iter()
-            .filter(|now| InvalidKey::check(&now.key).is_ok())
+        let failing = snapshot.keys.iter();
+        let failing = failing.filter(|now| InvalidKey::check(&now.key).is_ok());
+        let mut changes: Vec<_> = failing
+            .clone()
             .filter(|now| {
-                let written = gone.remove(&now.key);
-                written.is_none_or(|written| Behind::differs(&written, now))
+                let written = self.written.get(&now.key);
+                written.is_none_or(|written| Behind::differs(written, now))
+                    || self.in_doubt.contains(&now.key)
             })
             .map(|now| Changed {
                 key: now.key.clone(),
                 now: Some(now.clone()),
             })
             .collect();
-        changes.extend(gone.into_keys().map(|key| Changed { key, now: None }));
+        let failing: HashSet<&String> = failing.map(|now| &now.key).collect();
+        let in_doubt = self.in_doubt.iter();
+        let in_doubt = in_doubt.filter(|&key| !self.written.contains_key(key));
+        let gone = self.written.keys().chain(in_doubt);
+        changes.extend(
+            gone.filter(|key| !failing.contains(key))
+                .map(|key| Changed {
+                    key: key.clone(),
+                    now: None,
+                }),
+        );
         changes
     }
 
@@ -172,9 +185,24 @@ impl Behind {
         count(a) != count(b) || moved > Duration::from_millis(1)
     }
 
+    /// Notes that the store is about to be asked to write the changes.
+    pub(super) fn asked(&mut self, changes: &[Changed]) {
+        let keys = changes.iter().map(|changed| changed.key.clone());
+        self.in_doubt.extend(keys);
+    }
+
+    /// Notes that the store could not write the changes.
+    pub(super) fn missed(&mut self, changes: &[Changed], fault: Fault) {
+        // It has what it had, as that could not be read, or replaced.
+        if let ([Changed { key, .. }], Fault::Key) = (changes, fault) {
+            self.in_doubt.remove(key);
+        }
+    }
+
     /// Notes that the changes are in the store.
     pub(super) fn written(&mut self, changes: &[Changed]) {
         for Changed { key, now } in changes {
+            self.in_doubt.remove(key);
             match now {
                 Some(now) => self.written.insert(key.clone(), now.clone()),
                 None => self.written.remove(key),
