@@ -8,11 +8,11 @@
 
 mod lease;
 
-pub(super) use lease::is_out_of_turn;
 pub use lease::{
     LEASE_EXPIRED, Start, cancel, expiry, extend, fail, fail_out_of_turn, finish, give_back, start,
     start_now,
 };
+pub(super) use lease::{fail_in_turn, is_in_turn};
 
 use std::time::{Duration, SystemTime};
 
