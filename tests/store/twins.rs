@@ -85,10 +85,15 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
                     );
                 }
                 match (a, b) {
-                    (Ok(a), Ok(b)) if draw(2) == 0 => {
-                        same(a.fail("broken"), ready(b.fail("broken")), &context);
-                    }
-                    (Ok(a), Ok(b)) => same(a.succeed(), ready(b.succeed()), &context),
+                    (Ok(a), Ok(b)) => match draw(3) {
+                        0 => same(a.fail("broken"), ready(b.fail("broken")), &context),
+                        1 => same(
+                            a.fail_with(None, hint, "broken"),
+                            ready(b.fail_with(None, hint, "broken")),
+                            &context,
+                        ),
+                        _ => same(a.succeed(), ready(b.succeed()), &context),
+                    },
                     (a, b) => same(a.err(), b.err(), &context),
                 }
             }
@@ -178,6 +183,7 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
 /// never happened, for the trackers either.
 #[cfg(feature = "file")]
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of verbs")]
 fn they_do_so_within_the_callers_transactions() {
     use relent::store::{FileError, FileStore, Inline, Work};
 
@@ -195,13 +201,13 @@ fn they_do_so_within_the_callers_transactions() {
     let one = blocking::DurableTracker::new(store("one").unwrap(), options());
     let two = DurableTracker::new(Inline(store("two").unwrap()), options());
     let mut works: Vec<(blocking::Work<_>, Work<_>)> = vec![];
-    let mut verbs_seen = [[0; 2]; 7];
-    for n in 0..1200 {
+    let mut verbs_seen = [[0; 2]; 9];
+    for n in 0..1500 {
         let mut draws = (0..).map(|m| random::draw(n, m));
         let mut draw = |below: u64| draws.next().unwrap_or_default() % below;
         let key = format!("key {}", draw(4));
         let key = key.as_str();
-        let (verb, is_committed) = (draw(7) as usize, draw(2) == 0);
+        let (verb, is_committed) = (draw(9) as usize, draw(2) == 0);
         let hint = Some(Duration::from_secs(draw(30)));
         let context = format!("step {n}, verb {verb}, committed: {is_committed}");
         let held = match works.len() as u64 {
@@ -241,8 +247,18 @@ fn they_do_so_within_the_callers_transactions() {
                         is_over = one.is_ok();
                         same(one, two, &context);
                     }
+                    (5, _) => same(
+                        one.forget_in(a, key),
+                        ready(two.forget_in(b, key)),
+                        &context,
+                    ),
+                    (6, Some((one, two))) => {
+                        let (one, two) = (one.cancel_in(a), ready(two.cancel_in(b)));
+                        is_over = one.is_ok();
+                        same(one, two, &context);
+                    }
                     (_, Some((one, two))) => {
-                        let (one, two) = if verb == 5 {
+                        let (one, two) = if verb == 7 {
                             let two = two.fail_with_in(b, None, hint, "broken");
                             (one.fail_with_in(a, None, hint, "broken"), ready(two))
                         } else {

@@ -1,10 +1,13 @@
 //! One attempt at a key.
 
+use std::time::Duration;
+
 use super::DurableTracker;
+use crate::policy::Backoff;
 use crate::state::{Decision, Recovery};
 use crate::store::blocking::Store;
 use crate::store::error::Error;
-use crate::store::step::{self, Window};
+use crate::store::step::{self, Failed, Window};
 
 /// One attempt at a key, from [`DurableTracker::attempt`]. Dropping it leaves the key as it was.
 #[derive(Debug)]
@@ -33,7 +36,36 @@ impl<S: Store> Attempt<'_, S> {
     /// The store's.
     pub fn fail(self, cause: &str) -> Result<Decision, Error<S::Error>> {
         let failed = self.tracker.desk.failed(cause);
+        self.failed(failed)
+    }
+
+    /// The same by another policy, and with a server's hint. Without a policy the last interval is
+    /// repeated, at least a second.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub fn fail_with(
+        self,
+        backoff: Option<&Backoff>,
+        retry_after: Option<Duration>,
+        cause: &str,
+    ) -> Result<Decision, Error<S::Error>> {
+        let desk = &self.tracker.desk;
+        let failed = desk.failed_with(backoff, retry_after, cause);
+        self.failed(failed)
+    }
+
+    fn failed(self, failed: Failed) -> Result<Decision, Error<S::Error>> {
         let change = step::failure_in(self.window, failed);
         self.tracker.update(&self.key, change)
+    }
+}
+
+impl<S> Attempt<'_, S> {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
     }
 }
