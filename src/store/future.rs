@@ -55,6 +55,9 @@ pub trait AsyncStore: Send + Sync {
     ///
     /// The answer is only returned once the write is as durable as the store can make it.
     ///
+    /// The key is valid: trackers see to that. Whoever calls this without one asks
+    /// [`InvalidKey::check`](super::InvalidKey::check) first.
+    ///
     /// # Errors
     ///
     /// The store's. Nothing was written; or, if the answer was lost on the way, nobody knows.

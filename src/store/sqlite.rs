@@ -108,6 +108,9 @@ impl SqliteStore {
     /// Opens the database at `path`, makes it if there is none, and brings its tables
     /// [up to date](Self::migrate).
     ///
+    /// To `SQLite`, an empty path and `:memory:` are databases that nobody else sees, and that end
+    /// with the store.
+    ///
     /// # Errors
     ///
     /// [`SqliteError::Unreadable`] if the file is not a database, or is damaged, or has tables of
