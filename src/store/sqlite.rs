@@ -79,7 +79,7 @@ use database::Database;
 ///
 /// let machines = rusqlite::Connection::open(&path)?;
 /// machines.execute_batch("CREATE TABLE machine (id TEXT); INSERT INTO machine VALUES ('m1'), ('m2')")?;
-/// let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos() as i64;
+/// let now = tracker.store().now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos() as i64;
 /// let mut eligible = machines.prepare(
 ///     "SELECT machine.id FROM machine
 ///      LEFT JOIN relent ON relent.namespace = '' AND relent.key = machine.id AND relent.due > ?1
@@ -197,6 +197,13 @@ impl<C> SqliteStore<C> {
     }
 }
 
+impl<C: Clock> SqliteStore<C> {
+    /// The store's time: what a query of your own compares the column `due` with.
+    pub fn now(&self) -> SystemTime {
+        self.database.moment(&self.clock).now
+    }
+}
+
 impl<C: Clock> Store for SqliteStore<C> {
     type Error = SqliteError;
 
@@ -232,7 +239,7 @@ impl<C: Clock> Store for SqliteStore<C> {
         let connection = self.database.reader().lock();
         let record = self.get(&connection, key)?;
         // Read after the row, so that nothing in the row is from the future.
-        Ok((record, self.database.moment(&self.clock).now))
+        Ok((record, self.now()))
     }
 
     fn list(&self, page: &Page) -> Result<Vec<Listed>, SqliteError> {

@@ -94,11 +94,6 @@ impl<C: Clock> Transactional for SqliteStore<C> {
         if connection.is_autocommit() {
             return Err(SqliteError::NoTransaction);
         }
-        self.step(
-            connection,
-            key,
-            self.database.moment(&self.clock).now,
-            change,
-        )
+        self.step(connection, key, self.now(), change)
     }
 }
