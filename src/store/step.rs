@@ -262,12 +262,12 @@ fn recovery(record: &Record, now: SystemTime) -> Option<Recovery> {
 /// What to write to leave nothing but a live lease, if there is anything else.
 pub(super) fn without_streak(record: Option<&Record>, now: SystemTime) -> Option<Write> {
     let record = record?;
-    let Some(lease) = record.live_lease(now) else {
+    if record.live_lease(now).is_none() {
         return Some(Write::Delete);
-    };
+    }
     (!record.state.is_healthy()).then(|| {
-        let mut healthy = Record::healthy(now);
-        healthy.lease = Some(lease.clone());
-        Write::Put(healthy)
+        let Record { lease, .. } = moved_back(record, now);
+        let healthy = Record::healthy(now);
+        Write::Put(Record { lease, ..healthy })
     })
 }
