@@ -276,6 +276,41 @@ fn a_flush_whose_answer_was_lost_leaves_nothing_behind() {
     assert_eq!(one.flush().unwrap(), 0);
 }
 
+/// Whatever became of those before it: not written, written in part, or written without an answer.
+#[test]
+fn a_flush_that_goes_well_makes_up_for_all_before_it() {
+    let clock = clock(1_000_000);
+    let keys = ["a", "b", "c", "d"];
+    for round in 0..300 {
+        let flaky = Flaky::new(&clock);
+        let behind = WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap();
+        for n in 0..40 {
+            let draw = random::draw(round, n);
+            let key = keys[(draw % 4) as usize];
+            match (draw >> 8) % 8 {
+                0..=2 => drop(behind.tracker().record_failure(key).delay()),
+                3 | 4 => drop(behind.tracker().record_success(key)),
+                5 => clock.advance(SECOND / 4),
+                _ => {
+                    flaky.away.store((draw >> 16) % 3 == 0, SeqCst);
+                    flaky.mute.store((draw >> 24) % 2 == 0, SeqCst);
+                    let _ = behind.flush();
+                }
+            }
+        }
+        flaky.away.store(false, SeqCst);
+        flaky.mute.store(false, SeqCst);
+        behind.flush().unwrap();
+        let durable = DurableTracker::new(Arc::clone(&flaky.store), POLICY);
+        for key in keys {
+            let kept = durable.get(key).unwrap().map(|record| record.state);
+            let known = behind.tracker().get(key).map(|streak| streak.state);
+            assert_eq!(kept, known, "{key}, round {round}");
+        }
+        assert_eq!(behind.flush().unwrap(), 0);
+    }
+}
+
 /// As the one above, where nobody waits for the answer.
 #[tokio::test]
 async fn a_flush_that_is_dropped_midway_leaves_nothing_behind() {
