@@ -297,6 +297,21 @@ fn p5_what_is_not_ours_is_refused_and_left() {
         "CREATE TABLE relent_meta AS SELECT 1 AS only, -3 AS version",
     );
     assert!(matches!(damaged, Problem::Damaged(_)));
+    let view = refused(
+        "view",
+        "CREATE VIEW relent_meta AS SELECT 1 AS only, 2 AS version, 0 AS last_token",
+    );
+    assert!(matches!(view, Problem::Foreign(_)), "{view:?}");
+    for version in [1, 2] {
+        let gone = refused(
+            &format!("version {version}"),
+            &format!(
+                "CREATE TABLE relent_meta AS
+                 SELECT 1 AS only, {version} AS version, 0 AS last_token"
+            ),
+        );
+        assert!(matches!(gone, Problem::Damaged(_)), "{gone:?}");
+    }
 
     let path = directory.path().join("text");
     let text = "no database, by far\n".repeat(100);
