@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use relent::clock::ManualClock;
-use relent::store::{DurableTracker, MemoryStore, Options, blocking};
+use relent::store::{DurableTracker, MemoryStore, Options, StartError, blocking};
 use relent::{Backoff, random};
 
 use crate::faces::ready;
@@ -75,7 +75,15 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
                 );
             }
             6 => {
-                let (a, b) = (one.attempt(key), ready(two.attempt(key)));
+                let (a, b) = if draw(2) == 0 {
+                    let now = (one.attempt_now(key), ready(two.attempt_now(key)));
+                    (
+                        now.0.map_err(StartError::from),
+                        now.1.map_err(StartError::from),
+                    )
+                } else {
+                    (one.attempt(key), ready(two.attempt(key)))
+                };
                 if draw(2) == 0 {
                     clock.advance(Duration::from_millis(1));
                     same(

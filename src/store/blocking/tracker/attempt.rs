@@ -9,7 +9,8 @@ use crate::store::blocking::Store;
 use crate::store::error::Error;
 use crate::store::step::{self, Failed, Window};
 
-/// One attempt at a key, from [`DurableTracker::attempt`]. Dropping it leaves the key as it was.
+/// One attempt at a key, from [`DurableTracker::attempt`] or [`DurableTracker::attempt_now`].
+/// Dropping it leaves the key as it was.
 #[derive(Debug)]
 #[must_use = "an attempt that is dropped counts neither as a success nor as a failure"]
 pub struct Attempt<'a, S> {
@@ -28,8 +29,9 @@ impl<S: Store> Attempt<'_, S> {
         self.tracker.record_success(&self.key)
     }
 
-    /// Counts a failure, unless another attempt that began in the same window has failed already.
-    /// Either way, says how long to wait.
+    /// Counts a failure, unless another was counted since the attempt began, or the attempt is out
+    /// of turn. Either way, says how long to wait. If the streak has ended meanwhile and no other
+    /// has begun, the failure is the first of a new one.
     ///
     /// # Errors
     ///
