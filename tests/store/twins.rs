@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relent::clock::ManualClock;
 use relent::store::{DurableTracker, MemoryStore, Options, StartError, blocking};
-use relent::{Backoff, random};
+use relent::{Backoff, BackoffTracker, Jitter, Readiness, random};
 
 use crate::faces::ready;
 
@@ -185,6 +185,80 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
         taken > 500 && expired > 50,
         "{taken} leases, {expired} sessions expired"
     );
+}
+
+/// What moves from the memory to a store changes a type, and no answer.
+#[test]
+fn the_tracker_in_memory_and_the_durable_one_give_the_same_answers() {
+    const CAUSE: &str = "broken";
+    let policy = POLICY.jitter(Jitter::None).give_up_after_failures(3);
+    let other = Backoff::fixed(Duration::from_secs(7))
+        .jitter(Jitter::None)
+        .give_up_after(Duration::from_secs(90));
+    let clock = ManualClock::new();
+    let store = MemoryStore::with_clock(clock.clone());
+    let one = BackoffTracker::builder(policy).clock(clock.clone());
+    let one = one.retention(Duration::MAX).build();
+    let two = blocking::DurableTracker::new(store, policy);
+    let keys: [String; 3] = ["a", "b", "c"].map(str::to_owned);
+    let mut attempts = vec![];
+    let mut gave_up = 0;
+    for n in 0..50_000 {
+        let mut draws = (0..).map(|m| random::draw(n, m));
+        let mut draw = |below: u64| draws.next().unwrap_or_default() % below;
+        let key = &keys[draw(3) as usize];
+        let verb = draw(11);
+        let context = format!("step {n}, verb {verb}, {key}");
+        let hint = (draw(2) == 0).then(|| Duration::from_secs(draw(30)));
+        match verb {
+            0 => same(
+                one.record_failure(key),
+                two.record_failure(key, CAUSE).unwrap(),
+                &context,
+            ),
+            1 => same(
+                one.record_failure_with(key, &other, hint),
+                two.record_failure_with(key, Some(&other), hint, CAUSE)
+                    .unwrap(),
+                &context,
+            ),
+            2 => same(
+                one.record_success(key),
+                two.record_success(key).unwrap(),
+                &context,
+            ),
+            3 => same(one.forget(key), two.forget(key).unwrap(), &context),
+            4 | 5 => {
+                let (a, b) = (one.attempt(key).ok(), two.attempt(key).ok());
+                assert_eq!(a.is_some(), b.is_some(), "{context}");
+                attempts.extend(a.zip(b));
+            }
+            6 => attempts.push((one.attempt_now(key), two.attempt_now(key).unwrap())),
+            7 => clock.advance(Duration::from_millis(draw(20_000))),
+            _ if attempts.is_empty() => {}
+            _ => {
+                let (a, b) = attempts.swap_remove(draw(attempts.len() as u64) as usize);
+                match draw(4) {
+                    0 => same(a.succeed(), b.succeed().unwrap(), &context),
+                    1 => same(
+                        a.fail_with(&other, hint),
+                        b.fail_with(Some(&other), hint, CAUSE).unwrap(),
+                        &context,
+                    ),
+                    2 => same(a.fail(), b.fail(CAUSE).unwrap(), &context),
+                    _ => drop((a, b)),
+                }
+            }
+        }
+        for key in &keys {
+            let ready = one.check(key);
+            gave_up += u32::from(matches!(ready, Readiness::GaveUp(_)));
+            same(ready, two.check(key).unwrap(), &context);
+            let state = two.get(key).unwrap().map(|record| record.state);
+            assert_eq!(one.get(key).map(|streak| streak.state), state, "{context}");
+        }
+    }
+    assert!(gave_up > 1000, "{gave_up}");
 }
 
 /// Within the caller's transactions too, whether these are committed or not; what is rolled back
