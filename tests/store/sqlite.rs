@@ -166,6 +166,22 @@ fn p3_a_connection_without_a_transaction_is_refused() {
 }
 
 #[test]
+fn an_error_on_the_callers_connection_names_the_database_that_it_is_to() {
+    let directory = tempdir().unwrap();
+    let (_, tracker) = machines(&directory.path().join("store.db"));
+    let mut other = Connection::open(directory.path().join("other.db")).unwrap();
+    let transaction = other.transaction().unwrap();
+    let Err(error) = tracker.record_failure_in(&transaction, "m1", "broken") else {
+        panic!("it has no such table");
+    };
+    let said = error.to_string();
+    assert!(
+        said.contains("other.db") && !said.contains("store.db"),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_anti_join_finds_what_can_be_taken() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("store.db");
