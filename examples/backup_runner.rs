@@ -117,11 +117,7 @@ impl<W: World, C: Clock> Runner<W, C> {
                 return Ok(Some(n));
             }
         }
-        let now = self
-            .tracker
-            .store()
-            .transaction(|file| Ok::<_, Error>(file.now()))?;
-        let stale = self.journal.stale_check(next, now);
+        let stale = self.journal.stale_check(next, self.tracker.store().now());
         Ok(stale.or(Some(next)))
     }
 

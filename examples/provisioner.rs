@@ -157,11 +157,10 @@ impl<D: Database, H: Hardware> Worker<D, H> {
         let Some(work) = self.take()? else {
             return Ok(None);
         };
-        let lease = work.record().lease.as_ref();
         let provisioned = self.hardware.provision(&Job {
             kind: self.kind.name(),
             machine: work.key(),
-            worker: lease.map_or("", |lease| &lease.holder),
+            worker: self.tracker.session().holder(),
             token: work.token(),
         });
         let ended = match provisioned {

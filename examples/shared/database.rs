@@ -53,19 +53,17 @@ pub(crate) trait Transaction {
 pub(crate) struct Sqlite<C> {
     connection: Connection,
     store: SqliteStore<C>,
-    clock: C,
 }
 
 impl<C: Clock + Clone> Sqlite<C> {
     pub(crate) fn open(home: &Path, clock: C) -> Result<Sqlite<C>, Error> {
         let path = home.join("machines.db");
-        let store = SqliteStore::open(&path)?.with_clock(clock.clone());
+        let store = SqliteStore::open(&path)?.with_clock(clock);
         let connection = Connection::open(&path)?;
         connection.busy_timeout(Duration::from_secs(10))?;
         Ok(Sqlite {
             connection,
             store: store.with_history(),
-            clock,
         })
     }
 }
@@ -88,21 +86,21 @@ impl<C: Clock + Clone + Send + Sync + 'static> Database for Sqlite<C> {
         let immediate = TransactionBehavior::Immediate;
         Ok(SqliteTransaction {
             inner: self.connection.transaction_with_behavior(immediate)?,
-            clock: &self.clock,
+            store: &self.store,
         })
     }
 }
 
 pub(crate) struct SqliteTransaction<'a, C> {
     inner: rusqlite::Transaction<'a>,
-    clock: &'a C,
+    store: &'a SqliteStore<C>,
 }
 
 impl<C: Clock> Transaction for SqliteTransaction<'_, C> {
     type Store = SqliteStore<C>;
 
     fn now(&self) -> String {
-        let since_1970 = self.clock.wall().duration_since(UNIX_EPOCH);
+        let since_1970 = self.store.now().duration_since(UNIX_EPOCH);
         since_1970.unwrap_or_default().as_nanos().to_string()
     }
 

@@ -40,6 +40,71 @@ use super::step::Start;
 ///
 /// The same as [`AsyncStore`](super::AsyncStore), for callers that may block. A change has to be
 /// `Send + 'static` because it has to be there, so that either trait can stand in for the other.
+///
+/// ```
+/// use relent::Backoff;
+/// use relent::store::blocking::{DurableTracker, Store};
+/// use relent::store::{Change, Listed, Page, Record, Settled, Write};
+/// use std::{collections::HashMap, convert::Infallible, sync::Mutex, time::SystemTime};
+///
+/// /// Say, a database that this crate does not know. It has what nobody may change meanwhile under
+/// /// a lock, or in a transaction.
+/// #[derive(Default)]
+/// struct Mine(Mutex<Tables>);
+///
+/// #[derive(Default)]
+/// struct Tables {
+///     records: HashMap<String, Record>,
+///     last_token: u64,
+/// }
+///
+/// impl Store for Mine {
+///     type Error = Infallible; // or `std::io::Error`, or one of your own
+///
+///     fn update<R: Send + 'static>(
+///         &self,
+///         key: &str,
+///         mut change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+///     ) -> Result<R, Infallible> {
+///         let Tables { records, last_token } = &mut *self.0.lock().unwrap();
+///         let change = change(records.get(key), SystemTime::now());
+///         let next_token = || {
+///             *last_token += 1;
+///             Ok::<u64, Infallible>(*last_token)
+///         };
+///         let Settled { write, answer, .. } = change.settle(next_token)?;
+///         match write {
+///             Write::Keep => {}
+///             Write::Put(record) => drop(records.insert(key.to_owned(), record)),
+///             Write::Delete => drop(records.remove(key)),
+///         }
+///         Ok(answer)
+///     }
+///
+///     fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Infallible> {
+///         let record = self.0.lock().unwrap().records.get(key).cloned();
+///         Ok((record, SystemTime::now()))
+///     }
+///
+///     fn list(&self, page: &Page) -> Result<Vec<Listed>, Infallible> {
+///         let (tables, now) = (self.0.lock().unwrap(), SystemTime::now());
+///         let records = tables.records.iter().filter(|(_, record)| page.lists(record, now));
+///         let mut listed: Vec<_> = records
+///             .map(|(key, record)| Listed { key: key.clone(), record: record.clone() })
+///             .filter(|listed| page.after.as_ref().is_none_or(|after| listed.cursor() > *after))
+///             .collect();
+///         listed.sort_by_key(Listed::cursor);
+///         listed.truncate(page.limit);
+///         Ok(listed)
+///     }
+/// }
+///
+/// let tracker = DurableTracker::new(Mine::default(), Backoff::DEFAULT);
+/// let work = tracker.start("machine-42")?;
+/// work.fail("no answer")?;
+/// assert_eq!(tracker.waiting(10)?.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Store {
     /// What can go wrong with the store.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -60,6 +125,9 @@ pub trait Store {
     /// locks, so it must not use the store.
     ///
     /// The answer is only returned once the write is as durable as the store can make it.
+    ///
+    /// The key is valid: trackers see to that. Whoever calls this without one asks
+    /// [`InvalidKey::check`](super::InvalidKey::check) first.
     ///
     /// # Errors
     ///

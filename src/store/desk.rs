@@ -232,22 +232,14 @@ impl Held {
         Ending(self)
     }
 
-    /// Ends the work as a failure, which does not count if the work was out of turn.
+    /// Ends the work as a failure, which does not count if the work was out of turn, unless the
+    /// streak has ended meanwhile.
     pub(super) fn failing(
         &self,
         failed: Failed,
     ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
     {
-        let is_out_of_turn = step::is_out_of_turn(&self.record);
-        let mut fail = step::fail(self.token, failed);
-        let mut fail_out_of_turn = step::fail_out_of_turn(self.token);
-        move |record, now| {
-            if is_out_of_turn {
-                fail_out_of_turn(record, now)
-            } else {
-                fail(record, now)
-            }
-        }
+        step::fail_in_turn(self.token, failed, step::is_in_turn(&self.record))
     }
 
     /// Takes note of how an attempt to end the work went. Only an error of the store leaves the

@@ -114,6 +114,11 @@ impl<C: Clock> FileStore<C> {
         })
     }
 
+    /// The store's time.
+    pub fn now(&self) -> SystemTime {
+        self.clock.wall()
+    }
+
     /// The program's own data in the document; `None` if it never put any there.
     ///
     /// # Errors
@@ -168,7 +173,7 @@ impl<C: Clock> FileStore<C> {
             Some(content) => content,
             None => self.disk.read()?,
         };
-        let mut transaction = FileTransaction::new(content, self.clock.wall());
+        let mut transaction = FileTransaction::new(content, self.now());
         let done = work(&mut transaction)?;
         let (content, written) = transaction.end();
         if written {

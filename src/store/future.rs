@@ -30,7 +30,7 @@ use super::step::Start;
 /// A store only loads, compares and swaps, and lists; what a change comes to is decided in
 /// [`step`](super::step). Test a store of your own with `store::contract` (feature `contract`).
 ///
-/// The same as [`blocking::Store`](super::blocking::Store), async.
+/// The same as [`blocking::Store`](super::blocking::Store), where there is an example, but async.
 ///
 /// Its futures may be dropped at any point. The change is then made wholly or not at all, and
 /// nobody knows which.
@@ -54,6 +54,9 @@ pub trait AsyncStore: Send + Sync {
     /// locks, so it must not use the store.
     ///
     /// The answer is only returned once the write is as durable as the store can make it.
+    ///
+    /// The key is valid: trackers see to that. Whoever calls this without one asks
+    /// [`InvalidKey::check`](super::InvalidKey::check) first.
     ///
     /// # Errors
     ///

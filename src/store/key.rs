@@ -8,7 +8,8 @@ pub const MAX_KEY: usize = 1024;
 /// The longest namespace, in bytes.
 pub const MAX_NAMESPACE: usize = 255;
 
-/// Why a text is not a key, or not the name of a namespace. No store takes it.
+/// Why a text is not a key, or not the name of a namespace. No tracker takes it, whatever its store:
+/// what one of them can keep, another cannot.
 ///
 /// Everything else is a key: quotes, newlines, any script, the empty string.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -79,7 +79,7 @@ use database::Database;
 ///
 /// let machines = rusqlite::Connection::open(&path)?;
 /// machines.execute_batch("CREATE TABLE machine (id TEXT); INSERT INTO machine VALUES ('m1'), ('m2')")?;
-/// let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos() as i64;
+/// let now = tracker.store().now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos() as i64;
 /// let mut eligible = machines.prepare(
 ///     "SELECT machine.id FROM machine
 ///      LEFT JOIN relent ON relent.namespace = '' AND relent.key = machine.id AND relent.due > ?1
@@ -107,6 +107,9 @@ impl SqliteStore {
 
     /// Opens the database at `path`, makes it if there is none, and brings its tables
     /// [up to date](Self::migrate).
+    ///
+    /// To `SQLite`, an empty path and `:memory:` are databases that nobody else sees, and that end
+    /// with the store.
     ///
     /// # Errors
     ///
@@ -194,6 +197,13 @@ impl<C> SqliteStore<C> {
     }
 }
 
+impl<C: Clock> SqliteStore<C> {
+    /// The store's time: what a query of your own compares the column `due` with.
+    pub fn now(&self) -> SystemTime {
+        self.database.moment(&self.clock).now
+    }
+}
+
 impl<C: Clock> Store for SqliteStore<C> {
     type Error = SqliteError;
 
@@ -229,7 +239,7 @@ impl<C: Clock> Store for SqliteStore<C> {
         let connection = self.database.reader().lock();
         let record = self.get(&connection, key)?;
         // Read after the row, so that nothing in the row is from the future.
-        Ok((record, self.database.moment(&self.clock).now))
+        Ok((record, self.now()))
     }
 
     fn list(&self, page: &Page) -> Result<Vec<Listed>, SqliteError> {

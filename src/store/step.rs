@@ -8,11 +8,11 @@
 
 mod lease;
 
-pub(super) use lease::is_out_of_turn;
 pub use lease::{
     LEASE_EXPIRED, Start, cancel, expiry, extend, fail, fail_out_of_turn, finish, give_back, start,
     start_now,
 };
+pub(super) use lease::{fail_in_turn, is_in_turn};
 
 use std::time::{Duration, SystemTime};
 
@@ -39,9 +39,17 @@ pub struct Failed {
 
 /// The time between two recorded failures of a key, as an attempt saw it when it began.
 ///
-/// Of the attempts that began in one window, only the first to fail counts.
+/// Of the attempts that began in one window, only the first to fail counts. If the streak has ended
+/// meanwhile and no other has begun, that failure is the first of a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window(Option<LastFailure>);
+pub struct Window(Began);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Began {
+    Healthy,
+    After(LastFailure),
+    OutOfTurn,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LastFailure {
@@ -57,20 +65,36 @@ impl Window {
     #[must_use]
     pub fn of(record: Option<&Record>) -> Window {
         let failing = record.filter(|record| !record.state.is_healthy());
-        Window(failing.map(|record| LastFailure {
-            failures: record.state.failures,
-            at: record.since,
-            lasted: between(record.first_failure, record.since),
-            wait: between(record.since, record.until),
+        Window(failing.map_or(Began::Healthy, |record| {
+            Began::After(LastFailure {
+                failures: record.state.failures,
+                at: record.since,
+                lasted: between(record.first_failure, record.since),
+                wait: between(record.since, record.until),
+            })
         }))
     }
 
-    /// Whether this window is the one that is open `now`.
-    fn is_still(self, now: Window) -> bool {
-        match self.0.zip(now.0) {
-            None => self == now,
+    /// The same for an attempt that begins even if the key waits or gave up. It is out of turn
+    /// then: its failure counts only if the streak has ended meanwhile and no other has begun.
+    #[must_use]
+    pub fn at(record: Option<&Record>, now: SystemTime) -> Window {
+        match ready(record, now) {
+            Ok(()) => Window::of(record),
+            Err(_) => Window(Began::OutOfTurn),
+        }
+    }
+
+    /// Whether a failure counts that is recorded while the window `now` is open.
+    fn counts_in(self, now: Window) -> bool {
+        match (self.0, now.0) {
+            // There is nothing that it could escalate.
+            (_, Began::Healthy) => true,
             // A record that was moved back, because the clock was, keeps its durations.
-            Some((then, now)) => now.at <= then.at && now == LastFailure { at: now.at, ..then },
+            (Began::After(then), Began::After(now)) => {
+                now.at <= then.at && now == LastFailure { at: now.at, ..then }
+            }
+            _ => false,
         }
     }
 }
@@ -115,14 +139,14 @@ pub fn failure(
 }
 
 /// Counts a failure of an attempt that began in `window`. Of several attempts that began in one
-/// window, only the first to fail counts; the others are told what is left of its wait.
+/// [window](Window), only the first to fail counts; the others are told what is left of its wait.
 pub fn failure_in(
     window: Window,
     failed: Failed,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Decision> + Send + 'static {
     let mut failure = failure(failed);
     move |record, now| {
-        if window.is_still(Window::of(record)) {
+        if window.counts_in(Window::of(record)) {
             return failure(record, now);
         }
         Change::keep(left(record, now))
@@ -262,12 +286,12 @@ fn recovery(record: &Record, now: SystemTime) -> Option<Recovery> {
 /// What to write to leave nothing but a live lease, if there is anything else.
 pub(super) fn without_streak(record: Option<&Record>, now: SystemTime) -> Option<Write> {
     let record = record?;
-    let Some(lease) = record.live_lease(now) else {
+    if record.live_lease(now).is_none() {
         return Some(Write::Delete);
-    };
+    }
     (!record.state.is_healthy()).then(|| {
-        let mut healthy = Record::healthy(now);
-        healthy.lease = Some(lease.clone());
-        Write::Put(healthy)
+        let Record { lease, .. } = moved_back(record, now);
+        let healthy = Record::healthy(now);
+        Write::Put(Record { lease, ..healthy })
     })
 }

@@ -8,9 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock};
-use relent::store::Inline;
-use relent::store::blocking::{DurableTracker, Flusher, WriteBehind};
-use relent::store::{self, MemoryStore};
+use relent::store::blocking::{DurableTracker, Flusher, Store, WriteBehind};
+use relent::store::{self, Change, Inline, Listed, MemoryStore, Page, Record};
 use relent::{Backoff, BackoffTracker, Jitter, Readiness, Streak, random};
 
 use crate::flaky::{Away, Flaky};
@@ -257,6 +256,111 @@ async fn a_damaged_row_is_passed_over_when_a_store_is_opened() {
     let store = open();
     other.execute_batch("DROP TABLE relent").unwrap();
     assert!(WriteBehind::open(store, tracker(&clock)).is_err());
+}
+
+/// The store may have written a key whose streak then ends in memory.
+#[test]
+fn a_flush_whose_answer_was_lost_leaves_nothing_behind() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let one = WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap();
+    one.tracker().record_failure("key");
+    flaky.mute.store(true, SeqCst);
+    assert!(one.flush().is_err());
+    assert_eq!(flaky.store.len(), 1, "it was written");
+    assert!(one.tracker().record_success("key").is_some());
+    assert!(one.flush().is_err());
+    flaky.mute.store(false, SeqCst);
+    one.flush().unwrap();
+    assert!(flaky.store.is_empty(), "the streak has ended");
+    assert_eq!(one.flush().unwrap(), 0);
+}
+
+/// Whatever became of those before it: not written, written in part, or written without an answer.
+#[test]
+fn a_flush_that_goes_well_makes_up_for_all_before_it() {
+    let clock = clock(1_000_000);
+    let keys = ["a", "b", "c", "d"];
+    for round in 0..300 {
+        let flaky = Flaky::new(&clock);
+        let behind = WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap();
+        for n in 0..40 {
+            let draw = random::draw(round, n);
+            let key = keys[(draw % 4) as usize];
+            match (draw >> 8) % 8 {
+                0..=2 => drop(behind.tracker().record_failure(key).delay()),
+                3 | 4 => drop(behind.tracker().record_success(key)),
+                5 => clock.advance(SECOND / 4),
+                _ => {
+                    flaky.away.store((draw >> 16) % 3 == 0, SeqCst);
+                    flaky.mute.store((draw >> 24) % 2 == 0, SeqCst);
+                    let _ = behind.flush();
+                }
+            }
+        }
+        flaky.away.store(false, SeqCst);
+        flaky.mute.store(false, SeqCst);
+        behind.flush().unwrap();
+        let durable = DurableTracker::new(Arc::clone(&flaky.store), POLICY);
+        for key in keys {
+            let kept = durable.get(key).unwrap().map(|record| record.state);
+            let known = behind.tracker().get(key).map(|streak| streak.state);
+            assert_eq!(kept, known, "{key}, round {round}");
+        }
+        assert_eq!(behind.flush().unwrap(), 0);
+    }
+}
+
+/// As the one above, where nobody waits for the answer.
+#[tokio::test]
+async fn a_flush_that_is_dropped_midway_leaves_nothing_behind() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let two = store::WriteBehind::open(Slow(flaky.clone()), tracker(&clock));
+    let two = two.await.unwrap();
+    two.tracker().record_failure("key");
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(two.flush()).poll(&mut context).is_pending());
+    assert_eq!(flaky.store.len(), 1, "it was written");
+    assert!(two.tracker().record_success("key").is_some());
+    assert_eq!(two.flush().await.unwrap(), 1);
+    assert!(flaky.store.is_empty(), "the streak has ended");
+    assert_eq!(two.flush().await.unwrap(), 0);
+}
+
+/// A store that takes a while to answer.
+struct Slow(Flaky);
+
+impl store::AsyncStore for Slow {
+    type Error = Away;
+
+    async fn update<R: Send + 'static>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, Away> {
+        let answer = self.0.update(key, change);
+        tokio::task::yield_now().await;
+        answer
+    }
+
+    async fn update_all<R: Send + 'static>(
+        &self,
+        keys: &[&str],
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<Vec<R>, Away> {
+        let answers = self.0.update_all(keys, change);
+        tokio::task::yield_now().await;
+        answers
+    }
+
+    async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Away> {
+        self.0.load(key)
+    }
+
+    async fn list(&self, page: &Page) -> Result<Vec<Listed>, Away> {
+        self.0.list(page)
+    }
 }
 
 /// How long a flusher waits between its first few flushes; `each` is done before each of them.

@@ -14,6 +14,8 @@ use relent::store::{Change, Listed, MemoryStore, Page, Record};
 pub(crate) struct Flaky {
     pub(crate) store: Arc<MemoryStore<ManualClock>>,
     pub(crate) away: Arc<AtomicBool>,
+    /// Whether it does what it is asked to, and its answers are lost.
+    pub(crate) mute: Arc<AtomicBool>,
     pub(crate) calls: Arc<AtomicU32>,
 }
 
@@ -33,6 +35,7 @@ impl Flaky {
         Flaky {
             store: Arc::new(MemoryStore::with_clock(clock.clone())),
             away: Arc::default(),
+            mute: Arc::default(),
             calls: Arc::default(),
         }
     }
@@ -56,6 +59,9 @@ impl Store for Flaky {
         change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, Away> {
         let Ok(answer) = Store::update(self.there()?, key, change);
+        if self.mute.load(SeqCst) {
+            return Err(Away);
+        }
         Ok(answer)
     }
 

@@ -535,6 +535,33 @@ fn p2_an_end_within_a_transaction_that_comes_too_late_expires_the_session() {
     }
 }
 
+/// It ended with the transaction, so that it is no news that its lease has run out.
+#[cfg(feature = "sqlite")]
+#[test]
+fn work_that_ended_within_a_transaction_does_not_expire_the_session() {
+    use rusqlite::TransactionBehavior::Immediate;
+
+    let clock = ManualClock::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("leases.db");
+    let (tracker, stores, mut own) = transactional(&path, &clock);
+    let pass = |time| {
+        clock.advance(time);
+        stores.advance(time);
+    };
+    let work = tracker.start("key").unwrap();
+    let transaction = own.transaction_with_behavior(Immediate).unwrap();
+    assert!(work.finish_in(&transaction).is_ok());
+    transaction.commit().unwrap();
+    // Nobody has dropped it, and there is no heartbeat.
+    pass(TIME_TO_LIVE);
+    assert!(!tracker.session().expired());
+    let next = tracker.start("next").unwrap();
+    drop(work);
+    pass(TIME_TO_LIVE);
+    assert!(tracker.session().expired() && next.expired());
+}
+
 #[cfg(feature = "sqlite")]
 #[test]
 fn p2_work_whose_end_was_rolled_back_is_told_of_its_loss() {

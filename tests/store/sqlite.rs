@@ -166,6 +166,22 @@ fn p3_a_connection_without_a_transaction_is_refused() {
 }
 
 #[test]
+fn an_error_on_the_callers_connection_names_the_database_that_it_is_to() {
+    let directory = tempdir().unwrap();
+    let (_, tracker) = machines(&directory.path().join("store.db"));
+    let mut other = Connection::open(directory.path().join("other.db")).unwrap();
+    let transaction = other.transaction().unwrap();
+    let Err(error) = tracker.record_failure_in(&transaction, "m1", "broken") else {
+        panic!("it has no such table");
+    };
+    let said = error.to_string();
+    assert!(
+        said.contains("other.db") && !said.contains("store.db"),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_anti_join_finds_what_can_be_taken() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("store.db");
@@ -297,6 +313,21 @@ fn p5_what_is_not_ours_is_refused_and_left() {
         "CREATE TABLE relent_meta AS SELECT 1 AS only, -3 AS version",
     );
     assert!(matches!(damaged, Problem::Damaged(_)));
+    let view = refused(
+        "view",
+        "CREATE VIEW relent_meta AS SELECT 1 AS only, 2 AS version, 0 AS last_token",
+    );
+    assert!(matches!(view, Problem::Foreign(_)), "{view:?}");
+    for version in [1, 2] {
+        let gone = refused(
+            &format!("version {version}"),
+            &format!(
+                "CREATE TABLE relent_meta AS
+                 SELECT 1 AS only, {version} AS version, 0 AS last_token"
+            ),
+        );
+        assert!(matches!(gone, Problem::Damaged(_)), "{gone:?}");
+    }
 
     let path = directory.path().join("text");
     let text = "no database, by far\n".repeat(100);

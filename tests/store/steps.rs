@@ -165,6 +165,16 @@ fn j6_keys_that_are_taken_together_spread_their_delays() {
     assert!(different.len() > 95, "{}", different.len());
 }
 
+/// Whoever ends the streak has asked for the key: from then on the lease lives as long as it was to.
+#[test]
+fn p1_a_lease_from_the_future_outlives_no_time_to_live() {
+    let (failed, _) = made(step::failure(failed())(None, at(1000)));
+    let taken = taken(failed.as_ref());
+    let (left, _) = made(step::success()(Some(&taken), at(500)));
+    let lease = left.and_then(|left| left.lease).unwrap();
+    assert_eq!((lease.since, lease.until), (at(500), at(560)));
+}
+
 #[test]
 fn p1_p2_a_window_stays_the_same_when_the_clock_is_set_back() {
     let broken = |record: Option<&Record>, now| made(step::failure(failed())(record, now)).0;
@@ -188,7 +198,10 @@ fn p1_p2_a_window_stays_the_same_when_the_clock_is_set_back() {
     };
     assert!(counts(record.as_ref()) && counts(moved.as_ref()));
     assert!(!counts(Some(&third)), "another failure came before");
-    assert!(!counts(None), "a success came before");
+    assert!(
+        counts(None),
+        "a success came before: there is nothing that it could escalate"
+    );
     let other = broken(broken(None, at(9010)).as_ref(), at(9012));
     assert!(!counts(other.as_ref()), "another streak, later");
     let other = broken(broken(None, at(5000)).as_ref(), at(5003));

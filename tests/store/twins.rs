@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use relent::clock::ManualClock;
-use relent::store::{DurableTracker, MemoryStore, Options, blocking};
-use relent::{Backoff, random};
+use relent::store::{DurableTracker, MemoryStore, Options, StartError, blocking};
+use relent::{Backoff, BackoffTracker, Jitter, Readiness, random};
 
 use crate::faces::ready;
 
@@ -75,7 +75,15 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
                 );
             }
             6 => {
-                let (a, b) = (one.attempt(key), ready(two.attempt(key)));
+                let (a, b) = if draw(2) == 0 {
+                    let now = (one.attempt_now(key), ready(two.attempt_now(key)));
+                    (
+                        now.0.map_err(StartError::from),
+                        now.1.map_err(StartError::from),
+                    )
+                } else {
+                    (one.attempt(key), ready(two.attempt(key)))
+                };
                 if draw(2) == 0 {
                     clock.advance(Duration::from_millis(1));
                     same(
@@ -85,10 +93,15 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
                     );
                 }
                 match (a, b) {
-                    (Ok(a), Ok(b)) if draw(2) == 0 => {
-                        same(a.fail("broken"), ready(b.fail("broken")), &context);
-                    }
-                    (Ok(a), Ok(b)) => same(a.succeed(), ready(b.succeed()), &context),
+                    (Ok(a), Ok(b)) => match draw(3) {
+                        0 => same(a.fail("broken"), ready(b.fail("broken")), &context),
+                        1 => same(
+                            a.fail_with(None, hint, "broken"),
+                            ready(b.fail_with(None, hint, "broken")),
+                            &context,
+                        ),
+                        _ => same(a.succeed(), ready(b.succeed()), &context),
+                    },
                     (a, b) => same(a.err(), b.err(), &context),
                 }
             }
@@ -174,10 +187,85 @@ fn the_blocking_and_the_async_tracker_give_the_same_answers() {
     );
 }
 
+/// What moves from the memory to a store changes a type, and no answer.
+#[test]
+fn the_tracker_in_memory_and_the_durable_one_give_the_same_answers() {
+    const CAUSE: &str = "broken";
+    let policy = POLICY.jitter(Jitter::None).give_up_after_failures(3);
+    let other = Backoff::fixed(Duration::from_secs(7))
+        .jitter(Jitter::None)
+        .give_up_after(Duration::from_secs(90));
+    let clock = ManualClock::new();
+    let store = MemoryStore::with_clock(clock.clone());
+    let one = BackoffTracker::builder(policy).clock(clock.clone());
+    let one = one.retention(Duration::MAX).build();
+    let two = blocking::DurableTracker::new(store, policy);
+    let keys: [String; 3] = ["a", "b", "c"].map(str::to_owned);
+    let mut attempts = vec![];
+    let mut gave_up = 0;
+    for n in 0..50_000 {
+        let mut draws = (0..).map(|m| random::draw(n, m));
+        let mut draw = |below: u64| draws.next().unwrap_or_default() % below;
+        let key = &keys[draw(3) as usize];
+        let verb = draw(11);
+        let context = format!("step {n}, verb {verb}, {key}");
+        let hint = (draw(2) == 0).then(|| Duration::from_secs(draw(30)));
+        match verb {
+            0 => same(
+                one.record_failure(key),
+                two.record_failure(key, CAUSE).unwrap(),
+                &context,
+            ),
+            1 => same(
+                one.record_failure_with(key, &other, hint),
+                two.record_failure_with(key, Some(&other), hint, CAUSE)
+                    .unwrap(),
+                &context,
+            ),
+            2 => same(
+                one.record_success(key),
+                two.record_success(key).unwrap(),
+                &context,
+            ),
+            3 => same(one.forget(key), two.forget(key).unwrap(), &context),
+            4 | 5 => {
+                let (a, b) = (one.attempt(key).ok(), two.attempt(key).ok());
+                assert_eq!(a.is_some(), b.is_some(), "{context}");
+                attempts.extend(a.zip(b));
+            }
+            6 => attempts.push((one.attempt_now(key), two.attempt_now(key).unwrap())),
+            7 => clock.advance(Duration::from_millis(draw(20_000))),
+            _ if attempts.is_empty() => {}
+            _ => {
+                let (a, b) = attempts.swap_remove(draw(attempts.len() as u64) as usize);
+                match draw(4) {
+                    0 => same(a.succeed(), b.succeed().unwrap(), &context),
+                    1 => same(
+                        a.fail_with(&other, hint),
+                        b.fail_with(Some(&other), hint, CAUSE).unwrap(),
+                        &context,
+                    ),
+                    2 => same(a.fail(), b.fail(CAUSE).unwrap(), &context),
+                    _ => drop((a, b)),
+                }
+            }
+        }
+        for key in &keys {
+            let ready = one.check(key);
+            gave_up += u32::from(matches!(ready, Readiness::GaveUp(_)));
+            same(ready, two.check(key).unwrap(), &context);
+            let state = two.get(key).unwrap().map(|record| record.state);
+            assert_eq!(one.get(key).map(|streak| streak.state), state, "{context}");
+        }
+    }
+    assert!(gave_up > 1000, "{gave_up}");
+}
+
 /// Within the caller's transactions too, whether these are committed or not; what is rolled back
 /// never happened, for the trackers either.
 #[cfg(feature = "file")]
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of verbs")]
 fn they_do_so_within_the_callers_transactions() {
     use relent::store::{FileError, FileStore, Inline, Work};
 
@@ -195,13 +283,13 @@ fn they_do_so_within_the_callers_transactions() {
     let one = blocking::DurableTracker::new(store("one").unwrap(), options());
     let two = DurableTracker::new(Inline(store("two").unwrap()), options());
     let mut works: Vec<(blocking::Work<_>, Work<_>)> = vec![];
-    let mut verbs_seen = [[0; 2]; 7];
-    for n in 0..1200 {
+    let mut verbs_seen = [[0; 2]; 9];
+    for n in 0..1500 {
         let mut draws = (0..).map(|m| random::draw(n, m));
         let mut draw = |below: u64| draws.next().unwrap_or_default() % below;
         let key = format!("key {}", draw(4));
         let key = key.as_str();
-        let (verb, is_committed) = (draw(7) as usize, draw(2) == 0);
+        let (verb, is_committed) = (draw(9) as usize, draw(2) == 0);
         let hint = Some(Duration::from_secs(draw(30)));
         let context = format!("step {n}, verb {verb}, committed: {is_committed}");
         let held = match works.len() as u64 {
@@ -241,8 +329,18 @@ fn they_do_so_within_the_callers_transactions() {
                         is_over = one.is_ok();
                         same(one, two, &context);
                     }
+                    (5, _) => same(
+                        one.forget_in(a, key),
+                        ready(two.forget_in(b, key)),
+                        &context,
+                    ),
+                    (6, Some((one, two))) => {
+                        let (one, two) = (one.cancel_in(a), ready(two.cancel_in(b)));
+                        is_over = one.is_ok();
+                        same(one, two, &context);
+                    }
                     (_, Some((one, two))) => {
-                        let (one, two) = if verb == 5 {
+                        let (one, two) = if verb == 7 {
                             let two = two.fail_with_in(b, None, hint, "broken");
                             (one.fail_with_in(a, None, hint, "broken"), ready(two))
                         } else {

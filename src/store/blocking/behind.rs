@@ -121,6 +121,7 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
             let changes = changes.get(part.clone()).unwrap_or_default();
             let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
             let transitions = behind::transitions(changes, snapshot.taken_at);
+            behind.asked(changes);
             match self.store.update_all(&keys, transitions) {
                 Ok(_) => {
                     parts.made();
@@ -129,6 +130,7 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
                 }
                 Err(error) => {
                     let fault = self.store.fault(&error);
+                    behind.missed(changes, fault);
                     flushed.missed(error, fault, parts.failed(part, fault));
                 }
             }

@@ -61,6 +61,9 @@ impl<S> Block<S> {
     }
 
     /// Unlike the runtime's own `block_on`, this does not panic on one of its threads.
+    ///
+    /// Nor does it hand the thread's other tasks to another thread, by `block_in_place`: that panics
+    /// where tokio does not allow it, within a `LocalSet`, say, and nothing tells beforehand.
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         let _within = self.runtime.enter();
         let bell = Arc::new(Bell {

@@ -190,6 +190,22 @@ impl<S: Store> DurableTracker<S> {
         })
     }
 
+    /// Begins an attempt even if the key waits or has given up: because somebody asked for it, or
+    /// because something has changed.
+    ///
+    /// If the key is ready, this is the same as [`attempt`](Self::attempt). If it is not, a success
+    /// ends the streak as usual; but a failure changes nothing, and returns what is left of the
+    /// wait; unless the streak has ended meanwhile and no other has begun: then the failure is the
+    /// first of a new one.
+    pub fn attempt_now(&self, key: &str) -> Result<Attempt<'_, S>, Error<S::Error>> {
+        let (record, now) = self.load(key)?;
+        Ok(Attempt {
+            tracker: self,
+            key: key.to_owned(),
+            window: Window::at(record.as_ref(), now),
+        })
+    }
+
     /// Forgets a key's streak, so that the key may be tried now, even after it gave up. Returns
     /// whether there was anything to forget. A live lease stays.
     pub fn forget(&self, key: &str) -> Result<bool, Error<S::Error>> {

@@ -1,16 +1,18 @@
 //! A key that a worker has taken.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Store, Transactional};
 use crate::policy::Backoff;
 use crate::state::{Decision, Recovery};
+use crate::store::change::Change;
 use crate::store::desk::{Desk, Held};
 use crate::store::error::WorkError;
+use crate::store::lease::LeaseLost;
 use crate::store::record::Record;
 use crate::store::session::Expiry;
-use crate::store::step::{self, Failed};
+use crate::store::step;
 
 /// A key that this worker has taken: to be finished, failed or cancelled.
 ///
@@ -91,12 +93,7 @@ impl<S: Store> Work<S> {
     ///
     /// [`WorkError::Lost`] if the lease is not good any more.
     pub fn finish(&self) -> Result<Option<Recovery>, WorkError<S::Error>> {
-        let _ending = self.held.ending();
-        let ended = self
-            .desk
-            .store
-            .update(self.key(), step::finish(self.token()));
-        self.held.ended(ended)
+        self.ended(step::finish(self.token()))
     }
 
     /// Ends the work as a failure, and says how long to wait.
@@ -105,7 +102,7 @@ impl<S: Store> Work<S> {
     ///
     /// [`WorkError::Lost`] if the lease is not good any more.
     pub fn fail(&self, cause: &str) -> Result<Decision, WorkError<S::Error>> {
-        self.failed(self.desk.failed(cause))
+        self.ended(self.held.failing(self.desk.failed(cause)))
     }
 
     /// Ends the work as a failure by another policy, and with a server's hint. Without a policy the
@@ -120,7 +117,8 @@ impl<S: Store> Work<S> {
         retry_after: Option<Duration>,
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
-        self.failed(self.desk.failed_with(backoff, retry_after, cause))
+        let failed = self.desk.failed_with(backoff, retry_after, cause);
+        self.ended(self.held.failing(failed))
     }
 
     /// Ends the work as if it had not begun: the key's streak stays as it was.
@@ -129,20 +127,15 @@ impl<S: Store> Work<S> {
     ///
     /// [`WorkError::Lost`] if the lease is not good any more.
     pub fn cancel(&self) -> Result<(), WorkError<S::Error>> {
-        let _ending = self.held.ending();
-        let ended = self
-            .desk
-            .store
-            .update(self.key(), step::cancel(self.token()));
-        self.held.ended(ended)
+        self.ended(step::cancel(self.token()))
     }
 
-    fn failed(&self, failed: Failed) -> Result<Decision, WorkError<S::Error>> {
+    fn ended<T: Send + 'static>(
+        &self,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<Result<T, LeaseLost>> + Send + 'static,
+    ) -> Result<T, WorkError<S::Error>> {
         let _ending = self.held.ending();
-        let ended = self
-            .desk
-            .store
-            .update(self.key(), self.held.failing(failed));
+        let ended = self.desk.store.update(self.key(), change);
         self.held.ended(ended)
     }
 }
@@ -161,9 +154,7 @@ impl<S: Transactional> Work<S> {
         &self,
         connection: S::Connection<'_>,
     ) -> Result<Option<Recovery>, WorkError<S::Error>> {
-        let change = step::finish(self.token());
-        self.held
-            .ended_in(self.desk.store.update_in(connection, self.key(), change))
+        self.ended_in(connection, step::finish(self.token()))
     }
 
     /// As [`fail`](Self::fail), within the transaction that is open on `connection`.
@@ -176,7 +167,8 @@ impl<S: Transactional> Work<S> {
         connection: S::Connection<'_>,
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
-        self.failed_in(connection, self.desk.failed(cause))
+        let failed = self.desk.failed(cause);
+        self.ended_in(connection, self.held.failing(failed))
     }
 
     /// As [`fail_with`](Self::fail_with), within the transaction that is open on `connection`.
@@ -192,16 +184,25 @@ impl<S: Transactional> Work<S> {
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
         let failed = self.desk.failed_with(backoff, retry_after, cause);
-        self.failed_in(connection, failed)
+        self.ended_in(connection, self.held.failing(failed))
     }
 
-    fn failed_in(
+    /// As [`cancel`](Self::cancel), within the transaction that is open on `connection`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`cancel`](Self::cancel). Roll back then.
+    pub fn cancel_in(&self, connection: S::Connection<'_>) -> Result<(), WorkError<S::Error>> {
+        self.ended_in(connection, step::cancel(self.token()))
+    }
+
+    fn ended_in<T: Send + 'static>(
         &self,
         connection: S::Connection<'_>,
-        failed: Failed,
-    ) -> Result<Decision, WorkError<S::Error>> {
-        let change = self.held.failing(failed);
-        self.held
-            .ended_in(self.desk.store.update_in(connection, self.key(), change))
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<Result<T, LeaseLost>> + Send + 'static,
+    ) -> Result<T, WorkError<S::Error>> {
+        let store = &self.desk.store;
+        let ended = store.update_in(connection, self.key(), change);
+        self.held.ended_in(ended)
     }
 }

@@ -212,6 +212,26 @@ pub async fn p2_work_out_of_turn_escalates_nothing<B: Bench>(bench: &B) {
     assert_eq!(recovery.map(|recovery| recovery.failures), Some(2));
     assert_eq!(good(one.get("key").await), None);
 
+    // Where the streak has ended meanwhile, there is nothing left that it could escalate.
+    done(one.record_failure("key", "broken").await);
+    let work = good(one.start_now("key").await);
+    assert!(good(one.forget("key").await));
+    let told = good(work.fail("broken anew").await);
+    assert_eq!(told, Decision::Retry { after: unit });
+    let record = good(one.get("key").await).expect("a record of the failure");
+    assert_eq!(
+        (record.state.failures, &*record.cause, record.lease),
+        (1, "broken anew", None)
+    );
+    // But another that has begun is left as it is.
+    let work = good(one.start_now("key").await);
+    done(one.record_success("key").await);
+    done(one.record_failure("key", "broken").await);
+    done(work.fail("as before").await);
+    let record = good(one.get("key").await).expect("a record of the failure");
+    assert_eq!((record.state.failures, &*record.cause), (1, "broken"));
+    done(one.record_success("key").await);
+
     // In turn, it is like any other work; and so is work whose worker died.
     let told = good(good(one.start_now("key").await).fail("broken").await);
     assert_eq!(told, Decision::Retry { after: unit });

@@ -7,7 +7,8 @@ use crate::policy::{Backoff, GiveUpReason};
 use crate::state::{Decision, Readiness, Recovery};
 use crate::store::{DurableTracker, Page, Refusal, StartError, Which};
 
-/// Of many attempts that began before a failure was recorded, only the first to fail counts.
+/// Of many attempts that began before a failure was recorded, only the first to fail counts; and
+/// one out of turn counts only as the first failure of a new streak.
 pub async fn p2_attempts_of_one_window_escalate_once<B: Bench>(bench: &B) {
     let unit = bench.unit();
     let tracker = tracker(bench).await;
@@ -35,8 +36,32 @@ pub async fn p2_attempts_of_one_window_escalate_once<B: Bench>(bench: &B) {
         good(tracker.get("key").await).map(|kept| kept.state.failures),
         Some(3)
     );
+    let late = good(tracker.attempt("key").await);
     let recovery = good(good(tracker.attempt("key").await).succeed().await);
     assert_eq!(recovery.map(|recovery| recovery.failures), Some(3));
+    // The streak has ended meanwhile: there is nothing left that it could escalate.
+    let told = good(late.fail("broken anew").await);
+    assert_eq!(told, Decision::Retry { after: unit });
+
+    for _ in 0..3 {
+        let attempt = good(tracker.attempt_now("key").await);
+        let left = good(attempt.fail("pressed a button").await);
+        assert!(left.delay().is_some_and(|left| left <= unit));
+    }
+    let record = good(tracker.get("key").await).expect("a record of the failure");
+    assert_eq!((record.state.failures, &*record.cause), (1, "broken anew"));
+    let (one, two) = (
+        good(tracker.attempt_now("key").await),
+        good(tracker.attempt_now("key").await),
+    );
+    assert!(good(tracker.forget("key").await));
+    for attempt in [one, two] {
+        done(attempt.fail("broken again").await);
+    }
+    let record = good(tracker.get("key").await).expect("a record of the failure");
+    assert_eq!((record.state.failures, &*record.cause), (1, "broken again"));
+    let recovery = good(good(tracker.attempt_now("key").await).succeed().await);
+    assert_eq!(recovery.map(|recovery| recovery.failures), Some(1));
 }
 
 /// However long a wait has been over, the next failure goes on from its interval.

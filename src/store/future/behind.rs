@@ -88,6 +88,7 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
             let changes = changes.get(part.clone()).unwrap_or_default();
             let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
             let transitions = behind::transitions(changes, snapshot.taken_at);
+            self.behind.lock().asked(changes);
             match self.store.update_all(&keys, transitions).await {
                 Ok(_) => {
                     parts.made();
@@ -96,6 +97,7 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
                 }
                 Err(error) => {
                     let fault = self.store.fault(&error);
+                    self.behind.lock().missed(changes, fault);
                     flushed.missed(error, fault, parts.failed(part, fault));
                 }
             }

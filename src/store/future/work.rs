@@ -1,16 +1,18 @@
 //! A key that a worker has taken.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{AsyncStore, AsyncTransactional};
 use crate::policy::Backoff;
 use crate::state::{Decision, Recovery};
+use crate::store::change::Change;
 use crate::store::desk::{Desk, Held};
 use crate::store::error::WorkError;
+use crate::store::lease::LeaseLost;
 use crate::store::record::Record;
 use crate::store::session::Expiry;
-use crate::store::step::{self, Failed};
+use crate::store::step;
 
 /// A key that this worker has taken: to be finished, failed or cancelled.
 ///
@@ -91,13 +93,7 @@ impl<S: AsyncStore> Work<S> {
     ///
     /// [`WorkError::Lost`] if the lease is not good any more.
     pub async fn finish(&self) -> Result<Option<Recovery>, WorkError<S::Error>> {
-        let _ending = self.held.ending();
-        let ended = self
-            .desk
-            .store
-            .update(self.key(), step::finish(self.token()))
-            .await;
-        self.held.ended(ended)
+        self.ended(step::finish(self.token())).await
     }
 
     /// Ends the work as a failure, and says how long to wait.
@@ -106,7 +102,7 @@ impl<S: AsyncStore> Work<S> {
     ///
     /// [`WorkError::Lost`] if the lease is not good any more.
     pub async fn fail(&self, cause: &str) -> Result<Decision, WorkError<S::Error>> {
-        self.failed(self.desk.failed(cause)).await
+        self.ended(self.held.failing(self.desk.failed(cause))).await
     }
 
     /// Ends the work as a failure by another policy, and with a server's hint. Without a policy the
@@ -121,8 +117,8 @@ impl<S: AsyncStore> Work<S> {
         retry_after: Option<Duration>,
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
-        self.failed(self.desk.failed_with(backoff, retry_after, cause))
-            .await
+        let failed = self.desk.failed_with(backoff, retry_after, cause);
+        self.ended(self.held.failing(failed)).await
     }
 
     /// Ends the work as if it had not begun: the key's streak stays as it was.
@@ -131,22 +127,15 @@ impl<S: AsyncStore> Work<S> {
     ///
     /// [`WorkError::Lost`] if the lease is not good any more.
     pub async fn cancel(&self) -> Result<(), WorkError<S::Error>> {
-        let _ending = self.held.ending();
-        let ended = self
-            .desk
-            .store
-            .update(self.key(), step::cancel(self.token()))
-            .await;
-        self.held.ended(ended)
+        self.ended(step::cancel(self.token())).await
     }
 
-    async fn failed(&self, failed: Failed) -> Result<Decision, WorkError<S::Error>> {
+    async fn ended<T: Send + 'static>(
+        &self,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<Result<T, LeaseLost>> + Send + 'static,
+    ) -> Result<T, WorkError<S::Error>> {
         let _ending = self.held.ending();
-        let ended = self
-            .desk
-            .store
-            .update(self.key(), self.held.failing(failed))
-            .await;
+        let ended = self.desk.store.update(self.key(), change).await;
         self.held.ended(ended)
     }
 }
@@ -165,13 +154,7 @@ impl<S: AsyncTransactional> Work<S> {
         &self,
         connection: S::Connection<'_>,
     ) -> Result<Option<Recovery>, WorkError<S::Error>> {
-        let change = step::finish(self.token());
-        self.held.ended_in(
-            self.desk
-                .store
-                .update_in(connection, self.key(), change)
-                .await,
-        )
+        self.ended_in(connection, step::finish(self.token())).await
     }
 
     /// As [`fail`](Self::fail), within the transaction that is open on `connection`.
@@ -184,7 +167,8 @@ impl<S: AsyncTransactional> Work<S> {
         connection: S::Connection<'_>,
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
-        self.failed_in(connection, self.desk.failed(cause)).await
+        let failed = self.desk.failed(cause);
+        self.ended_in(connection, self.held.failing(failed)).await
     }
 
     /// As [`fail_with`](Self::fail_with), within the transaction that is open on `connection`.
@@ -200,20 +184,28 @@ impl<S: AsyncTransactional> Work<S> {
         cause: &str,
     ) -> Result<Decision, WorkError<S::Error>> {
         let failed = self.desk.failed_with(backoff, retry_after, cause);
-        self.failed_in(connection, failed).await
+        self.ended_in(connection, self.held.failing(failed)).await
     }
 
-    async fn failed_in(
+    /// As [`cancel`](Self::cancel), within the transaction that is open on `connection`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`cancel`](Self::cancel). Roll back then.
+    pub async fn cancel_in(
         &self,
         connection: S::Connection<'_>,
-        failed: Failed,
-    ) -> Result<Decision, WorkError<S::Error>> {
-        let change = self.held.failing(failed);
-        self.held.ended_in(
-            self.desk
-                .store
-                .update_in(connection, self.key(), change)
-                .await,
-        )
+    ) -> Result<(), WorkError<S::Error>> {
+        self.ended_in(connection, step::cancel(self.token())).await
+    }
+
+    async fn ended_in<T: Send + 'static>(
+        &self,
+        connection: S::Connection<'_>,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<Result<T, LeaseLost>> + Send + 'static,
+    ) -> Result<T, WorkError<S::Error>> {
+        let store = &self.desk.store;
+        let ended = store.update_in(connection, self.key(), change).await;
+        self.held.ended_in(ended)
     }
 }

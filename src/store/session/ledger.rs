@@ -73,17 +73,17 @@ impl Ledger {
     /// Notes which leases have run out.
     ///
     /// If the store has answered of late, it is not the store that is out of reach, but what is
-    /// kept for these keys.
+    /// kept for these keys. Of a lease that may have ended with the caller's transaction, nothing
+    /// is expected to be heard.
     pub(super) fn settle(&mut self, now: Duration, time_to_live: Duration) {
         if now < self.good_until {
             return;
         }
+        let is_silent = self.heard.saturating_add(time_to_live) <= now;
         let run_out = self.good.iter().filter(|(_, good)| good.deadline <= now);
-        let run_out: Vec<_> = run_out.map(|(lease, _)| *lease).collect();
-        if !run_out.is_empty() && self.heard.saturating_add(time_to_live) <= now {
-            self.expired = true;
-        }
-        for lease in run_out {
+        let run_out: Vec<_> = run_out.map(|(lease, good)| (*lease, good.ending)).collect();
+        for (lease, ending) in run_out {
+            self.expired |= is_silent && !matches!(ending, Ending::Within(_));
             self.good.remove(&lease);
             self.lost.insert(lease);
         }

@@ -49,7 +49,7 @@ impl Database {
     }
 
     pub(super) fn over(connection: Connection) -> Result<Database, SqliteError> {
-        let place = place(connection.path().unwrap_or_default());
+        let place = place_of(&connection);
         // Before anything is written to what may not be ours.
         schema::version(&connection, &place)?;
         turn::to_write_ahead(&connection).map_err(failed(&place))?;
@@ -145,6 +145,11 @@ impl Database {
             is_set_back: nanos < latest,
         }
     }
+}
+
+/// How errors name the database that a connection is to.
+pub(super) fn place_of(connection: &Connection) -> String {
+    place(connection.path().unwrap_or_default())
 }
 
 fn place(path: &str) -> String {

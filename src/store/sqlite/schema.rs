@@ -62,19 +62,14 @@ pub(super) fn migrate(connection: &Connection, place: &str) -> Result<(), Sqlite
 /// The version of the tables; 0 if there are none. Refuses what is not ours to write to.
 pub(super) fn version(connection: &Connection, place: &str) -> Result<u32, SqliteError> {
     let refused = |problem| unreadable(place, problem);
-    let tables = "SELECT count(*) FILTER (WHERE name = 'relent_meta'), count(*) FROM sqlite_schema
-                  WHERE type IN ('table', 'view') AND name IN ('relent', 'relent_meta', 'relent_history')";
-    let counts = connection.query_row(tables, [], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-    });
-    let (meta, all) = counts.map_err(failed(place))?;
-    match (meta, all) {
-        (0, 0) => return Ok(0),
-        (0, _) => {
-            let why = "it has a table `relent` or `relent_history`, but no `relent_meta`";
-            return Err(refused(Problem::Foreign(why.to_owned())));
-        }
-        _ => {}
+    let tables = tables(connection, place)?;
+    let has = |table: &str| tables.iter().any(|name| name == table);
+    if tables.is_empty() {
+        return Ok(0);
+    }
+    if !has("relent_meta") {
+        let why = "it has a table `relent` or `relent_history`, but no `relent_meta`";
+        return Err(refused(Problem::Foreign(why.to_owned())));
     }
     let version = connection
         .query_row("SELECT version FROM relent_meta", [], |row| row.get(0))
@@ -87,17 +82,37 @@ pub(super) fn version(connection: &Connection, place: &str) -> Result<u32, Sqlit
             Some(_) => failed(place)(error),
         })?;
     let version: i64 = version.unwrap_or_default();
+    let damaged = |why| Err(refused(Problem::Damaged(why)));
     match u32::try_from(version) {
+        Ok(1..=VERSION) if !has("relent") => damaged("it has no table `relent`".to_owned()),
+        Ok(2..=VERSION) if !has("relent_history") => {
+            damaged("it has no table `relent_history`".to_owned())
+        }
         Ok(version @ 1..=VERSION) => Ok(version),
         Ok(found) if found > VERSION => Err(refused(Problem::Newer {
             found: found.into(),
             known: VERSION.into(),
         })),
-        _ => {
-            let why = format!("`relent_meta` says version {version}");
-            Err(refused(Problem::Damaged(why)))
-        }
+        _ => damaged(format!("`relent_meta` says version {version}")),
     }
+}
+
+/// Which of our tables there are. Refuses views of their names.
+fn tables(connection: &Connection, place: &str) -> Result<Vec<String>, SqliteError> {
+    let names = || -> rusqlite::Result<Vec<(String, bool)>> {
+        let mut names = connection.prepare(
+            "SELECT name, type = 'view' FROM sqlite_schema WHERE type IN ('table', 'view')
+             AND name IN ('relent', 'relent_meta', 'relent_history')",
+        )?;
+        let names = names.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        names.collect()
+    };
+    let names = names().map_err(failed(place))?;
+    if let Some((view, _)) = names.iter().find(|(_, is_view)| *is_view) {
+        let why = format!("`{view}` is a view");
+        return Err(unreadable(place, Problem::Foreign(why)));
+    }
+    Ok(names.into_iter().map(|(name, _)| name).collect())
 }
 
 /// The latest time at which any record was written.

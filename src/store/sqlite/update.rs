@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, Transaction};
 
-use super::database::Moment;
-use super::error::SqliteError;
+use super::database::{Moment, place_of};
+use super::error::{self, SqliteError};
 use super::{SqliteStore, history, row};
 use crate::clock::Clock;
 use crate::store::blocking::Transactional;
@@ -32,6 +32,7 @@ impl<C: Clock> SqliteStore<C> {
         now: SystemTime,
         change: impl FnOnce(Option<&Record>, SystemTime) -> Change<R>,
     ) -> Result<R, SqliteError> {
+        let failed = failed_on(transaction);
         let record = self.get(transaction, key)?;
         let is_there = record.is_some();
         let change = change(record.as_ref(), now);
@@ -41,7 +42,7 @@ impl<C: Clock> SqliteStore<C> {
             answer,
         } = change
             .settle(|| row::next_token(transaction))
-            .map_err(self.failed())?;
+            .map_err(&failed)?;
         if self.history {
             let cause = match &write {
                 Write::Put(record) => Some(record.cause.as_str()),
@@ -50,7 +51,7 @@ impl<C: Clock> SqliteStore<C> {
             for event in events.into_iter().flatten() {
                 let at = columns::time(now);
                 history::note(transaction, &self.namespace, key, at, event, cause)
-                    .map_err(self.failed())?;
+                    .map_err(&failed)?;
             }
         }
         let written = match &write {
@@ -58,7 +59,7 @@ impl<C: Clock> SqliteStore<C> {
             Write::Put(record) => row::put(transaction, &self.namespace, key, record, is_there),
             Write::Delete => row::delete(transaction, &self.namespace, key),
         };
-        written.map_err(self.failed())?;
+        written.map_err(failed)?;
         Ok(answer)
     }
 
@@ -67,11 +68,17 @@ impl<C: Clock> SqliteStore<C> {
         connection: &Connection,
         key: &str,
     ) -> Result<Option<Record>, SqliteError> {
-        let found = row::get(connection, &self.namespace, key).map_err(self.failed())?;
+        let found = row::get(connection, &self.namespace, key);
+        let found = found.map_err(failed_on(connection))?;
         found
             .transpose()
             .map_err(|why| self.damaged("relent", key, why).into())
     }
+}
+
+/// What went wrong on a connection, which may be the caller's, and to the wrong database.
+fn failed_on(connection: &Connection) -> impl Fn(rusqlite::Error) -> SqliteError {
+    |error| error::failed(&place_of(connection))(error)
 }
 
 /// Within a transaction on a connection of the caller's to the same database. Begin it as
@@ -94,11 +101,6 @@ impl<C: Clock> Transactional for SqliteStore<C> {
         if connection.is_autocommit() {
             return Err(SqliteError::NoTransaction);
         }
-        self.step(
-            connection,
-            key,
-            self.database.moment(&self.clock).now,
-            change,
-        )
+        self.step(connection, key, self.now(), change)
     }
 }

@@ -126,14 +126,7 @@ pub fn fail(
     failed: Failed,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
 {
-    move |record, now| match held(record, now, token) {
-        Err(lost) => Change::keep(Err(lost)),
-        Ok(mut record) => {
-            let decision = escalate(&mut record, now, &failed);
-            record.lease = None;
-            Change::put(record, Ok(decision)).noting(Event::Failed)
-        }
-    }
+    fail_in_turn(token, failed, true)
 }
 
 /// Ends the work as if it had not begun: the streak stays as it is.
@@ -165,13 +158,29 @@ pub fn give_back(
 
 /// Ends work that was begun out of turn, as a failure. That the key still fails is no news, and
 /// being asked often should not make the wait longer: so this cancels the work, and answers what is
-/// left of the wait.
+/// left of the wait. But if the streak has ended meanwhile, and no other has begun, the failure is
+/// the first of a new one.
 pub fn fail_out_of_turn(
     token: u64,
+    failed: Failed,
+) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
+{
+    fail_in_turn(token, failed, false)
+}
+
+pub(in crate::store) fn fail_in_turn(
+    token: u64,
+    failed: Failed,
+    is_in_turn: bool,
 ) -> impl FnMut(Option<&Record>, SystemTime) -> Change<Result<Decision, LeaseLost>> + Send + 'static
 {
     move |record, now| match held(record, now, token) {
         Err(lost) => Change::keep(Err(lost)),
+        Ok(mut record) if is_in_turn || record.state.is_healthy() => {
+            let decision = escalate(&mut record, now, &failed);
+            record.lease = None;
+            Change::put(record, Ok(decision)).noting(Event::Failed)
+        }
         Ok(record) => {
             let left = left(Some(&record), now);
             given_back(record, Ok(left))
@@ -179,10 +188,10 @@ pub fn fail_out_of_turn(
     }
 }
 
-/// Whether work was begun out of turn; `taken` is the record as it was when the lease was taken.
-pub(in crate::store) fn is_out_of_turn(taken: &Record) -> bool {
+/// Whether work was begun in turn; `taken` is the record as it was when the lease was taken.
+pub(in crate::store) fn is_in_turn(taken: &Record) -> bool {
     let since = taken.lease.as_ref().map(|lease| lease.since);
-    since.is_some_and(|since| ready(Some(taken), since).is_err())
+    since.is_none_or(|since| ready(Some(taken), since).is_ok())
 }
 
 /// Writes the record without its lease, or deletes it if nothing else is in it.

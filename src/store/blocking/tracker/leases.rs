@@ -35,8 +35,9 @@ impl<S: Store> DurableTracker<S> {
     ///
     /// If the key is ready, this is the same as [`start`](Self::start). If it is not, a success
     /// ends the streak as usual; but failing the work changes nothing, and returns what is left of
-    /// the wait, which should not grow because somebody asks often. If the worker dies, that counts
-    /// as a failure like any other.
+    /// the wait, which should not grow because somebody asks often; unless the streak has ended
+    /// meanwhile and no other has begun: then the failure is the first of a new one. If the worker
+    /// dies, that counts as a failure like any other.
     ///
     /// # Errors
     ///

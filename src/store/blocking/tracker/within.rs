@@ -57,6 +57,15 @@ impl<S: Transactional> DurableTracker<S> {
         self.update_in(connection, key, step::success())
     }
 
+    /// As [`forget`](Self::forget), within the transaction that is open on `connection`.
+    pub fn forget_in(
+        &self,
+        connection: S::Connection<'_>,
+        key: &str,
+    ) -> Result<bool, Error<S::Error>> {
+        self.update_in(connection, key, step::forget())
+    }
+
     /// As [`start`](Self::start), within the transaction that is open on `connection`: to choose
     /// the key and take it in one transaction, so that nobody finishes it in between.
     ///
