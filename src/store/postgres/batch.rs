@@ -225,18 +225,12 @@ impl Puts<'_> {
             .flags(&self.is_new);
         let put = self.notes.given(columns.query);
         let rows = put.fetch_all(&mut *connection).await?;
-        let mut last_token = None;
-        if is_new_lease.contains(&true) {
-            for row in &rows {
-                last_token = last_token.max(row.try_get::<Option<i64>, _>(2)?);
-            }
-        }
         for row in &rows {
             let Some(at) = self.keys.at(row)? else {
                 continue;
             };
             let mut token: Option<i64> = row.try_get(1)?;
-            if is_new_lease.get(at) == Some(&true) && token != last_token {
+            if is_new_lease.get(at) == Some(&true) && token != row.try_get(2)? {
                 // Another lease of the key may have come and gone between the token and the row.
                 token = regrant(connection, namespace, self.keys.names.get(at), token).await?;
                 if token.is_none() {
