@@ -126,7 +126,7 @@ impl<'a> Batch<'a> {
         let now = Moment::of(now);
         if !self.puts.records.is_empty() {
             let puts = self.puts;
-            let statement = self.is_each_apart.then_some(sql::EXTEND);
+            let statement = self.is_each_apart.then_some(&*sql::EXTEND);
             puts.write(statement, connection, namespace, now, &mut made)
                 .await?;
         }
@@ -179,16 +179,17 @@ impl Puts<'_> {
 
     async fn write(
         mut self,
-        statement: Option<Statement>,
+        statement: Option<&'static Statement>,
         connection: &mut PgConnection,
         namespace: &str,
         now: Moment,
         made: &mut Made,
     ) -> Result<(), sqlx::Error> {
-        let writing: Writing = match (self.is_new.contains(&true), self.is_new.contains(&false)) {
-            (true, false) => sql::PUT_NEW,
-            (false, _) => sql::PUT_OVER,
-            (true, true) => sql::PUT,
+        let are_new = (self.is_new.contains(&true), self.is_new.contains(&false));
+        let writing: &'static Writing = match are_new {
+            (true, false) => &sql::PUT_NEW,
+            (false, _) => &sql::PUT_OVER,
+            (true, true) => &sql::PUT,
         };
         let is_new_lease: Vec<_> = self.are_granted_anew().collect();
         let is_noting = self.notes.are_any();

@@ -1,5 +1,6 @@
 //! Taking what is due.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use sqlx::query;
@@ -8,7 +9,7 @@ use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row;
-use super::sql::{clock, is_readable, is_wanted, streak};
+use super::sql::{CLOCK, IS_READABLE, STREAK, is_wanted};
 use super::update::Reading;
 use super::{PostgresStore, count};
 use crate::store::listing::{Listed, Page, Which};
@@ -28,26 +29,20 @@ use crate::store::unreadable::Unreadable;
 ///
 /// `$1` namespace, `$2` how many, `$3` holder, `$4` time to live in microseconds, `$5` the end of
 /// time, `$6` whether also rows that cannot be read.
-macro_rules! claim {
-    ($noted:expr) => {
-        concat!(
-            "
+fn claim(noted: &str) -> String {
+    let is_wanted = is_wanted(6);
+    format!(
+        "
     WITH clock AS (
         SELECT now, LEAST($5, now + $4 * INTERVAL '1 microsecond') AS ends, micros,
             micros < latest AS is_set_back
-        FROM (",
-            clock!(),
-            ") AS clock
+        FROM ({CLOCK}) AS clock
     ), due AS (
-        SELECT key, due, token IS NULL AND ",
-            is_readable!(),
-            " AS is_free
+        SELECT key, due, token IS NULL AND {IS_READABLE} AS is_free
         FROM relent
         WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL
             AND due <= (SELECT now FROM clock)
-            AND ",
-            is_wanted!("$6"),
-            "
+            AND {is_wanted}
         ORDER BY due, key LIMIT (SELECT $2::BIGINT) FOR UPDATE SKIP LOCKED
     ), grant_all AS (
         SELECT nextval('relent_tokens') AS next FROM due WHERE is_free HAVING count(*) > 0
@@ -59,35 +54,30 @@ macro_rules! claim {
             AND key = ANY (ARRAY(SELECT key FROM due WHERE is_free))
             AND (SELECT setval('relent_latest', micros) FROM relent_latest, clock
                  WHERE last_value < micros) IS DISTINCT FROM 0
-        RETURNING ",
-            streak!(),
-            "
-    )",
-            $noted,
-            "
-    SELECT ",
-            streak!(),
-            " FROM taken
+        RETURNING {STREAK}
+    ){noted}
+    SELECT {STREAK} FROM taken
     UNION ALL
     SELECT key, NULL, NULL, NULL, NULL, NULL, due, NULL FROM due WHERE is_free IS NOT TRUE
     UNION ALL
     SELECT NULL, NULL, NULL, (SELECT next FROM grant_all), CASE WHEN is_set_back THEN now END, now,
         ends, NULL
     FROM clock"
-        )
-    };
+    )
 }
 
-const CLAIM: &str = claim!("");
+static CLAIM: LazyLock<String> = LazyLock::new(|| claim(""));
 
 /// The same, noted in the history.
-const CLAIM_NOTING: &str = claim!(
-    ", noted AS (
+static CLAIM_NOTING: LazyLock<String> = LazyLock::new(|| {
+    claim(
+        ", noted AS (
         INSERT INTO relent_history (namespace, key, at, event)
         SELECT $1, key, now, 'started' FROM taken, clock
         RETURNING key
-    )"
-);
+    )",
+    )
+});
 
 /// No lease lives longer: the database cannot add more to a time.
 const LONGEST: Duration = Duration::from_nanos(i64::MAX as u64);
@@ -139,7 +129,7 @@ impl PostgresStore {
     /// Takes what one statement can.
     async fn take(&self, start: &Start, limit: usize, any: bool) -> Result<Claimed, PostgresError> {
         let micros = start.time_to_live.min(LONGEST).as_micros();
-        let statement = if self.history { CLAIM_NOTING } else { CLAIM };
+        let statement: &'static str = if self.history { &CLAIM_NOTING } else { &CLAIM };
         let take = || {
             query(statement)
                 .bind(&self.namespace)

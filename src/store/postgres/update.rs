@@ -13,7 +13,7 @@ use super::error::PostgresError;
 use super::keys::Finder;
 use super::moment::Moment;
 use super::row::{self, Found};
-use super::sql;
+use super::sql::{self, Statement};
 use crate::store::change::Change;
 use crate::store::future::AsyncTransactional;
 use crate::store::record::Record;
@@ -51,9 +51,9 @@ impl PostgresStore {
         reading: Reading,
         keys: &[&str],
     ) -> Result<(Vec<Result<Found, Unreadable>>, SystemTime), PostgresError> {
-        let statement = match reading {
-            Reading::Open => sql::READ,
-            Reading::Locked => sql::LOCK,
+        let statement: &'static Statement = match reading {
+            Reading::Open => &sql::READ,
+            Reading::Locked => &sql::LOCK,
         };
         let read = query(statement.about(keys.len())).bind(&self.namespace);
         let mut places = Vec::new();

@@ -259,6 +259,41 @@ async fn p2_tokens_of_new_rows_are_told_as_they_are_kept() {
     assert_eq!(all.len(), 8 * 40);
 }
 
+/// Nobody else knows of the lease by then, so it gets its second token however often the database
+/// has to be asked; but no transaction of the caller's is held up, nor is an error that stays.
+#[tokio::test]
+async fn p2_a_second_token_is_asked_for_until_the_database_gives_it() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let refusing = "
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION draw() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM nextval('relent_tokens'); RETURN NEW; END $$;
+        CREATE TRIGGER draw BEFORE INSERT ON relent FOR EACH ROW EXECUTE FUNCTION draw();
+        CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.key = 'never' THEN RAISE 'no'; END IF;
+            IF nextval('tries') % 4 > 0 THEN RAISE SQLSTATE '40001'; END IF;
+            RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON relent FOR EACH ROW EXECUTE FUNCTION refuse()";
+    raw_sql(refusing).execute(&pool).await.unwrap();
+    let work = tracker.start("key").await.unwrap();
+    let kept = tracker.get("key").await.unwrap();
+    assert_eq!(kept.as_ref(), Some(work.record()));
+    let last: i64 = query_scalar("SELECT last_value FROM relent_tokens")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(work.token(), last.unsigned_abs());
+
+    let refused = tokio::time::timeout(5 * SECOND, tracker.start("never")).await;
+    assert!(refused.unwrap().is_err());
+    let mut theirs = pool.begin().await.unwrap();
+    let refused = tracker.start_in(&mut theirs, "within");
+    let refused = tokio::time::timeout(5 * SECOND, refused).await;
+    assert!(refused.unwrap().is_err());
+}
+
 /// Whoever was given a new row's lease keeps it, whatever others do to the row meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn p2_leases_of_new_rows_outlive_what_others_record() {
