@@ -33,7 +33,7 @@ use super::step::Start;
 use super::unreadable::{Problem, Unreadable};
 use again::again;
 use error::ROW;
-use row::Kept;
+use row::{IsRight, Kept};
 
 /// Keeps records in a table of a PostgreSQL database, for any number of hosts.
 ///
@@ -251,8 +251,8 @@ impl PostgresStore {
         }
     }
 
-    fn check(rows: &[PgRow]) -> Result<(), PostgresError> {
-        row::check(rows).map_err(Self::damaged)
+    fn check(rows: &[PgRow], types: &[IsRight]) -> Result<(), PostgresError> {
+        row::check(rows, types).map_err(Self::damaged)
     }
 
     /// An error that concerns all of an answer.

@@ -20,8 +20,8 @@ use crate::store::unreadable::Unreadable;
 /// Takes the keys that are due and have no lease, and answers with their streaks. It does not take
 /// those that are due but have a lease that ran out, or cannot be read, since a statement cannot
 /// decide what becomes of them: it answers these keys and when they were due, in rows that lack
-/// everything else. One row has no key, and [tells](row::Grant) in other columns what is the same
-/// for all.
+/// everything else of a row. Each of these answers also [tells](row::Grant) what is the same for
+/// all; if there are none, one answer tells only that.
 ///
 /// Rows that somebody else is about to change are passed over, not waited for. All keys get the
 /// same token. Drawing it depends on whether any row was locked, and so comes after the locking: a
@@ -56,13 +56,12 @@ fn claim(noted: &str) -> String {
                  WHERE last_value < micros) IS DISTINCT FROM 0
         RETURNING {STREAK}
     ){noted}
-    SELECT {STREAK} FROM taken
-    UNION ALL
-    SELECT key, NULL, NULL, NULL, NULL, NULL, due, NULL FROM due WHERE is_free IS NOT TRUE
-    UNION ALL
-    SELECT NULL, NULL, NULL, (SELECT next FROM grant_all), CASE WHEN is_set_back THEN now END, now,
-        ends, NULL
-    FROM clock"
+    SELECT {STREAK}, (SELECT next FROM grant_all) AS token, now, ends, is_set_back
+    FROM clock LEFT JOIN (
+        SELECT {STREAK} FROM taken
+        UNION ALL
+        SELECT key, NULL, NULL, NULL, NULL, NULL, due, NULL FROM due WHERE is_free IS NOT TRUE
+    ) AS found ON TRUE"
     )
 }
 
@@ -145,33 +144,31 @@ impl PostgresStore {
             Err(PostgresError::Contended) => Vec::new(),
             rows => rows?,
         };
-        Self::check(&rows)?;
+        Self::check(&rows, &row::STREAK)?;
+        let grant = rows.first().map(row::grant).transpose();
+        let grant = grant.map_err(Self::damaged)?;
         let mut claimed = Claimed {
             taken: Vec::with_capacity(rows.len()),
-            // One row is about no key.
-            is_full: rows.len() > limit,
+            set_back_to: grant.as_ref().and_then(row::Grant::set_back_to),
             ..Claimed::default()
         };
-        let (mut others, mut lease) = (Vec::new(), None);
+        let lease = grant.and_then(|grant| grant.lease(&start.holder));
+        let mut others = Vec::new();
         for row in &rows {
             match row::claimed(row).map_err(Self::damaged)? {
-                row::Claimed::Taken(key, Ok(streak)) => {
-                    claimed.taken.push((streak.until, key.to_owned(), streak));
+                Some(row::Claimed::Taken(key, Ok(mut record))) => {
+                    record.lease.clone_from(&lease);
+                    claimed.taken.push((record.until, key.to_owned(), record));
                 }
-                row::Claimed::Taken(key, Err(problem)) => {
+                Some(row::Claimed::Taken(key, Err(problem))) => {
                     let unreadable = self.refused("relent", key, problem);
                     claimed.unreadable.get_or_insert(unreadable);
                 }
-                row::Claimed::Left(key, due) => others.push((due, key.to_owned())),
-                row::Claimed::Grant(grant) => {
-                    claimed.set_back_to = grant.set_back_to;
-                    lease = grant.lease(&start.holder);
-                }
+                Some(row::Claimed::Left(key, due)) => others.push((due, key.to_owned())),
+                None => {}
             }
         }
-        for (_, _, record) in &mut claimed.taken {
-            record.lease.clone_from(&lease);
-        }
+        claimed.is_full = claimed.taken.len() + others.len() >= limit;
         if !others.is_empty() {
             let why = self.sort_out(others, &mut claimed).await;
             claimed.or_nothing(why)?;

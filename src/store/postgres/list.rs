@@ -168,7 +168,7 @@ impl PostgresStore {
         &self,
         rows: &[PgRow],
     ) -> Result<impl Iterator<Item = Result<Listed, Unreadable>>, PostgresError> {
-        Self::check(rows)?;
+        Self::check(rows, &row::ALL)?;
         let keys = rows
             .iter()
             .map(|row| Ok(row::key(row)?.unwrap_or_default()));

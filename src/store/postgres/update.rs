@@ -66,7 +66,7 @@ impl PostgresStore {
             }
         };
         let rows = read.fetch_all(connection).await?;
-        Self::check(&rows)?;
+        Self::check(&rows, &row::ALL)?;
         let mut all: Vec<_> = keys.iter().map(|_| Ok(Found::Nothing)).collect();
         let mut finder = Finder::default();
         let mut now = Moment::BEGINNING;
