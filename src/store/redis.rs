@@ -32,7 +32,8 @@ use super::rounds::{Contended, Rounds};
 use super::step::Start;
 use super::unreadable::Unreadable;
 
-/// Keeps records in Redis or Valkey, for any number of hosts.
+/// Keeps records in Redis (from version 5 on) or Valkey, for any number of hosts. The tests run on
+/// Redis 7.
 ///
 /// It works over any connection of the `redis` crate that can be cloned: a managed one; one to a
 /// cluster, where all keys of a namespace are on one node; or a multiplexed one, which does not
