@@ -24,13 +24,12 @@ pub enum RedisError {
 
 pub(super) fn fault(error: &RedisError) -> Fault {
     /// What the server answers for every key, until somebody sees to it.
-    const AWAY: [&str; 8] = [
+    const AWAY: [&str; 7] = [
         "BUSY", // it runs somebody's script
         "CLUSTERDOWN",
         "LOADING",
         "MASTERDOWN",
         "MISCONF", // it cannot write its snapshots
-        "NOAUTH",
         "NOREPLICAS",
         "READONLY", // it is a replica
     ];
@@ -119,7 +118,6 @@ mod tests {
             (of(ErrorKind::UnexpectedReturnType), Fault::Unknown),
             (said("BUSY"), Fault::Store),
             (said("LOADING"), Fault::Store),
-            (said("NOAUTH"), Fault::Store),
             (said("READONLY"), Fault::Store),
             (said("OOM"), Fault::Unknown),
             (said("WRONGTYPE"), Fault::Unknown),

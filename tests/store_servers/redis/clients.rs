@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::{Client, cmd};
-use relent::store::{AsyncStore, DurableTracker, Error, Fault, RedisStore};
+use relent::store::{DurableTracker, RedisStore};
 use relent::{Backoff, Decision, Jitter};
 
 use crate::servers::redis::{self as servers, Server};
@@ -213,16 +213,5 @@ async fn a_client_may_speak_either_protocol() {
         assert_eq!(tracker.waiting(10).await.unwrap().len(), 3);
         assert_eq!(tracker.gave_up(10).await.unwrap(), []);
         assert!(tracker.start("fresh").await.unwrap().finish().await.is_ok());
-    }
-    let unknown = Client::open(format!("redis+unix://{}", socket.display())).unwrap();
-    let unknown = unknown.get_multiplexed_async_connection().await;
-    if let Ok(connection) = unknown {
-        let store = RedisStore::new(connection);
-        let tracker = DurableTracker::new(store.clone(), POLICY);
-        let refused = tracker.record_failures(&[("a", "x"), ("b", "x")]).await;
-        let Err(Error::Store(refused)) = refused else {
-            panic!("{refused:?}");
-        };
-        assert_eq!(store.fault(&refused), Fault::Store, "{refused}");
     }
 }
