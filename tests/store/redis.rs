@@ -300,6 +300,15 @@ async fn p1_where_the_moment_decides_it_is_that_of_the_server() {
     let kept = limited.get("ends").await.unwrap().unwrap();
     assert_eq!(kept.gave_up, Some(GiveUpReason::Elapsed));
 
+    // A lease that lives for half as long again.
+    let options = Options::new(Backoff::fixed(MINUTE)).time_to_live(half * 3 / 2);
+    let brief = soon.another(options);
+    let work = brief.start("fails").await.unwrap();
+    pass().await;
+    assert!(brief.record_failure("fails", "broken").await.is_ok());
+    let kept = brief.get("fails").await.unwrap().unwrap();
+    assert_eq!(kept.lease.map(|lease| lease.token), Some(work.token()));
+
     // A heartbeat that would shorten the lease a moment earlier, and lengthens it now.
     let work = soon.start("held").await.unwrap();
     pass().await;
