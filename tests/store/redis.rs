@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Arg, Cmd, ErrorKind, Pipeline, RedisFuture, ServerErrorKind, Value, cmd};
 use relent::store::contract::{self, Bench};
-use relent::store::{AsyncStore, DurableTracker, Options, RedisStore, Refusal, StartError, step};
+use relent::store::{
+    AsyncStore, DurableTracker, LeaseLost, Options, RedisStore, Refusal, StartError, WorkError,
+    step,
+};
 use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
 
 use crate::servers::redis::{self as server, Server};
@@ -23,8 +26,8 @@ struct Clocked {
     ours: &'static str,
     /// How often each call is sent. All answers but the last are lost.
     sends: usize,
-    /// How many seconds pass before each of the next calls is sent.
-    pauses: Arc<Mutex<VecDeque<u64>>>,
+    /// How much time passes before each of the next calls is sent.
+    pauses: Arc<Mutex<VecDeque<Duration>>>,
 }
 
 impl Clocked {
@@ -82,8 +85,8 @@ impl ConnectionLike for Clocked {
                     let mut command = Cmd::new();
                     command.arg(words);
                     let pause = self.pauses.lock().pop_front();
-                    if let Some(seconds) = pause {
-                        self.pass(Duration::from_secs(seconds)).await;
+                    if let Some(time) = pause {
+                        self.pass(time).await;
                     }
                     for _ in 1..self.sends {
                         self.connection.req_packed_command(&command).await?;
@@ -239,7 +242,10 @@ async fn p1_what_was_decided_long_before_it_is_written_is_decided_anew() {
     let after = Duration::from_secs(60);
     let policy = Backoff::fixed(after).jitter(Jitter::None);
     let options = || Options::new(policy).time_to_live(after);
-    let pause = |calls: &[u64]| bench.connection.pauses.lock().extend(calls);
+    let pause = |seconds: &[u64]| {
+        let pauses = seconds.iter().copied().map(Duration::from_secs);
+        bench.connection.pauses.lock().extend(pauses);
+    };
     let store = bench.empty().await;
     let tracker = || DurableTracker::new(store.namespace("paused").unwrap(), options());
 
@@ -309,6 +315,14 @@ async fn p1_where_the_moment_decides_it_is_that_of_the_server() {
     let kept = brief.get("fails").await.unwrap().unwrap();
     assert_eq!(kept.lease.map(|lease| lease.token), Some(work.token()));
 
+    // It runs out between what the server says of it and what it is told.
+    let work = brief.start("ends").await.unwrap();
+    let pauses = [Duration::ZERO, half * 8 / 5];
+    bench.connection.pauses.lock().extend(pauses);
+    let late = work.finish().await;
+    let is_expired = matches!(late, Err(WorkError::Lost(LeaseLost::Expired { .. })));
+    assert!(is_expired, "{late:?}");
+
     // A heartbeat that would shorten the lease a moment earlier, and lengthens it now.
     let work = soon.start("held").await.unwrap();
     pass().await;
@@ -327,7 +341,7 @@ async fn a_change_over_a_slow_connection_gets_there() {
     let slowly = Backoff::fixed(Duration::from_secs(3600));
     let tracker = DurableTracker::new(bench.empty().await, slowly.jitter(Jitter::None));
     let pauses = &bench.connection.pauses;
-    pauses.lock().extend([5; 100]);
+    pauses.lock().extend([Duration::from_secs(5); 100]);
     assert!(tracker.record_failure("key", "broken").await.is_ok());
     let calls = 100 - pauses.lock().len();
     assert!(calls < 10, "{calls}");
