@@ -206,7 +206,7 @@ impl PostgresStore {
     ) -> Result<Vec<(SystemTime, String, Record)>, PostgresError> {
         let mut others = claimed.died_on.clone();
         if let Some(now) = claimed.set_back_to.filter(|_| missing > 0) {
-            let page = Page::first(Which::Due, claimed.taken.len() + missing);
+            let page = Page::first(Which::Due, missing);
             let due = self.page(&page).await?;
             let future = due
                 .into_iter()

@@ -61,6 +61,37 @@ async fn p4_a_server_that_restarts_under_load_loses_nothing_acknowledged() {
     assert!(all > 0 && errors > 0);
 }
 
+/// The pool does not check its connections, and so learns by a call that one is gone.
+#[tokio::test]
+async fn after_a_restart_each_connection_fails_one_call() {
+    let Some(server) = Server::new(&["fsync=off"]) else {
+        return;
+    };
+    let pool = server.database().await;
+    let store = PostgresStore::new(pool.clone());
+    store.migrate().await.unwrap();
+    let tracker = DurableTracker::new(store, Backoff::DEFAULT);
+    let three = [
+        pool.acquire().await,
+        pool.acquire().await,
+        pool.acquire().await,
+    ];
+    assert!(three.iter().all(Result::is_ok));
+    drop(three);
+    tokio::time::sleep(SECOND / 5).await;
+    assert_eq!(pool.num_idle(), 3);
+    server.stop("INT");
+    server.start();
+    server.wait().await;
+    let mut failed = 0;
+    for _ in 0..10 {
+        failed += u32::from(tracker.record_failure("key", "broken").await.is_err());
+    }
+    assert!(failed <= 3, "{failed}");
+    let record = tracker.get("key").await.unwrap().unwrap();
+    assert_eq!(record.state.failures, 10 - failed);
+}
+
 /// Whatever the order of their keys; and nothing is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_overlap_do_not_stand_in_each_others_way() {
