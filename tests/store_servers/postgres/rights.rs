@@ -102,6 +102,32 @@ async fn where_nothing_can_be_written_it_is_the_store_and_no_key() {
     assert!(tracker.due(1).await.is_ok(), "it can be read");
 }
 
+#[tokio::test]
+async fn an_error_is_about_a_key_or_the_store_where_that_is_known() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let about = |error| tracker.store().fault(&error);
+    for (state, expected) in [
+        ("08006", Fault::Store),
+        ("25006", Fault::Store),
+        ("28000", Fault::Store),
+        ("53100", Fault::Store),
+        ("57P03", Fault::Store),
+        ("23514", Fault::Unknown),
+        ("55P03", Fault::Unknown),
+        ("57014", Fault::Unknown),
+        ("P0001", Fault::Unknown),
+    ] {
+        let raise = format!("DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$");
+        let raised = raw_sql(server::made(raise)).execute(&pool).await;
+        assert_eq!(about(raised.unwrap_err().into()), expected, "{state}");
+    }
+    assert_eq!(about(PostgresError::Locked("key".to_owned())), Fault::Key);
+    assert_eq!(about(PostgresError::NotMigrated), Fault::Store);
+    assert_eq!(about(PostgresError::Contended), Fault::Unknown);
+}
+
 /// As wherever else a key is given.
 #[tokio::test]
 async fn the_history_of_what_is_no_key_is_refused() {
