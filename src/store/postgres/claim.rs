@@ -19,9 +19,9 @@ use crate::store::unreadable::Unreadable;
 
 /// Takes the keys that are due and have no lease, and answers with their streaks. It does not take
 /// those that are due but have a lease that ran out, or cannot be read, since a statement cannot
-/// decide what becomes of them: it answers these keys and when they were due, in rows that lack
-/// everything else of a row. Each of these answers also [tells](row::Grant) what is the same for
-/// all; if there are none, one answer tells only that.
+/// decide what becomes of them: of these it answers no more than the key and when it was due. Each
+/// answer also [tells](row::Grant) what is the same for all; if there are none, one answer tells
+/// only that.
 ///
 /// Rows that somebody else is about to change are passed over, not waited for. All keys get the
 /// same token. Drawing it depends on whether any row was locked, and so comes after the locking: a
