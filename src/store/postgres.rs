@@ -33,7 +33,7 @@ use super::step::Start;
 use super::unreadable::{Problem, Unreadable};
 use again::again;
 use error::ROW;
-use row::Kept;
+use row::{IsRight, Kept};
 
 /// Keeps records in a table of a PostgreSQL database, for any number of hosts.
 ///
@@ -45,7 +45,8 @@ use row::Kept;
 /// it is still as it was read. A batch of any size takes two as well. A claim takes one, and a few
 /// more where workers have died or the server's clock was set back. Where others were quicker, the
 /// change is made again, now with the rows locked. Set the pool not to check its connections
-/// (`test_before_acquire(false)`), or each call takes one round trip more.
+/// (`test_before_acquire(false)`), or each call takes one round trip more; the price is that after
+/// a restart of the server one call fails for each connection that the pool had.
 ///
 /// A batch is one commit, or none. Where others changed some of its keys meanwhile, the database
 /// undoes its statement, and the batch is made again in a transaction, with the rows locked. (The
@@ -99,6 +100,15 @@ use row::Kept;
 /// much later, so that the key's wait is already partly over. A lease that took longer to get than
 /// it lives is given back ([`TooLate`](super::StartError::TooLate)). So keep transactions that lock
 /// rows short, or have `lock_timeout` end such calls.
+///
+/// # Which server
+///
+/// PostgreSQL from version 10 on has all that the statements need. The tests run on version 15.
+///
+/// A replica that takes over lacks what had not reached it, if commits did not wait for that
+/// (`synchronous_commit`). Tokens may then be given out a second time, and two workers may hold a
+/// key. A logical replica has no sequences' values: before you switch over to one, set
+/// `relent_tokens` and `relent_latest` there to what they are here.
 ///
 /// # Connections
 ///
@@ -251,8 +261,8 @@ impl PostgresStore {
         }
     }
 
-    fn check(rows: &[PgRow]) -> Result<(), PostgresError> {
-        row::check(rows).map_err(Self::damaged)
+    fn check(rows: &[PgRow], types: &[IsRight]) -> Result<(), PostgresError> {
+        row::check(rows, types).map_err(Self::damaged)
     }
 
     /// An error that concerns all of an answer.

@@ -28,11 +28,12 @@ use super::future::AsyncStore;
 use super::key::InvalidKey;
 use super::listing::{Listed, Page, Which};
 use super::record::{Record, after};
-use super::rounds::Contended;
+use super::rounds::{Contended, Rounds};
 use super::step::Start;
 use super::unreadable::Unreadable;
 
-/// Keeps records in Redis or Valkey, for any number of hosts.
+/// Keeps records in Redis (from version 5 on) or Valkey, for any number of hosts. The tests run on
+/// Redis 7.
 ///
 /// It works over any connection of the `redis` crate that can be cloned: a managed one; one to a
 /// cluster, where all keys of a namespace are on one node; or a multiplexed one, which does not
@@ -247,8 +248,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
         keys: &[&str],
         change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<Vec<R>, RedisError> {
-        let made = self.change_all(keys, change).await?;
-        Ok(made.into_iter().collect::<Result<_, _>>()?)
+        let mut rounds = Rounds::of(keys);
+        self.change_each(&mut rounds, change).await?;
+        let made = rounds.answers()?.into_iter();
+        Ok(made.collect::<Result<_, _>>()?)
     }
 
     async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), RedisError> {
@@ -272,13 +275,20 @@ impl<C: ConnectionLike + Clone + Send + Sync> AsyncStore for RedisStore<C> {
     async fn claim(&self, start: &Start, limit: usize) -> Result<Vec<Listed>, RedisError> {
         let due = self.list(&Page::first(Which::Due, limit)).await?;
         let keys: Vec<_> = due.iter().map(|listed| listed.key.as_str()).collect();
-        let started = self.change_all(&keys, |n, record, now| start.nth(n).apply(record, now));
-        let started = started.await?;
+        let mut rounds = Rounds::of(&keys);
+        let start = |n: usize, record: Option<&Record>, now| start.nth(n).apply(record, now);
+        let changed = self.change_each(&mut rounds, start).await;
+        let started = rounds.so_far();
         // What has become unreadable since it was listed is not taken: the next list reports it.
         let both = due.into_iter().zip(started);
         let (due, started) = both
-            .filter_map(|(listed, started)| Some((listed, started.ok()?)))
+            .filter_map(|(listed, started)| Some((listed, started?.ok()?)))
             .unzip();
-        Ok(Listed::started(due, started))
+        let taken = Listed::started(due, started);
+        match changed {
+            // What was taken before the error belongs to the caller.
+            Err(error) if taken.is_empty() => Err(error),
+            _ => Ok(taken),
+        }
     }
 }

@@ -70,9 +70,15 @@ impl<'a, R> Rounds<'a, R> {
         self.conflicts += usize::from(missed);
     }
 
+    /// The answers, where all changes were made.
     pub(super) fn answers(self) -> Result<Vec<R>, Contended> {
-        let answers = self.answers.into_iter();
+        let answers = self.so_far().into_iter();
         answers.collect::<Option<_>>().ok_or(Contended)
+    }
+
+    /// The answers of those changes that were made.
+    pub(super) fn so_far(self) -> Vec<Option<R>> {
+        self.answers
     }
 }
 

@@ -418,6 +418,18 @@ async fn a_damaged_row_delays_no_other_key() {
     assert_eq!(rows.unwrap(), 5);
 }
 
+/// It would lose what the store knows.
+#[tokio::test]
+async fn in_front_of_a_store_that_is_away_nothing_is_opened() {
+    let clock = ManualClock::new();
+    let flaky = Flaky::new(&clock);
+    flaky.away.store(true, SeqCst);
+    let blocking = WriteBehind::open(flaky.clone(), tracker(&clock));
+    assert!(matches!(blocking, Err(Away)));
+    let behind = store::WriteBehind::open(Inline(flaky), tracker(&clock)).await;
+    assert!(matches!(behind, Err(Away)));
+}
+
 #[tokio::test]
 async fn a_store_that_is_away_is_asked_ever_more_slowly() {
     let clock = clock(1_000_000);

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use relent::clock::ManualClock;
 use relent::store::blocking::{self, Block, Store};
 use relent::store::{
-    Change, DurableTracker, Inline, LeaseLost, Listed, MemoryStore, Options, Page, Record,
-    StartError, Unblock, WorkError,
+    AsyncStore, Change, DurableTracker, Inline, LeaseLost, Listed, MemoryStore, Options, Page,
+    Record, StartError, Unblock, Work, WorkError,
 };
 use relent::{Backoff, Jitter};
 use tokio::runtime::Handle;
@@ -32,6 +32,10 @@ struct Troubled {
 #[derive(Default)]
 struct Trouble {
     damaged: Vec<&'static str>,
+    /// How many keys are too many at once, if any number is.
+    too_many: Option<usize>,
+    /// Whether a batch is never answered, in the face that does no more than it has to.
+    is_silent: bool,
     latency: Duration,
     calls: usize,
 }
@@ -67,7 +71,8 @@ impl Troubled {
     fn reach(&self, keys: &[&str]) -> Result<&MemoryStore<ManualClock>, Damaged> {
         let mut trouble = self.trouble.lock().unwrap();
         trouble.calls += 1;
-        if keys.iter().any(|key| trouble.damaged.contains(key)) {
+        let are_too_many = trouble.too_many.is_some_and(|many| keys.len() >= many);
+        if are_too_many || keys.iter().any(|key| trouble.damaged.contains(key)) {
             return Err(Damaged);
         }
         Ok(&self.store)
@@ -110,6 +115,40 @@ impl Store for Troubled {
     fn list(&self, page: &Page) -> Result<Vec<Listed>, Damaged> {
         let Ok(listed) = Store::list(self.reach(&[])?, page);
         Ok(listed)
+    }
+}
+
+/// The same, and it does no more than an async store has to.
+struct Plain(Inline<Troubled>);
+
+impl AsyncStore for Plain {
+    type Error = Damaged;
+
+    async fn update<R: Send + 'static>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, Damaged> {
+        self.0.update(key, change).await
+    }
+
+    async fn update_all<R: Send + 'static>(
+        &self,
+        keys: &[&str],
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<Vec<R>, Damaged> {
+        if self.0.0.trouble.lock().unwrap().is_silent {
+            return std::future::pending().await;
+        }
+        self.0.update_all(keys, change).await
+    }
+
+    async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Damaged> {
+        self.0.load(key).await
+    }
+
+    async fn list(&self, page: &Page) -> Result<Vec<Listed>, Damaged> {
+        self.0.list(page).await
     }
 }
 
@@ -196,7 +235,29 @@ fn a_heartbeat_of_many_leases_asks_little_of_a_store_that_is_away() {
     assert!(!is_ok && calls < 30, "{calls}");
 }
 
-/// In the faces that pass the call on.
+/// If ever smaller parts of the leases can be extended, all are, and nothing has failed.
+#[tokio::test]
+async fn a_heartbeat_that_takes_several_calls_is_well() {
+    let clock = ManualClock::new();
+    let store = Troubled::new(&clock);
+    let one = blocking::DurableTracker::new(store.clone(), options(&clock));
+    let two = DurableTracker::new(Plain(Inline(store.clone())), options(&clock));
+    let one_works = ["a", "b", "c", "d", "e"].map(|key| one.start(key).unwrap());
+    let mut two_works = vec![];
+    for key in ["f", "g", "h", "i", "j"] {
+        two_works.push(two.start(key).await.unwrap());
+    }
+    store.trouble.lock().unwrap().too_many = Some(3);
+    for _ in 0..4 {
+        clock.advance(TIME_TO_LIVE / 3);
+        one.beat().unwrap();
+        two.beat().await.unwrap();
+    }
+    assert!(!one_works.iter().any(blocking::Work::expired));
+    assert!(!two_works.iter().any(Work::expired));
+}
+
+/// In the faces that pass the call on, and one that does not.
 #[tokio::test]
 async fn p2_a_key_that_cannot_be_reached_expires_alone_in_every_face() {
     let clock = ManualClock::new();
@@ -206,6 +267,7 @@ async fn p2_a_key_that_cannot_be_reached_expires_alone_in_every_face() {
     let inline = DurableTracker::new(Arc::new(Inline(store.clone())), options(&clock));
     let unblocked = DurableTracker::new(unblock(), options(&clock));
     let blocked = DurableTracker::new(Inline(block()), options(&clock));
+    let plain = DurableTracker::new(Plain(Inline(store.clone())), options(&clock));
     macro_rules! hold {
         ($tracker:expr, $good:expr, $bad:expr) => {{
             store.damage(&[]);
@@ -224,6 +286,7 @@ async fn p2_a_key_that_cannot_be_reached_expires_alone_in_every_face() {
     hold!(inline, "a", "b");
     hold!(unblocked, "c", "d");
     hold!(blocked, "e", "f");
+    hold!(plain, "g", "h");
 }
 
 #[test]
@@ -251,7 +314,28 @@ fn p2_a_store_slower_than_a_lease_gives_none_and_costs_none() {
     let a = tracker.start("key").unwrap();
     assert!(work.finish().is_ok() && a.finish().is_ok());
 
-    // A lease that comes almost too late is good, and does no harm to the others.
+    // The same in the other face.
+    let clock = ManualClock::new();
+    let store = Inline(Troubled::new(&clock));
+    let tracker = DurableTracker::new(store, options(&clock));
+    assert!(ready(tracker.record_failure("due", "broken")).is_ok());
+    clock.advance(SECOND);
+    tracker.store().0.slow_down(TIME_TO_LIVE);
+    let late = |started| matches!(started, Err(StartError::TooLate));
+    assert!(late(ready(tracker.start("key")).map(drop)));
+    assert!(late(ready(tracker.start_now("key")).map(drop)));
+    assert!(late(ready(tracker.claim_due(9)).map(drop)));
+    assert_eq!(tracker.session().held(), 0);
+    assert_eq!(ready(tracker.get("key")).unwrap(), None);
+    let due = ready(tracker.get("due")).unwrap().unwrap();
+    assert_eq!((due.state.failures, due.lease), (1, None));
+}
+
+#[test]
+fn p2_a_lease_that_comes_almost_too_late_is_good_and_does_the_others_no_harm() {
+    let clock = ManualClock::new();
+    let store = Troubled::new(&clock);
+    let tracker = blocking::DurableTracker::new(store.clone(), options(&clock));
     let other = tracker.start("other").unwrap();
     let nearly = Duration::from_nanos(29_999_999_999);
     store.slow_down(nearly);
@@ -378,10 +462,25 @@ fn who_waits_no_more_leaves_nothing_behind() {
     }
 }
 
+/// A heartbeat waits for an answer no longer than the leases live.
+#[test]
+fn p2_a_heartbeat_whose_store_never_answers_ends_with_the_session() {
+    let clock = ManualClock::new();
+    let store = Troubled::new(&clock);
+    let tracker = DurableTracker::new(Plain(Inline(store.clone())), options(&clock));
+    let work = ready(tracker.start("key")).unwrap();
+    store.trouble.lock().unwrap().is_silent = true;
+    let sleep = move |pause| {
+        let clock = clock.clone();
+        async move { clock.advance(pause) }
+    };
+    ready(tracker.heartbeat_with(sleep));
+    assert!(work.expired() && tracker.session().expired());
+}
+
 /// A heartbeat that comes between the end of the work and the answer to it.
 #[tokio::test]
 async fn p2_the_end_of_work_is_not_taken_for_a_loss() {
-    use relent::store::AsyncStore;
     use tokio::sync::Semaphore;
 
     /// Answers an update once it is let to.

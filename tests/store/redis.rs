@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Arg, Cmd, ErrorKind, Pipeline, RedisFuture, ServerErrorKind, Value, cmd};
 use relent::store::contract::{self, Bench};
-use relent::store::{DurableTracker, Options, RedisStore, Refusal, StartError};
+use relent::store::{
+    AsyncStore, DurableTracker, LeaseLost, Options, RedisStore, Refusal, StartError, WorkError,
+    step,
+};
 use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
 
 use crate::servers::redis::{self as server, Server};
@@ -23,8 +26,8 @@ struct Clocked {
     ours: &'static str,
     /// How often each call is sent. All answers but the last are lost.
     sends: usize,
-    /// How many seconds pass before each of the next calls is sent.
-    pauses: Arc<Mutex<VecDeque<u64>>>,
+    /// How much time passes before each of the next calls is sent.
+    pauses: Arc<Mutex<VecDeque<Duration>>>,
 }
 
 impl Clocked {
@@ -39,9 +42,9 @@ impl Clocked {
     }
 
     /// Moves a clock that runs.
-    async fn pass(&self, seconds: u64) {
+    async fn pass(&self, time: Duration) {
         let mut ahead = cmd("INCRBY");
-        ahead.arg("ahead").arg(seconds);
+        ahead.arg("ahead").arg(time.as_micros().to_string());
         let mut connection = self.connection.clone();
         ahead.exec_async(&mut connection).await.unwrap();
     }
@@ -52,10 +55,12 @@ const THEIRS: &str = "redis.call('TIME')";
 /// A clock that stands still where it was set.
 const STANDS: &str = "redis.call('LRANGE', 'clock', 0, 1)";
 
-/// The server's own clock, so many seconds ahead.
+/// The server's own clock, so many microseconds ahead.
 const RUNS: &str = "(function()
     local time = redis.call('TIME')
-    return {string.format('%.0f', time[1] + redis.call('GET', 'ahead')), time[2]}
+    local now = time[1] * 1000000 + time[2] + redis.call('GET', 'ahead')
+    local micros = now % 1000000
+    return {string.format('%.0f', (now - micros) / 1000000), string.format('%.0f', micros)}
 end)()";
 
 impl ConnectionLike for Clocked {
@@ -80,8 +85,8 @@ impl ConnectionLike for Clocked {
                     let mut command = Cmd::new();
                     command.arg(words);
                     let pause = self.pauses.lock().pop_front();
-                    if let Some(seconds) = pause {
-                        self.pass(seconds).await;
+                    if let Some(time) = pause {
+                        self.pass(time).await;
                     }
                     for _ in 1..self.sends {
                         self.connection.req_packed_command(&command).await?;
@@ -192,8 +197,7 @@ impl Bench for Running {
     }
 
     async fn pass(&self, time: Duration) {
-        let seconds = time.as_millis().div_ceil(1000);
-        self.connection.pass(u64::try_from(seconds).unwrap()).await;
+        self.connection.pass(time).await;
     }
 
     fn unit(&self) -> Duration {
@@ -206,7 +210,7 @@ async fn running(sends: usize) -> Option<(Server, Running)> {
     let server = Server::new()?;
     let mut connection = Clocked::new(server.connection().await, RUNS);
     connection.sends = sends;
-    connection.pass(0).await;
+    connection.pass(Duration::ZERO).await;
     let stores = AtomicU32::new(0);
     Some((server, Running { connection, stores }))
 }
@@ -238,7 +242,10 @@ async fn p1_what_was_decided_long_before_it_is_written_is_decided_anew() {
     let after = Duration::from_secs(60);
     let policy = Backoff::fixed(after).jitter(Jitter::None);
     let options = || Options::new(policy).time_to_live(after);
-    let pause = |calls: &[u64]| bench.connection.pauses.lock().extend(calls);
+    let pause = |seconds: &[u64]| {
+        let pauses = seconds.iter().copied().map(Duration::from_secs);
+        bench.connection.pauses.lock().extend(pauses);
+    };
     let store = bench.empty().await;
     let tracker = || DurableTracker::new(store.namespace("paused").unwrap(), options());
 
@@ -268,4 +275,75 @@ async fn p1_what_was_decided_long_before_it_is_written_is_decided_anew() {
     pause(&[30, 90]);
     let told = limited().record_failure("ends", "broken").await.unwrap();
     assert_eq!(told, Decision::GiveUp(GiveUpReason::Elapsed));
+}
+
+/// It depends on the very moment of writing, which the handle does not know: by its own clock it is
+/// half a second earlier.
+#[tokio::test]
+async fn p1_where_the_moment_decides_it_is_that_of_the_server() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let Some((_server, bench)) = running(1).await else {
+        return;
+    };
+    let half = Duration::from_millis(500);
+    let pass = || bench.connection.pass(half);
+    let tracker = async |policy: Backoff| {
+        let policy = policy.jitter(Jitter::None);
+        let options = Options::new(policy).time_to_live(MINUTE);
+        DurableTracker::new(bench.empty().await, options)
+    };
+
+    let soon = tracker(Backoff::fixed(half / 2)).await;
+    assert!(soon.record_failure("waits", "broken").await.is_ok());
+    pass().await;
+    assert!(soon.start("waits").await.is_ok(), "its wait is over");
+
+    let limited = tracker(Backoff::fixed(MINUTE).give_up_after(MINUTE + half / 2)).await;
+    assert!(limited.record_failure("ends", "broken").await.is_ok());
+    pass().await;
+    let told = limited.record_failure("ends", "broken").await.unwrap();
+    assert_eq!(told, Decision::GiveUp(GiveUpReason::Elapsed));
+    let kept = limited.get("ends").await.unwrap().unwrap();
+    assert_eq!(kept.gave_up, Some(GiveUpReason::Elapsed));
+
+    // A lease that lives for half as long again.
+    let options = Options::new(Backoff::fixed(MINUTE)).time_to_live(half * 3 / 2);
+    let brief = soon.another(options);
+    let work = brief.start("fails").await.unwrap();
+    pass().await;
+    assert!(brief.record_failure("fails", "broken").await.is_ok());
+    let kept = brief.get("fails").await.unwrap().unwrap();
+    assert_eq!(kept.lease.map(|lease| lease.token), Some(work.token()));
+
+    // It runs out between what the server says of it and what it is told.
+    let work = brief.start("ends").await.unwrap();
+    let pauses = [Duration::ZERO, half * 8 / 5];
+    bench.connection.pauses.lock().extend(pauses);
+    let late = work.finish().await;
+    let is_expired = matches!(late, Err(WorkError::Lost(LeaseLost::Expired { .. })));
+    assert!(is_expired, "{late:?}");
+
+    // A heartbeat that would shorten the lease a moment earlier, and lengthens it now.
+    let work = soon.start("held").await.unwrap();
+    pass().await;
+    let shorter = Duration::from_millis(59_750);
+    let extend = step::extend(work.token(), shorter);
+    let until = soon.store().update("held", extend).await.unwrap().unwrap();
+    let kept = soon.get("held").await.unwrap().unwrap();
+    assert_eq!(kept.lease.unwrap().until, until);
+}
+
+/// It may take twice as long each time that it was too late.
+#[tokio::test]
+async fn a_change_over_a_slow_connection_gets_there() {
+    let Some((_server, bench)) = running(1).await else {
+        return;
+    };
+    let slowly = Backoff::fixed(Duration::from_secs(3600));
+    let tracker = DurableTracker::new(bench.empty().await, slowly.jitter(Jitter::None));
+    let pauses = &bench.connection.pauses;
+    pauses.lock().extend([Duration::from_secs(5); 100]);
+    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    let calls = 100 - pauses.lock().len();
+    assert!(calls < 10, "{calls}");
 }

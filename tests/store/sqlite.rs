@@ -140,6 +140,11 @@ fn namespaces_share_nothing() {
         two.store().namespace("\0").map(drop),
         Err(InvalidKey::Nul { at: 0 })
     );
+    let history = two.store().history("no\0key", 10);
+    assert!(matches!(
+        history,
+        Err(Error::Key(InvalidKey::Nul { at: 2 }))
+    ));
 }
 
 /// The caller's own data, and a tracker over the same file.
@@ -595,8 +600,9 @@ fn p5_every_damaged_page_is_named() {
         // What is written here and there is what becomes of the failures; all the rest is read.
         let tracker = DurableTracker::new(store, POLICY);
         for key in &keys {
-            let history = tracker.store().history(key, 10);
-            history.map_or_else(named, drop);
+            if let Err(Error::Store(error)) = tracker.store().history(key, 10) {
+                named(error);
+            }
             if let Err(Error::Store(error)) = tracker.get(key) {
                 named(error);
             }

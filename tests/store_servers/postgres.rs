@@ -17,7 +17,8 @@ mod unreadable;
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use relent::store::{DurableTracker, Options, PostgresStore};
+use relent::store::step::{self, Start};
+use relent::store::{AsyncStore, DurableTracker, Options, PostgresStore};
 use relent::{Backoff, Jitter};
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar, raw_sql};
@@ -174,4 +175,45 @@ async fn claims_leave_what_the_step_says() {
         let kept = tracker.get(work.key()).await.unwrap();
         assert_eq!(kept.as_ref(), Some(work.record()));
     }
+}
+
+/// A claim takes what it can by one statement, and then counts what workers died on. Where that
+/// fails, what was taken is still the caller's; where nothing was, the caller is told.
+#[tokio::test]
+async fn p2_what_was_claimed_before_an_error_is_the_callers() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let start = step::start(Start {
+        holder: "died".to_owned(),
+        time_to_live: Duration::from_micros(1),
+        backoff: None,
+        entropy: 0,
+    });
+    let started = tracker.store().update("died", start).await.unwrap();
+    assert!(started.is_ok());
+    let at_once = Backoff::fixed(Duration::from_micros(1));
+    let failed = tracker.record_failure_with("fine", Some(&at_once), None, "");
+    assert!(failed.await.is_ok());
+    let forbid = "
+        CREATE FUNCTION forbid() RETURNS TRIGGER LANGUAGE plpgsql
+            AS $$ BEGIN RAISE 'not to be counted'; END $$;
+        CREATE TRIGGER forbid BEFORE UPDATE ON relent FOR EACH ROW
+            WHEN (NEW.cause = 'lease expired') EXECUTE FUNCTION forbid()";
+    raw_sql(forbid).execute(&pool).await.unwrap();
+    let works = tracker.claim_due(2).await.unwrap();
+    assert_eq!(works.len(), 1);
+    assert_eq!(works[0].key(), "fine");
+    // The database tells of an error before it unlocks the row.
+    for _ in 0..100 {
+        match tracker.claim_due(2).await {
+            Ok(works) => assert!(works.is_empty()),
+            Err(refused) => {
+                assert!(refused.to_string().contains("counted"), "{refused}");
+                return;
+            }
+        }
+        tokio::time::sleep(SECOND / 100).await;
+    }
+    panic!("the error is told nobody");
 }

@@ -126,7 +126,7 @@ impl<'a> Batch<'a> {
         let now = Moment::of(now);
         if !self.puts.records.is_empty() {
             let puts = self.puts;
-            let statement = self.is_each_apart.then_some(sql::EXTEND);
+            let statement = self.is_each_apart.then_some(&*sql::EXTEND);
             puts.write(statement, connection, namespace, now, &mut made)
                 .await?;
         }
@@ -179,16 +179,17 @@ impl Puts<'_> {
 
     async fn write(
         mut self,
-        statement: Option<Statement>,
+        statement: Option<&'static Statement>,
         connection: &mut PgConnection,
         namespace: &str,
         now: Moment,
         made: &mut Made,
     ) -> Result<(), sqlx::Error> {
-        let writing: Writing = match (self.is_new.contains(&true), self.is_new.contains(&false)) {
-            (true, false) => sql::PUT_NEW,
-            (false, _) => sql::PUT_OVER,
-            (true, true) => sql::PUT,
+        let are_new = (self.is_new.contains(&true), self.is_new.contains(&false));
+        let writing: &'static Writing = match are_new {
+            (true, false) => &sql::PUT_NEW,
+            (false, _) => &sql::PUT_OVER,
+            (true, true) => &sql::PUT,
         };
         let is_new_lease: Vec<_> = self.are_granted_anew().collect();
         let is_noting = self.notes.are_any();
@@ -225,18 +226,12 @@ impl Puts<'_> {
             .flags(&self.is_new);
         let put = self.notes.given(columns.query);
         let rows = put.fetch_all(&mut *connection).await?;
-        let mut last_token = None;
-        if is_new_lease.contains(&true) {
-            for row in &rows {
-                last_token = last_token.max(row.try_get::<Option<i64>, _>(2)?);
-            }
-        }
         for row in &rows {
             let Some(at) = self.keys.at(row)? else {
                 continue;
             };
             let mut token: Option<i64> = row.try_get(1)?;
-            if is_new_lease.get(at) == Some(&true) && token != last_token {
+            if is_new_lease.get(at) == Some(&true) && token != row.try_get(2)? {
                 // Another lease of the key may have come and gone between the token and the row.
                 token = regrant(connection, namespace, self.keys.names.get(at), token).await?;
                 if token.is_none() {

@@ -1,5 +1,6 @@
 //! Taking what is due.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use sqlx::query;
@@ -8,7 +9,7 @@ use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row;
-use super::sql::{clock, is_readable, is_wanted, streak};
+use super::sql::{CLOCK, IS_READABLE, STREAK, is_wanted};
 use super::update::Reading;
 use super::{PostgresStore, count};
 use crate::store::listing::{Listed, Page, Which};
@@ -18,9 +19,9 @@ use crate::store::unreadable::Unreadable;
 
 /// Takes the keys that are due and have no lease, and answers with their streaks. It does not take
 /// those that are due but have a lease that ran out, or cannot be read, since a statement cannot
-/// decide what becomes of them: it answers these keys and when they were due, in rows that lack
-/// everything else. One row has no key, and [tells](row::Grant) in other columns what is the same
-/// for all.
+/// decide what becomes of them: of these it answers no more than the key and when it was due. Each
+/// answer also [tells](row::Grant) what is the same for all; if there are none, one answer tells
+/// only that.
 ///
 /// Rows that somebody else is about to change are passed over, not waited for. All keys get the
 /// same token. Drawing it depends on whether any row was locked, and so comes after the locking: a
@@ -28,26 +29,20 @@ use crate::store::unreadable::Unreadable;
 ///
 /// `$1` namespace, `$2` how many, `$3` holder, `$4` time to live in microseconds, `$5` the end of
 /// time, `$6` whether also rows that cannot be read.
-macro_rules! claim {
-    ($noted:expr) => {
-        concat!(
-            "
+fn claim(noted: &str) -> String {
+    let is_wanted = is_wanted(6);
+    format!(
+        "
     WITH clock AS (
         SELECT now, LEAST($5, now + $4 * INTERVAL '1 microsecond') AS ends, micros,
             micros < latest AS is_set_back
-        FROM (",
-            clock!(),
-            ") AS clock
+        FROM ({CLOCK}) AS clock
     ), due AS (
-        SELECT key, due, token IS NULL AND ",
-            is_readable!(),
-            " AS is_free
+        SELECT key, due, token IS NULL AND {IS_READABLE} AS is_free
         FROM relent
         WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL
             AND due <= (SELECT now FROM clock)
-            AND ",
-            is_wanted!("$6"),
-            "
+            AND {is_wanted}
         ORDER BY due, key LIMIT (SELECT $2::BIGINT) FOR UPDATE SKIP LOCKED
     ), grant_all AS (
         SELECT nextval('relent_tokens') AS next FROM due WHERE is_free HAVING count(*) > 0
@@ -59,35 +54,29 @@ macro_rules! claim {
             AND key = ANY (ARRAY(SELECT key FROM due WHERE is_free))
             AND (SELECT setval('relent_latest', micros) FROM relent_latest, clock
                  WHERE last_value < micros) IS DISTINCT FROM 0
-        RETURNING ",
-            streak!(),
-            "
-    )",
-            $noted,
-            "
-    SELECT ",
-            streak!(),
-            " FROM taken
-    UNION ALL
-    SELECT key, NULL, NULL, NULL, NULL, NULL, due, NULL FROM due WHERE is_free IS NOT TRUE
-    UNION ALL
-    SELECT NULL, NULL, NULL, (SELECT next FROM grant_all), CASE WHEN is_set_back THEN now END, now,
-        ends, NULL
-    FROM clock"
-        )
-    };
+        RETURNING {STREAK}
+    ){noted}
+    SELECT {STREAK}, (SELECT next FROM grant_all) AS token, now, ends, is_set_back
+    FROM clock LEFT JOIN (
+        SELECT {STREAK} FROM taken
+        UNION ALL
+        SELECT key, NULL, NULL, NULL, NULL, NULL, due, NULL FROM due WHERE is_free IS NOT TRUE
+    ) AS found ON TRUE"
+    )
 }
 
-const CLAIM: &str = claim!("");
+static CLAIM: LazyLock<String> = LazyLock::new(|| claim(""));
 
 /// The same, noted in the history.
-const CLAIM_NOTING: &str = claim!(
-    ", noted AS (
+static CLAIM_NOTING: LazyLock<String> = LazyLock::new(|| {
+    claim(
+        ", noted AS (
         INSERT INTO relent_history (namespace, key, at, event)
         SELECT $1, key, now, 'started' FROM taken, clock
         RETURNING key
-    )"
-);
+    )",
+    )
+});
 
 /// No lease lives longer: the database cannot add more to a time.
 const LONGEST: Duration = Duration::from_nanos(i64::MAX as u64);
@@ -139,7 +128,7 @@ impl PostgresStore {
     /// Takes what one statement can.
     async fn take(&self, start: &Start, limit: usize, any: bool) -> Result<Claimed, PostgresError> {
         let micros = start.time_to_live.min(LONGEST).as_micros();
-        let statement = if self.history { CLAIM_NOTING } else { CLAIM };
+        let statement: &'static str = if self.history { &CLAIM_NOTING } else { &CLAIM };
         let take = || {
             query(statement)
                 .bind(&self.namespace)
@@ -155,33 +144,31 @@ impl PostgresStore {
             Err(PostgresError::Contended) => Vec::new(),
             rows => rows?,
         };
-        Self::check(&rows)?;
+        Self::check(&rows, &row::STREAK)?;
+        let grant = rows.first().map(row::grant).transpose();
+        let grant = grant.map_err(Self::damaged)?;
         let mut claimed = Claimed {
             taken: Vec::with_capacity(rows.len()),
-            // One row is about no key.
-            is_full: rows.len() > limit,
+            set_back_to: grant.as_ref().and_then(row::Grant::set_back_to),
             ..Claimed::default()
         };
-        let (mut others, mut lease) = (Vec::new(), None);
+        let lease = grant.and_then(|grant| grant.lease(&start.holder));
+        let mut others = Vec::new();
         for row in &rows {
             match row::claimed(row).map_err(Self::damaged)? {
-                row::Claimed::Taken(key, Ok(streak)) => {
-                    claimed.taken.push((streak.until, key.to_owned(), streak));
+                Some(row::Claimed::Taken(key, Ok(mut record))) => {
+                    record.lease.clone_from(&lease);
+                    claimed.taken.push((record.until, key.to_owned(), record));
                 }
-                row::Claimed::Taken(key, Err(problem)) => {
+                Some(row::Claimed::Taken(key, Err(problem))) => {
                     let unreadable = self.refused("relent", key, problem);
                     claimed.unreadable.get_or_insert(unreadable);
                 }
-                row::Claimed::Left(key, due) => others.push((due, key.to_owned())),
-                row::Claimed::Grant(grant) => {
-                    claimed.set_back_to = grant.set_back_to;
-                    lease = grant.lease(&start.holder);
-                }
+                Some(row::Claimed::Left(key, due)) => others.push((due, key.to_owned())),
+                None => {}
             }
         }
-        for (_, _, record) in &mut claimed.taken {
-            record.lease.clone_from(&lease);
-        }
+        claimed.is_full = claimed.taken.len() + others.len() >= limit;
         if !others.is_empty() {
             let why = self.sort_out(others, &mut claimed).await;
             claimed.or_nothing(why)?;
@@ -219,7 +206,7 @@ impl PostgresStore {
     ) -> Result<Vec<(SystemTime, String, Record)>, PostgresError> {
         let mut others = claimed.died_on.clone();
         if let Some(now) = claimed.set_back_to.filter(|_| missing > 0) {
-            let page = Page::first(Which::Due, claimed.taken.len() + missing);
+            let page = Page::first(Which::Due, missing);
             let due = self.page(&page).await?;
             let future = due
                 .into_iter()

@@ -1,5 +1,7 @@
 //! Listing what is due, waits or gave up.
 
+use std::sync::LazyLock;
+
 use sqlx::postgres::PgRow;
 use sqlx::query;
 
@@ -7,7 +9,7 @@ use super::again::again;
 use super::error::PostgresError;
 use super::moment::Moment;
 use super::row::{self, Kept};
-use super::sql::{clock, columns, is_readable, is_wanted};
+use super::sql::{CLOCK, IS_READABLE, REST, STREAK, is_wanted};
 use super::{PostgresStore, count};
 use crate::store::listing::{Listed, Page, Which};
 use crate::store::unreadable::Unreadable;
@@ -18,23 +20,19 @@ use crate::store::unreadable::Unreadable;
 ///
 /// `$1` namespace, `$2` and `$3` the place after which to begin, `$4` how many, `$5` whether also
 /// those that cannot be read.
-const DUE: &str = concat!(
-    "
+static DUE: LazyLock<String> = LazyLock::new(|| {
+    let is_wanted = is_wanted(5);
+    format!(
+        "
     WITH clock AS (
-        SELECT now, micros < latest AS is_set_back FROM (",
-    clock!(),
-    ") AS clock
+        SELECT now, micros < latest AS is_set_back FROM ({CLOCK}) AS clock
     )
-    SELECT ",
-    columns!(),
-    " FROM (
+    SELECT {STREAK}, {REST} FROM (
         (SELECT * FROM relent
          WHERE namespace = (SELECT $1::TEXT)
             AND (due, key) > ((SELECT $2::TIMESTAMPTZ), (SELECT $3::TEXT)) AND gave_up IS NULL
             AND due <= (SELECT now FROM clock)
-            AND ",
-    is_wanted!("$5"),
-    "
+            AND {is_wanted}
          ORDER BY due, key LIMIT (SELECT $4::BIGINT))
         UNION ALL
         (SELECT * FROM relent
@@ -43,58 +41,53 @@ const DUE: &str = concat!(
             AND due > (SELECT now FROM clock)
             AND (since > (SELECT now FROM clock) OR lease_since > (SELECT now FROM clock))
             AND (SELECT is_set_back FROM clock)
-            AND ",
-    is_wanted!("$5"),
-    "
+            AND {is_wanted}
          ORDER BY due, key LIMIT (SELECT $4::BIGINT))
     ) AS listed ORDER BY due, key LIMIT (SELECT $4::BIGINT)"
-);
+    )
+});
 
 /// Lists what waits. Parameters as for [`DUE`]; `$2` is NULL to begin with the present, so that
 /// what is due is not gone through first.
-const WAITING: &str = concat!(
-    "
+static WAITING: LazyLock<String> = LazyLock::new(|| {
+    let is_wanted = is_wanted(5);
+    format!(
+        "
     WITH clock AS (SELECT clock_timestamp() AS now)
-    SELECT ",
-    columns!(),
-    " FROM relent
+    SELECT {STREAK}, {REST} FROM relent
     WHERE namespace = (SELECT $1::TEXT) AND gave_up IS NULL
         AND (due, key)
             > (COALESCE((SELECT $2::TIMESTAMPTZ), (SELECT now FROM clock)), (SELECT $3::TEXT))
         AND due > (SELECT now FROM clock)
         AND since <= (SELECT now FROM clock)
         AND (lease_since IS NULL OR lease_since <= (SELECT now FROM clock))
-        AND ",
-    is_wanted!("$5"),
-    "
+        AND {is_wanted}
     ORDER BY due, key LIMIT (SELECT $4::BIGINT)"
-);
+    )
+});
 
 /// Lists what gave up: all of that is due at the end of time. Parameters as for [`DUE`].
-const GAVE_UP: &str = concat!(
-    "
-    SELECT ",
-    columns!(),
-    " FROM relent
+static GAVE_UP: LazyLock<String> = LazyLock::new(|| {
+    let is_wanted = is_wanted(5);
+    format!(
+        "
+    SELECT {STREAK}, {REST} FROM relent
     WHERE namespace = (SELECT $1::TEXT)
         AND (due, key) > ((SELECT $2::TIMESTAMPTZ), (SELECT $3::TEXT)) AND gave_up IS NOT NULL
         AND due >= TIMESTAMPTZ '2262-04-11 23:47:16.854775+00'
-        AND ",
-    is_wanted!("$5"),
-    "
+        AND {is_wanted}
     ORDER BY due, key LIMIT (SELECT $4::BIGINT)"
-);
+    )
+});
 
 /// `$1` namespace, `$2` how many.
-const UNREADABLE: &str = concat!(
-    "
-    SELECT ",
-    columns!(),
-    " FROM relent WHERE namespace = (SELECT $1::TEXT) AND (",
-    is_readable!(),
-    ") IS NOT TRUE
+static UNREADABLE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "
+    SELECT {STREAK}, {REST} FROM relent WHERE namespace = (SELECT $1::TEXT) AND ({IS_READABLE}) IS NOT TRUE
     ORDER BY key LIMIT (SELECT $2::BIGINT)"
-);
+    )
+});
 
 impl PostgresStore {
     /// The keys of the namespace whose rows cannot be read, up to `limit` of them.
@@ -109,7 +102,7 @@ impl PostgresStore {
     /// The database's.
     pub async fn unreadable(&self, limit: usize) -> Result<Vec<Unreadable>, PostgresError> {
         let read = || {
-            query(UNREADABLE)
+            query(UNREADABLE.as_str())
                 .bind(&self.namespace)
                 .bind(count(limit))
                 .fetch_all(&self.pool)
@@ -136,10 +129,10 @@ impl PostgresStore {
 
     /// The rows of a page, with or without those that cannot be read.
     async fn rows(&self, page: &Page, any: bool) -> Result<Vec<PgRow>, PostgresError> {
-        let statement = match page.which {
-            Which::Due => DUE,
-            Which::Waiting => WAITING,
-            Which::GaveUp => GAVE_UP,
+        let statement: &'static str = match page.which {
+            Which::Due => &DUE,
+            Which::Waiting => &WAITING,
+            Which::GaveUp => &GAVE_UP,
         };
         let (due, key) = match &page.after {
             None if page.which == Which::Waiting => (None, ""),
@@ -175,7 +168,7 @@ impl PostgresStore {
         &self,
         rows: &[PgRow],
     ) -> Result<impl Iterator<Item = Result<Listed, Unreadable>>, PostgresError> {
-        Self::check(rows)?;
+        Self::check(rows, &row::ALL)?;
         let keys = rows
             .iter()
             .map(|row| Ok(row::key(row)?.unwrap_or_default()));

@@ -60,21 +60,25 @@ pub(super) fn first_revision() -> i64 {
 }
 
 /// Whether a column has the type that it is read as.
-type IsRight = fn(&PgTypeInfo) -> bool;
+pub(super) type IsRight = fn(&PgTypeInfo) -> bool;
 
 const TEXT: IsRight = <&str as Type<Postgres>>::compatible;
 const SMALL: IsRight = <i16 as Type<Postgres>>::compatible;
 const BIG: IsRight = <i64 as Type<Postgres>>::compatible;
 const TIME: IsRight = <Moment as Type<Postgres>>::compatible;
 
-/// Checks the types of [`columns`](super::sql::columns), or of as many of them as there are, and of
-/// the time if it comes after them, for all rows of an answer at once: checking each row would take
-/// as long as reading it.
-pub(super) fn check(rows: &[PgRow]) -> Read<()> {
-    let types = [
-        TEXT, SMALL, BIG, BIG, TIME, TIME, TIME, TEXT, BIG, TEXT, BIG, TEXT, TIME, TIME, TIME,
-    ];
-    rows.first().map_or(Ok(()), |row| are_right(row, &types))
+/// The types of [`STREAK`](super::sql::STREAK).
+pub(super) const STREAK: [IsRight; 8] = [TEXT, SMALL, BIG, BIG, TIME, TIME, TIME, TEXT];
+
+/// The types of that, of [`REST`](super::sql::REST), and of the time that comes after them.
+pub(super) const ALL: [IsRight; 15] = [
+    TEXT, SMALL, BIG, BIG, TIME, TIME, TIME, TEXT, BIG, TEXT, BIG, TEXT, TIME, TIME, TIME,
+];
+
+/// Checks the types of all rows of an answer at once: checking each row would take as long as
+/// reading it.
+pub(super) fn check(rows: &[PgRow], types: &[IsRight]) -> Read<()> {
+    rows.first().map_or(Ok(()), |row| are_right(row, types))
 }
 
 fn are_right(row: &PgRow, types: &[IsRight]) -> Read<()> {
@@ -123,22 +127,33 @@ pub(super) fn read(row: &PgRow) -> Read<Kept> {
     })
 }
 
-/// What a [checked](check) row of a claim says.
+/// What a [checked](check) row of a claim says of its key.
 pub(super) enum Claimed<'r> {
     Taken(&'r str, Read<Record>),
     /// The key was due, since then, but not taken.
     Left(&'r str, SystemTime),
-    Grant(Grant),
 }
 
-/// What a claim says once, for all that it takes.
+/// `None` if nothing was due.
+pub(super) fn claimed(row: &PgRow) -> Read<Option<Claimed<'_>>> {
+    let from = |next| Fields { row, next };
+    let Some(key) = from(0).next()? else {
+        return Ok(None);
+    };
+    let version: Option<i16> = from(1).next()?;
+    Ok(Some(match version {
+        Some(_) => Claimed::Taken(key, from(1).streak()),
+        None => Claimed::Left(key, from(6).time()?),
+    }))
+}
+
+/// What any row of a claim says of all that it takes.
 pub(super) struct Grant {
-    /// The time, if rows may be from the future.
-    pub(super) set_back_to: Option<SystemTime>,
     /// `None` if nothing is taken.
     token: Option<u64>,
     since: SystemTime,
     until: SystemTime,
+    is_set_back: bool,
 }
 
 impl Grant {
@@ -151,24 +166,20 @@ impl Grant {
             until: self.until,
         })
     }
+
+    /// The time, if rows may be from the future.
+    pub(super) fn set_back_to(&self) -> Option<SystemTime> {
+        self.is_set_back.then_some(self.since)
+    }
 }
 
-pub(super) fn claimed(row: &PgRow) -> Read<Claimed<'_>> {
-    let from = |next| Fields { row, next };
-    let key: Option<&str> = from(0).next()?;
-    let version: Option<i16> = from(1).next()?;
-    Ok(match (key, version) {
-        (Some(key), Some(_)) => Claimed::Taken(key, from(1).streak()),
-        (Some(key), None) => Claimed::Left(key, from(6).time()?),
-        (None, _) => {
-            let mut fields = from(3);
-            Claimed::Grant(Grant {
-                token: fields.known_if_any(to_token)?,
-                set_back_to: fields.known_if_any(Moment::time)?,
-                since: fields.time()?,
-                until: fields.time()?,
-            })
-        }
+pub(super) fn grant(row: &PgRow) -> Read<Grant> {
+    let mut fields = Fields { row, next: 8 };
+    Ok(Grant {
+        token: fields.known_if_any(to_token)?,
+        since: fields.time()?,
+        until: fields.time()?,
+        is_set_back: fields.next()?,
     })
 }
 

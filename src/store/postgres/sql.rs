@@ -24,11 +24,10 @@ pub(super) use put::{EXTEND, PUT, PUT_NEW, PUT_OVER, REGRANT};
 pub(super) use read::{LOCK, READ};
 
 /// A statement about one key, and the same about a few and about many.
-#[derive(Clone, Copy)]
 pub(super) struct Statement {
-    one: &'static str,
-    few: &'static str,
-    many: &'static str,
+    one: String,
+    few: String,
+    many: String,
 }
 
 impl Statement {
@@ -38,57 +37,26 @@ impl Statement {
     /// of them is made again, in order.
     const FEW: usize = 32;
 
-    const fn new(one: &'static str, many: &'static str) -> Statement {
+    fn new(one: String, several: String) -> Statement {
         Statement {
             one,
-            few: many,
-            many,
+            few: several.clone(),
+            many: several,
         }
     }
 
-    pub(super) fn about(self, keys: usize) -> &'static str {
+    pub(super) fn about(&self, keys: usize) -> &str {
         match keys {
-            1 => self.one,
-            2..=Self::FEW => self.few,
-            _ => self.many,
+            1 => &self.one,
+            2..=Self::FEW => &self.few,
+            _ => &self.many,
         }
     }
 }
 
-/// Changes to several rows, in the one order in which everybody locks several, so that no two wait
-/// for each other.
-macro_rules! in_order {
-    ($changes:expr) => {
-        concat!($changes, " ORDER BY key")
-    };
-}
-use in_order;
-
-/// The changes to rows that are there, each of which is locked before the next is looked at.
-macro_rules! locked {
-    ($changes:expr) => {
-        locked!($changes, "")
-    };
-    ($changes:expr, $or_else:literal) => {
-        concat!(
-            "
-        SELECT change.* FROM (",
-            in_order!($changes),
-            ") AS change
-        CROSS JOIN LATERAL (
-            SELECT key FROM relent AS held
-            WHERE held.namespace = (SELECT $1::TEXT) AND held.key = change.key FOR UPDATE",
-            $or_else,
-            "
-        ) AS held OFFSET 0"
-        )
-    };
-}
-use locked;
-
-/// A statement that writes; the same with events to note in the history; and, if there is one, the
-/// same for [nothing but failures](super::batch), which binds and answers less.
-#[derive(Clone, Copy)]
+/// A statement that writes all of its keys or none; the same with events to note in the history;
+/// and, if there is one, the same for [nothing but failures](super::batch), which binds and answers
+/// less.
 pub(super) struct Writing {
     failures: Option<Statement>,
     plain: Statement,
@@ -96,59 +64,53 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn noting(self, is_noting: bool) -> Statement {
-        if is_noting { self.noting } else { self.plain }
+    /// `write` answers with the `key` of each row that it has written; of several, it is undone
+    /// unless it has written all. `$keys` are its keys, and the events come as `$notes` and the two
+    /// after it.
+    fn new(write: Statement, keys: u8, notes: u8) -> Writing {
+        let if_all = if_all(keys);
+        let with_notes = |write: &str, if_all| noting(write, notes, if_all);
+        Writing {
+            failures: None,
+            noting: Statement {
+                one: with_notes(&write.one, ""),
+                few: with_notes(&write.few, &if_all),
+                many: with_notes(&write.many, &if_all),
+            },
+            plain: Statement {
+                one: write.one,
+                few: whole(&write.few, &if_all),
+                many: whole(&write.many, &if_all),
+            },
+        }
     }
 
-    pub(super) fn failures(self) -> Option<Statement> {
-        self.failures
+    pub(super) fn noting(&self, is_noting: bool) -> &Statement {
+        if is_noting { &self.noting } else { &self.plain }
+    }
+
+    pub(super) fn failures(&self) -> Option<&Statement> {
+        self.failures.as_ref()
     }
 }
 
 /// What [`row`](super::row) reads of the streak, in this order.
-macro_rules! streak {
-    () => {
-        "key, version, failures, interval_ns, first_failure, since, until, cause"
-    };
-}
-pub(super) use streak;
+pub(super) const STREAK: &str =
+    "key, version, failures, interval_ns, first_failure, since, until, cause";
 
-/// What [`row`](super::row) reads of a row, in this order.
-macro_rules! columns {
-    () => {
-        concat!(
-            $crate::store::postgres::sql::streak!(),
-            ", revision, gave_up, token, holder, lease_since, lease_until"
-        )
-    };
-}
-pub(super) use columns;
+/// What [`row`](super::row) reads of a row after the [streak](STREAK), in this order.
+pub(super) const REST: &str = "revision, gave_up, token, holder, lease_since, lease_until";
 
 /// The time, also in microseconds, and the latest time at which any row was written: in one row,
 /// which is read once for all of a statement. The time is read last, so that a write in between
 /// does not make it look set back.
-macro_rules! clock {
-    () => {
-        "SELECT latest, now, (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
-        FROM (SELECT last_value AS latest, clock_timestamp() AS now FROM relent_latest) AS clock"
-    };
-}
-pub(super) use clock;
-
-/// The keys of an array, looked up in the index one by one whatever the planner thinks of the
-/// table.
-macro_rules! is_any {
-    ($keys:literal) => {
-        concat!(" = ANY ((SELECT ", $keys, "::TEXT[])::TEXT[])")
-    };
-}
-use is_any;
+pub(super) const CLOCK: &str = "
+        SELECT latest, now, (EXTRACT(EPOCH FROM now) * 1000000)::BIGINT AS micros
+        FROM (SELECT last_value AS latest, clock_timestamp() AS now FROM relent_latest) AS clock";
 
 /// The condition that [`row`](super::row) can read a row. Nothing in the table ensures it, so a
 /// statement that looks for rows passes the others over, and never writes to them.
-macro_rules! is_readable {
-    () => {
-        "version <= 1 AND revision < 9223372036854775807
+pub(super) const IS_READABLE: &str = "version <= 1 AND revision < 9223372036854775807
                 AND failures BETWEEN 0 AND 4294967295
                 AND (interval_ns IS NULL OR interval_ns >= 0)
                 AND LEAST(first_failure, since, until) >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
@@ -159,108 +121,91 @@ macro_rules! is_readable {
                     AND LEAST(lease_since, lease_until) >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
                     AND GREATEST(lease_since, lease_until)
                         <= TIMESTAMPTZ '2262-04-11 23:47:16.854775+00'
-                    AND lease_since IS NOT NULL AND lease_until IS NOT NULL)"
-    };
-}
-pub(super) use is_readable;
+                    AND lease_since IS NOT NULL AND lease_until IS NOT NULL)";
 
-/// The same; or any row, where a parameter says so, to learn of those that cannot be read.
-macro_rules! is_wanted {
-    ($any:literal) => {
-        concat!("((SELECT ", $any, "::BOOLEAN) OR ", is_readable!(), ")")
-    };
+/// The condition that [`row`](super::row) can read a row, or that parameter `$any` asks for all, to
+/// learn of those that cannot be read.
+pub(super) fn is_wanted(any: u8) -> String {
+    format!("((SELECT ${any}::BOOLEAN) OR {IS_READABLE})")
 }
-pub(super) use is_wanted;
+
+/// What was decided while a lease was good is not written once it has run out.
+const LEASE_IS_AS_READ: &str = "(relent.lease_until IS NULL OR relent.lease_until <= $2
+                OR relent.lease_until > clock_timestamp())";
+
+/// The keys of an array, looked up in the index one by one whatever the planner thinks of the
+/// table.
+fn is_any(keys: u8) -> String {
+    format!("= ANY ((SELECT ${keys}::TEXT[])::TEXT[])")
+}
+
+/// Changes to several rows, in the one order in which everybody locks several, so that no two wait
+/// for each other.
+fn in_order(changes: &str) -> String {
+    format!("{changes} ORDER BY key")
+}
+
+/// The changes to rows that are there, each of which is locked before the next is looked at.
+/// `or_else` says what becomes of those that somebody else has locked, unless they are waited for.
+fn locked(changes: &str, or_else: &str) -> String {
+    let changes = in_order(changes);
+    format!(
+        "
+        SELECT change.* FROM ({changes}) AS change
+        CROSS JOIN LATERAL (
+            SELECT key FROM relent AS held
+            WHERE held.namespace = (SELECT $1::TEXT) AND held.key = change.key FOR UPDATE{or_else}
+        ) AS held OFFSET 0"
+    )
+}
 
 /// A text that the database is made to take for a number, which fails, and so undoes a statement
-/// that wrote only some of its rows.
-macro_rules! some_only {
-    () => {
-        "relent: others were quicker, to be done again"
-    };
-}
-use some_only;
-
-/// The same text, as an error of the database quotes it.
-pub(super) const SOME_ONLY: &str = some_only!();
+/// that wrote only some of its rows. Its error quotes the text.
+pub(super) const SOME_ONLY: &str = "relent: others were quicker, to be done again";
 
 /// How many rows were `written`: none, or as many as there are keys. Otherwise it is an error, and
 /// none are.
-macro_rules! all_or_none {
-    ($keys:literal) => {
-        concat!(
-            "
-    SELECT CASE WHEN count(*) IN (0, array_length(",
-            $keys,
-            "::TEXT[], 1)) THEN count(*)
-        ELSE CAST('",
-            some_only!(),
-            " (' || count(*)::TEXT || ')' AS BIGINT) END
+fn all_or_none(keys: u8) -> String {
+    format!(
+        "
+    SELECT CASE WHEN count(*) IN (0, array_length(${keys}::TEXT[], 1)) THEN count(*)
+        ELSE CAST('{SOME_ONLY} (' || count(*)::TEXT || ')' AS BIGINT) END
     FROM written"
-        )
-    };
+    )
 }
-use all_or_none;
 
 /// Answers what was `written` only if all was; otherwise it is an error.
-macro_rules! if_all {
-    ($keys:literal) => {
-        concat!(" WHERE (", all_or_none!($keys), ") > 0")
-    };
+fn if_all(keys: u8) -> String {
+    let all_or_none = all_or_none(keys);
+    format!(" WHERE ({all_or_none}) > 0")
 }
-use if_all;
 
 /// A statement about many keys that writes all of their rows, or none.
-macro_rules! whole {
-    ($write:expr, $keys:literal) => {
-        concat!(
-            "
-    WITH written AS (",
-            $write,
-            ")
-    SELECT * FROM written",
-            if_all!($keys)
-        )
-    };
+fn whole(write: &str, if_all: &str) -> String {
+    format!(
+        "
+    WITH written AS ({write})
+    SELECT * FROM written{if_all}"
+    )
 }
-use whole;
 
-/// A write with events to note of the keys that were written, whose rows have to answer with their
-/// `key`.
+/// A write with events to note of the keys that were written, which come as `$notes` and the two
+/// parameters after it: keys, events and causes.
 ///
 /// `IS TRUE` has the database look keys up in a hash table; otherwise it would assume that arrays
 /// are short, and compare each key with each.
-macro_rules! noting {
-    ($write:expr, $keys:literal, $events:literal, $causes:literal, $if_all:expr) => {
-        concat!(
-            "
-    WITH written AS (",
-            $write,
-            "), noted AS (
+fn noting(write: &str, notes: u8, if_all: &str) -> String {
+    let (keys, events, causes) = (notes, notes + 1, notes + 2);
+    format!(
+        "
+    WITH written AS ({write}), noted AS (
         INSERT INTO relent_history (namespace, key, at, event, cause)
         SELECT $1, key, $2, event, cause
-        FROM UNNEST(",
-            $keys,
-            "::TEXT[], ",
-            $events,
-            "::TEXT[], ",
-            $causes,
-            "::TEXT[]) WITH ORDINALITY AS event (key, event, cause, n)
+        FROM UNNEST(${keys}::TEXT[], ${events}::TEXT[], ${causes}::TEXT[]) WITH ORDINALITY
+            AS event (key, event, cause, n)
         WHERE (key IN (SELECT key FROM written)) IS TRUE ORDER BY n
         RETURNING key
     )
-    SELECT * FROM written",
-            $if_all
-        )
-    };
+    SELECT * FROM written{if_all}"
+    )
 }
-use noting;
-
-/// What was decided while a lease was good is not written once it has run out.
-macro_rules! lease_is_as_read {
-    () => {
-        "(relent.lease_until IS NULL OR relent.lease_until <= $2
-                OR relent.lease_until > clock_timestamp())"
-    };
-}
-use lease_is_as_read;

@@ -13,7 +13,7 @@ use super::error::PostgresError;
 use super::keys::Finder;
 use super::moment::Moment;
 use super::row::{self, Found};
-use super::sql;
+use super::sql::{self, Statement};
 use crate::store::change::Change;
 use crate::store::future::AsyncTransactional;
 use crate::store::record::Record;
@@ -51,9 +51,9 @@ impl PostgresStore {
         reading: Reading,
         keys: &[&str],
     ) -> Result<(Vec<Result<Found, Unreadable>>, SystemTime), PostgresError> {
-        let statement = match reading {
-            Reading::Open => sql::READ,
-            Reading::Locked => sql::LOCK,
+        let statement: &'static Statement = match reading {
+            Reading::Open => &sql::READ,
+            Reading::Locked => &sql::LOCK,
         };
         let read = query(statement.about(keys.len())).bind(&self.namespace);
         let mut places = Vec::new();
@@ -66,7 +66,7 @@ impl PostgresStore {
             }
         };
         let rows = read.fetch_all(connection).await?;
-        Self::check(&rows)?;
+        Self::check(&rows, &row::ALL)?;
         let mut all: Vec<_> = keys.iter().map(|_| Ok(Found::Nothing)).collect();
         let mut finder = Finder::default();
         let mut now = Moment::BEGINNING;
@@ -159,10 +159,7 @@ impl PostgresStore {
             let made = self
                 .attempt(&mut transaction, Reading::Locked, &places, change)
                 .await?;
-            if !are_all(&made, &places) {
-                // A row appeared or a lease ran out meanwhile. All of it is undone.
-                return Err(Contended.into());
-            }
+            // Where a row appeared or a lease ran out meanwhile, the next round decides anew.
             rounds.made(places, made);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use redis::ErrorKind;
+
 use crate::store::error::Fault;
 use crate::store::rounds::Contended;
 use crate::store::unreadable::Unreadable;
@@ -22,7 +24,8 @@ pub enum RedisError {
 
 pub(super) fn fault(error: &RedisError) -> Fault {
     /// What the server answers for every key, until somebody sees to it.
-    const AWAY: [&str; 6] = [
+    const AWAY: [&str; 7] = [
+        "BUSY", // it runs somebody's script
         "CLUSTERDOWN",
         "LOADING",
         "MASTERDOWN",
@@ -32,12 +35,15 @@ pub(super) fn fault(error: &RedisError) -> Fault {
     ];
     match error {
         RedisError::Unreadable(_) => Fault::Key,
-        RedisError::Redis(error) if error.is_io_error() => Fault::Store,
-        RedisError::Redis(error) if error.code().is_some_and(|code| AWAY.contains(&code)) => {
-            Fault::Store
-        }
-        // Without memory some keys can still be deleted.
-        _ => Fault::Unknown,
+        RedisError::Redis(error) => match error.kind() {
+            ErrorKind::Io
+            | ErrorKind::AuthenticationFailed
+            | ErrorKind::ClusterConnectionNotFound => Fault::Store,
+            _ if error.code().is_some_and(|code| AWAY.contains(&code)) => Fault::Store,
+            // Without memory, say, some keys can still be deleted.
+            _ => Fault::Unknown,
+        },
+        RedisError::Contended => Fault::Unknown,
     }
 }
 
@@ -56,7 +62,7 @@ impl From<redis::RedisError> for RedisError {
 impl From<serde_json::Error> for RedisError {
     fn from(error: serde_json::Error) -> RedisError {
         RedisError::Redis(redis::RedisError::from((
-            redis::ErrorKind::Client,
+            ErrorKind::Client,
             "a record cannot be written as JSON",
             error.to_string(),
         )))
@@ -84,6 +90,39 @@ impl std::error::Error for RedisError {
         match self {
             RedisError::Redis(error) => error.source(),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::ErrorKind;
+
+    use super::{Fault, RedisError, fault};
+    use crate::store::unreadable::{Problem, Unreadable};
+
+    #[test]
+    fn an_error_is_about_a_key_or_the_store_where_that_is_known() {
+        let said = |code: &str| RedisError::Redis(redis::make_extension_error(code.into(), None));
+        let of = |kind| RedisError::Redis(redis::RedisError::from((kind, "broken")));
+        let unreadable = RedisError::Unreadable(Unreadable {
+            place: "the Redis key \"key\"".to_owned(),
+            problem: Problem::Damaged("torn".to_owned()),
+        });
+        for (error, about) in [
+            (unreadable, Fault::Key),
+            (RedisError::Contended, Fault::Unknown),
+            (of(ErrorKind::Io), Fault::Store),
+            (of(ErrorKind::AuthenticationFailed), Fault::Store),
+            (of(ErrorKind::ClusterConnectionNotFound), Fault::Store),
+            (of(ErrorKind::UnexpectedReturnType), Fault::Unknown),
+            (said("BUSY"), Fault::Store),
+            (said("LOADING"), Fault::Store),
+            (said("READONLY"), Fault::Store),
+            (said("OOM"), Fault::Unknown),
+            (said("WRONGTYPE"), Fault::Unknown),
+        ] {
+            assert_eq!(fault(&error), about, "{error:?}");
         }
     }
 }

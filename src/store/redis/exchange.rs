@@ -94,18 +94,18 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisStore<C> {
         record.transpose()
     }
 
-    /// Makes one change to each of several keys that can be read.
-    pub(super) async fn change_all<R: Send>(
+    /// Makes one change to each of several keys that can be read. After an error, `rounds` still
+    /// has the answers of those that were made before it.
+    pub(super) async fn change_each<R: Send>(
         &self,
-        keys: &[&str],
+        rounds: &mut Rounds<'_, Result<R, Unreadable>>,
         mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send,
-    ) -> Result<Vec<Result<R, Unreadable>>, RedisError> {
-        let mut rounds = Rounds::of(keys);
+    ) -> Result<(), RedisError> {
         let mut told = HashMap::new();
         loop {
             let keys = rounds.next(Self::BATCH)?;
             if keys.is_empty() {
-                return Ok(rounds.answers()?);
+                return Ok(());
             }
             let made = self.attempt(&keys, &mut told, &mut change).await?;
             rounds.made(keys, made);

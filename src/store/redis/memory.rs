@@ -102,3 +102,41 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::Memory;
+
+    fn recalled(memory: &Memory, key: &str) -> usize {
+        memory.recall(key, UNIX_EPOCH).text.len()
+    }
+
+    #[test]
+    fn it_remembers_the_latest_up_to_a_bound() {
+        let memory = Memory::default();
+        for n in 1000..9000 {
+            memory.learn(&n.to_string(), vec![b'x'; 996]);
+            let seen = memory.0.lock();
+            let size = |(key, text): (&String, &Vec<u8>)| key.len() + text.len();
+            let all: usize = seen.young.iter().chain(&seen.old).map(size).sum();
+            assert!(all <= 2 * Memory::BYTES + 1000, "{n}: {all}");
+        }
+        assert_eq!(recalled(&memory, "1000"), 0);
+        assert_eq!(recalled(&memory, "8999"), 996);
+        assert_eq!(recalled(&memory, "8000"), 996, "one of the last MiB");
+    }
+
+    #[test]
+    fn what_changes_often_drives_nothing_else_out() {
+        let memory = Memory::default();
+        memory.learn("kept", vec![b'x'; 10]);
+        for n in 0..9000 {
+            memory.learn("changes", vec![b'x'; 1000 + n % 7]);
+        }
+        assert_eq!(recalled(&memory, "kept"), 10);
+        memory.learn("kept", vec![]);
+        assert_eq!(recalled(&memory, "kept"), 0);
+    }
+}

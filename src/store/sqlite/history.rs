@@ -9,7 +9,10 @@ use super::error::SqliteError;
 use super::row::{Read, column, known, time};
 use crate::store::change::Event;
 use crate::store::columns;
+use crate::store::desk::checked;
+use crate::store::error::Error;
 use crate::store::history::Entry;
+use crate::store::unreadable::Unreadable;
 
 impl<C> SqliteStore<C> {
     /// Keeps a history of what happens to keys from now on: when work on them
@@ -25,14 +28,15 @@ impl<C> SqliteStore<C> {
     ///
     /// # Errors
     ///
-    /// The database's.
-    pub fn history(&self, key: &str, limit: usize) -> Result<Vec<Entry>, SqliteError> {
+    /// The key is not valid; the database's.
+    pub fn history(&self, key: &str, limit: usize) -> Result<Vec<Entry>, Error<SqliteError>> {
+        let key = checked(key)?;
         let connection = self.database.reader().lock();
         let entries = entries(&connection, &self.namespace, key, limit);
         let entries = entries.map_err(self.failed())?.into_iter();
-        let entries = entries
-            .map(|entry| entry.map_err(|why| self.damaged("relent_history", key, why).into()));
-        entries.collect()
+        let damaged = |why| self.damaged("relent_history", key, why);
+        let entries: Result<_, Unreadable> = entries.map(|it| it.map_err(damaged)).collect();
+        Ok(entries.map_err(SqliteError::from)?)
     }
 
     /// Deletes what happened before `time` to any key of the namespace. Returns how many entries

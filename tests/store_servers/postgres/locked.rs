@@ -64,6 +64,32 @@ async fn p2_a_lease_is_extended_as_soon_as_its_row_is_free() {
     heartbeat.abort();
 }
 
+/// What stays an error is not tried again as if others had been in the way.
+#[tokio::test]
+async fn a_heartbeat_that_fails_tells_why() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let work = tracker.start("a").await.unwrap();
+    let forbid = "
+        CREATE FUNCTION forbid() RETURNS TRIGGER LANGUAGE plpgsql
+            AS $$ BEGIN RAISE 'no longer'; END $$;
+        CREATE TRIGGER forbid BEFORE UPDATE ON relent FOR EACH ROW EXECUTE FUNCTION forbid()";
+    raw_sql(forbid).execute(&pool).await.unwrap();
+    let refused = tracker.beat().await.unwrap_err();
+    assert!(refused.to_string().contains("no longer"), "{refused}");
+    raw_sql("DROP TRIGGER forbid ON relent; ALTER TABLE relent RENAME TO away")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let refused = tracker.beat().await;
+    assert!(
+        matches!(refused, Err(PostgresError::NotMigrated)),
+        "{refused:?}"
+    );
+    assert!(!work.expired());
+}
+
 /// Work that is finished within a transaction is finished once that is committed, however late:
 /// nobody could take the key meanwhile. The session goes on.
 #[tokio::test(flavor = "multi_thread")]

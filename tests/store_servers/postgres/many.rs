@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use relent::Backoff;
-use relent::store::{AsyncStore, Change, DurableTracker, PostgresStore, Record};
+use relent::store::{AsyncStore, Change, DurableTracker, PostgresStore, Record, StartError};
 
 use sqlx::{ConnectOptions, query, query_scalar, raw_sql};
 
@@ -59,6 +59,37 @@ async fn p4_a_server_that_restarts_under_load_loses_nothing_acknowledged() {
     }
     eprintln!("{all} acknowledged and {errors} failed over three restarts");
     assert!(all > 0 && errors > 0);
+}
+
+/// The pool does not check its connections, and so learns by a call that one is gone.
+#[tokio::test]
+async fn after_a_restart_each_connection_fails_one_call() {
+    let Some(server) = Server::new(&["fsync=off"]) else {
+        return;
+    };
+    let pool = server.database().await;
+    let store = PostgresStore::new(pool.clone());
+    store.migrate().await.unwrap();
+    let tracker = DurableTracker::new(store, Backoff::DEFAULT);
+    let three = [
+        pool.acquire().await,
+        pool.acquire().await,
+        pool.acquire().await,
+    ];
+    assert!(three.iter().all(Result::is_ok));
+    drop(three);
+    tokio::time::sleep(SECOND / 5).await;
+    assert_eq!(pool.num_idle(), 3);
+    server.stop("INT");
+    server.start();
+    server.wait().await;
+    let mut failed = 0;
+    for _ in 0..10 {
+        failed += u32::from(tracker.record_failure("key", "broken").await.is_err());
+    }
+    assert!(failed <= 3, "{failed}");
+    let record = tracker.get("key").await.unwrap().unwrap();
+    assert_eq!(record.state.failures, 10 - failed);
 }
 
 /// Whatever the order of their keys; and nothing is lost.
@@ -257,6 +288,42 @@ async fn p2_tokens_of_new_rows_are_told_as_they_are_kept() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 8 * 40);
+}
+
+/// Nobody else knows of the lease by then, so it gets its second token however often the database
+/// has to be asked; but no transaction of the caller's is held up, nor is an error that stays.
+#[tokio::test]
+async fn p2_a_second_token_is_asked_for_until_the_database_gives_it() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let refusing = "
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION draw() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM nextval('relent_tokens'); RETURN NEW; END $$;
+        CREATE TRIGGER draw BEFORE INSERT ON relent FOR EACH ROW EXECUTE FUNCTION draw();
+        CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.key = 'never' THEN RAISE 'no'; END IF;
+            IF nextval('tries') % 4 > 0 THEN RAISE '40001' USING ERRCODE = '40001'; END IF;
+            RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON relent FOR EACH ROW EXECUTE FUNCTION refuse()";
+    raw_sql(refusing).execute(&pool).await.unwrap();
+    let work = tracker.start("key").await.unwrap();
+    let kept = tracker.get("key").await.unwrap();
+    assert_eq!(kept.as_ref(), Some(work.record()));
+    let last: i64 = query_scalar("SELECT last_value FROM relent_tokens")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(work.token(), last.unsigned_abs());
+
+    let refused = tokio::time::timeout(5 * SECOND, tracker.start("never")).await;
+    assert!(refused.unwrap().is_err());
+    let mut theirs = pool.begin().await.unwrap();
+    let Err(StartError::Store(refused)) = tracker.start_in(&mut theirs, "within").await else {
+        panic!("the database was asked again");
+    };
+    assert!(refused.to_string().contains("40001"), "{refused}");
 }
 
 /// Whoever was given a new row's lease keeps it, whatever others do to the row meanwhile.

@@ -2,7 +2,7 @@
 
 use relent::Backoff;
 use relent::store::{
-    AsyncStore, DurableTracker, Error, Event, Fault, PostgresError, PostgresStore,
+    AsyncStore, DurableTracker, Error, Event, Fault, InvalidKey, PostgresError, PostgresStore,
 };
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar, raw_sql};
@@ -102,6 +102,43 @@ async fn where_nothing_can_be_written_it_is_the_store_and_no_key() {
     assert!(tracker.due(1).await.is_ok(), "it can be read");
 }
 
+#[tokio::test]
+async fn an_error_is_about_a_key_or_the_store_where_that_is_known() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let about = |error| tracker.store().fault(&error);
+    for (state, expected) in [
+        ("08006", Fault::Store),
+        ("25006", Fault::Store),
+        ("28000", Fault::Store),
+        ("53100", Fault::Store),
+        ("57P03", Fault::Store),
+        ("23514", Fault::Unknown),
+        ("55P03", Fault::Unknown),
+        ("57014", Fault::Unknown),
+        ("P0001", Fault::Unknown),
+    ] {
+        let raise = format!("DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$");
+        let raised = raw_sql(server::made(raise)).execute(&pool).await;
+        assert_eq!(about(raised.unwrap_err().into()), expected, "{state}");
+    }
+    assert_eq!(about(PostgresError::Locked("key".to_owned())), Fault::Key);
+    assert_eq!(about(PostgresError::NotMigrated), Fault::Store);
+    assert_eq!(about(PostgresError::Contended), Fault::Unknown);
+}
+
+/// As wherever else a key is given.
+#[tokio::test]
+async fn the_history_of_what_is_no_key_is_refused() {
+    let Some((_, tracker)) = machines().await else {
+        return;
+    };
+    let refused = tracker.store().history("no\0key", 10).await;
+    let is_refused = matches!(refused, Err(Error::Key(InvalidKey::Nul { at: 2 })));
+    assert!(is_refused, "{refused:?}");
+}
+
 /// Many entries are deleted in parts, and none is left.
 #[tokio::test]
 async fn a_long_history_is_deleted_in_parts() {
@@ -131,4 +168,35 @@ async fn a_long_history_is_deleted_in_parts() {
         .await
         .unwrap();
     assert_eq!(left, 2500, "of the other namespace");
+}
+
+/// Whoever deletes the same entries at the same time, in a transaction that ends late: what it left
+/// is deleted.
+#[tokio::test]
+async fn a_history_is_deleted_to_the_end_whatever_others_delete_of_it() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let fill = "
+        INSERT INTO relent_history (namespace, key, at, event)
+        SELECT '', 'key', TIMESTAMPTZ '2000-01-01Z' + n * INTERVAL '1 second', 'finished'
+        FROM generate_series(1, 1500) AS n";
+    query(fill).execute(&pool).await.unwrap();
+    let mut theirs = pool.begin().await.unwrap();
+    let first = "DELETE FROM relent_history WHERE id IN (
+        SELECT id FROM relent_history ORDER BY at LIMIT 1100)";
+    query(first).execute(&mut *theirs).await.unwrap();
+    let ours = tokio::spawn(async move {
+        let now = std::time::SystemTime::now();
+        tracker.store().prune_history(now).await
+    });
+    tokio::time::sleep(SECOND / 5).await;
+    assert!(!ours.is_finished());
+    theirs.commit().await.unwrap();
+    assert_eq!(ours.await.unwrap().unwrap(), 400);
+    let left: i64 = query_scalar("SELECT count(*) FROM relent_history")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
 }

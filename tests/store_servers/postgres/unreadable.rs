@@ -106,6 +106,22 @@ fn is_unreadable(error: &PostgresError) -> bool {
     matches!(error, PostgresError::Unreadable(it) if it.place.contains("\"bad 1\""))
 }
 
+/// What is looked for behind such a row is only what is still missing.
+#[tokio::test]
+async fn p5_no_more_is_claimed_than_was_asked_for_beside_a_row_that_cannot_be_read() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let tracker = DurableTracker::new(tracker.store().clone(), AT_ONCE);
+    for key in ["fine 1", "bad 1", "fine 2", "fine 3", "fine 4"] {
+        assert!(tracker.record_failure(key, "broken").await.is_ok());
+    }
+    spoil(&pool, "version = 2", "bad %").await;
+    let works = tracker.claim_due(2).await.unwrap();
+    assert_eq!([works[0].key(), works[1].key()], ["fine 1", "fine 2"]);
+    assert_eq!(works.len(), 2);
+}
+
 #[tokio::test]
 async fn p5_what_waits_or_gave_up_is_listed_beside_rows_that_cannot_be_read() {
     let Some((pool, tracker)) = machines().await else {

@@ -1,6 +1,8 @@
 //! Calls whose answer is lost, so that the client sends them again: that of a cluster does.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -214,4 +216,73 @@ async fn answers_are_kept_for_a_while_one_for_each_of_those_who_call_at_once() {
         let left: i64 = cmd("TTL").arg(line).query_async(&mut plain).await.unwrap();
         assert!((1..=300).contains(&left), "{left}");
     }
+}
+
+/// Answers so many calls more, and then none.
+#[derive(Clone)]
+struct Failing {
+    connection: Connection,
+    left: Arc<AtomicU32>,
+}
+
+impl ConnectionLike for Failing {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            let one_less = |left: u32| left.checked_sub(1);
+            if self.left.fetch_update(Relaxed, Relaxed, one_less).is_err() {
+                return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+            }
+            self.connection.req_packed_command(command).await
+        })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        _: &'a Pipeline,
+        _: usize,
+        _: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        panic!("all is done by scripts")
+    }
+
+    fn get_db(&self) -> i64 {
+        self.connection.get_db()
+    }
+}
+
+/// Otherwise nobody would know of the leases, which would run out and count as failures.
+#[tokio::test]
+async fn p2_what_was_claimed_before_the_connection_was_lost_is_the_callers() {
+    let Some((connection, store)) = store("claimed in part").await else {
+        return;
+    };
+    let at_once = Backoff::fixed(Duration::from_micros(1));
+    let others = DurableTracker::new(store, at_once);
+    let keys: Vec<_> = (0..1500).map(|n| n.to_string()).collect();
+    let failures: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
+    assert!(others.record_failures(&failures).await.is_ok());
+
+    let left = Arc::new(AtomicU32::new(u32::MAX));
+    let store = RedisStore::new(Failing {
+        connection,
+        left: Arc::clone(&left),
+    });
+    let store = store.namespace("claimed in part").unwrap();
+    let tracker = DurableTracker::new(store, at_once);
+    assert_eq!(tracker.due(1).await.unwrap().len(), 1);
+    // Two that list, and one of the two that take.
+    left.store(3, Relaxed);
+    let works = tracker.claim_due(1500).await.unwrap();
+    assert_eq!(works.len(), RedisStore::<Failing>::BATCH);
+    for answered in [0, 1] {
+        left.store(answered, Relaxed);
+        let claimed = tracker.claim_due(1500).await;
+        assert!(claimed.is_err(), "nothing was taken");
+    }
+    left.store(u32::MAX, Relaxed);
+    for work in &works {
+        let record = others.get(work.key()).await.unwrap();
+        assert_eq!(record.as_ref(), Some(work.record()));
+    }
+    assert_eq!(others.due(1500).await.unwrap().len(), 500);
 }

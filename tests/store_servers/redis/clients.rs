@@ -181,3 +181,37 @@ async fn a_connection_manager_comes_back_after_the_server_does() {
     let after = POLICY.initial * 2;
     assert_eq!(told.unwrap(), Decision::Retry { after });
 }
+
+/// In either protocol, and with a password.
+#[tokio::test]
+async fn a_client_may_speak_either_protocol() {
+    let Some(server) = Server::with(&["--requirepass", "secret"]) else {
+        return;
+    };
+    let socket = servers::socket(server.directory());
+    for protocol in ["resp2", "resp3"] {
+        let socket = socket.display();
+        let address = format!("redis+unix://{socket}?protocol={protocol}&pass=secret");
+        let client = Client::open(address).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await;
+        for _ in 0..1000 {
+            if connection.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            connection = client.get_multiplexed_async_connection().await;
+        }
+        let store = RedisStore::new(connection.unwrap());
+        let tracker = DurableTracker::new(store.namespace(protocol).unwrap(), POLICY);
+        for failures in 0..3 {
+            let told = tracker.record_failure("key", "broken").await.unwrap();
+            let after = POLICY.initial * 2_u32.pow(failures);
+            assert_eq!(told, Decision::Retry { after });
+        }
+        let batch = [("a", "x"), ("b", "x"), ("a", "x")];
+        assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 3);
+        assert_eq!(tracker.waiting(10).await.unwrap().len(), 3);
+        assert_eq!(tracker.gave_up(10).await.unwrap(), []);
+        assert!(tracker.start("fresh").await.unwrap().finish().await.is_ok());
+    }
+}
