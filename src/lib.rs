@@ -55,7 +55,7 @@
 //! On Rust 1.85 or later, whatever the features. That is checked with the dependencies in this
 //! crate's `Cargo.lock`; newer ones may need a newer Rust.
 //!
-//! Machines without atomic integers of 64 bits, such as 32-bit PowerPC and MIPS, are no exception.
+//! It needs no atomic integers of 64 bits, which 32-bit PowerPC and MIPS do not have.
 //!
 //! On `wasm32-wasip1` loops and trackers run as elsewhere. On `wasm32-unknown-unknown` the standard
 //! library has no clock, no sleep and no entropy: [`Instant::now`](std::time::Instant::now) and

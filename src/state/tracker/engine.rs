@@ -154,12 +154,11 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
             (*table.find(place, key)?, table.seen)
         };
         // Read only now, so that whoever asks for a key that is not there reads no clock.
-        let (kept, now) = match seen.at(self.time()) {
-            Some(now) => (kept, now),
-            None => {
-                let (open, now) = self.enter(place.shard());
-                (*open.table.find(place, key)?, now)
-            }
+        let (kept, now) = if let Some(now) = seen.at(self.time()) {
+            (kept, now)
+        } else {
+            let (open, now) = self.enter(place.shard());
+            (*open.table.find(place, key)?, now)
         };
         (!kept.is_stale(now, self.retention)).then_some((kept, now))
     }
