@@ -131,6 +131,20 @@ fn a_large_snapshot_has_each_key_once() {
 }
 
 #[test]
+fn an_outage_begins_no_later_than_it_is_restored() {
+    let mut snapshot = busy();
+    for kept in &mut snapshot.keys {
+        kept.first_failure = noon() + secs(3600);
+    }
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set_wall(noon());
+    tracker.restore(snapshot);
+    clock.advance(secs(10));
+    let recovery = tracker.record_success("waits").unwrap();
+    assert_eq!(recovery.outage, secs(10));
+}
+
+#[test]
 fn absurd_times_do_no_harm() {
     let far = UNIX_EPOCH + Duration::from_secs(1 << 60);
     let past = UNIX_EPOCH - Duration::from_secs(1 << 40);
