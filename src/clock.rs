@@ -3,9 +3,11 @@
 //! How they do is in the [recipes](crate::docs::recipes#tests).
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::atomic::{AtomicI64, AtomicU64};
 
 /// What time it is: for waiting, and for what outlives the process.
 ///

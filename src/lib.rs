@@ -55,6 +55,8 @@
 //! On Rust 1.85 or later, whatever the features. That is checked with the dependencies in this
 //! crate's `Cargo.lock`; newer ones may need a newer Rust.
 //!
+//! It needs no atomic integers of 64 bits, which 32-bit PowerPC and MIPS do not have.
+//!
 //! On `wasm32-wasip1` loops and trackers run as elsewhere. On `wasm32-unknown-unknown` the standard
 //! library has no clock, no sleep and no entropy: [`Instant::now`](std::time::Instant::now) and
 //! [`thread::sleep`](std::thread::sleep) panic there. Give loops `.clock(..)`, `.sleep(..)` and
@@ -64,6 +66,8 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "std")]
+mod atomic;
 #[cfg(feature = "std")]
 pub mod clock;
 #[cfg(any(doc, doctest))]

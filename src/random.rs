@@ -13,7 +13,9 @@
 pub fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use crate::atomic::AtomicU64;
 
     // The system's entropy, once a process: the standard library has it for its hash maps.
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());

@@ -20,9 +20,9 @@
 //!
 //! # Events
 //!
-//! Under the feature `tracing` a loop emits events, with the fields `failures`, `delay_ms`,
-//! `elapsed_ms` and `reason`. A success at the first attempt emits none. The error is not among
-//! the fields, since it may be of any type: `.notify(..)` is called with it.
+//! Under the feature `tracing` a loop emits events, of the target `relent::retry`, with the fields
+//! `failures`, `delay_ms`, `elapsed_ms` and `reason`. A success at the first attempt emits none. The
+//! error is not among the fields, since it may be of any type: `.notify(..)` is called with it.
 //!
 //! | level | message | when |
 //! |---|---|---|

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 /// Each part, and what of the crate it may name.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &[]),
-    ("clock", &[]),
-    ("random", &[]),
-    ("state", &["policy", "clock", "random"]),
-    ("retry", &["policy", "state", "clock", "random"]),
-    ("store", &["policy", "state", "clock", "random"]),
+    ("atomic", &[]),
+    ("clock", &["atomic"]),
+    ("random", &["atomic"]),
+    ("state", &["policy", "clock", "random", "atomic"]),
+    ("retry", &["policy", "state", "clock", "random", "atomic"]),
+    ("store", &["policy", "state", "clock", "random", "atomic"]),
 ];
 
 /// What stands above the parts: the table of contents, and the long reading.
@@ -142,6 +143,18 @@ fn time_enters_in_one_place() {
 #[test]
 fn entropy_enters_in_one_place() {
     only_in(&["random"], &["rand::", "getrandom", "RandomState"]);
+}
+
+#[test]
+fn atomics_of_64_bits_come_from_one_place() {
+    for (path, text) in sources() {
+        if part(&path) == "atomic" {
+            continue;
+        }
+        let mut imports = code(&text).filter(|line| line.contains("sync::atomic::"));
+        let found = imports.find(|line| line.contains("AtomicU64") || line.contains("AtomicI64"));
+        assert_eq!(found, None, "{}", path.display());
+    }
 }
 
 /// Its major version is raised often, which must not concern users.

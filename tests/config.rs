@@ -68,6 +68,49 @@ give_up:
     );
 }
 
+/// Where structs are not written as maps are.
+#[test]
+fn every_field_in_ron() {
+    let written = r#"(
+        initial: "1s 500ms", max: "10m", exponent: 1.1, jitter: (proportional: 0.2),
+        rounding: whole_seconds,
+        give_up: (after_failures: Some(10), after_elapsed: Some("1d")),
+    )"#;
+    assert_eq!(ron::from_str(written), Ok(EVERYTHING));
+}
+
+#[test]
+fn flattened_into_another_table_it_takes_only_its_own_fields() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Client {
+        #[serde(flatten)]
+        policy: Backoff,
+        #[serde(flatten)]
+        address: Address,
+    }
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Address {
+        host: String,
+    }
+    let expected = Client {
+        policy: Backoff::DEFAULT.exponent(2.0),
+        address: Address {
+            host: "example.org".into(),
+        },
+    };
+    let written = "host = \"example.org\"\nexponent = 2.0";
+    assert_eq!(toml::from_str(written), Ok(expected));
+}
+
+#[test]
+fn limits_that_are_all_commented_out_are_none() {
+    let written = "exponent: 2.0\ngive_up:\n#  after_failures: 10\n";
+    assert_eq!(
+        serde_norway::from_str::<Backoff>(written).unwrap(),
+        Backoff::DEFAULT.exponent(2.0)
+    );
+}
+
 #[test]
 fn what_is_missing_is_the_default() {
     assert_eq!(toml::from_str(""), Ok(Backoff::DEFAULT));
@@ -251,6 +294,8 @@ proptest! {
             prop_assert_eq!(read, backoff);
         }
         prop_assert_eq!(serde_norway::from_str::<Backoff>(&yaml).expect(&yaml), backoff);
+        let ron = ron::to_string(&backoff).unwrap();
+        prop_assert_eq!(ron::from_str::<Backoff>(&ron).expect(&ron), backoff);
     }
 
     #[test]
@@ -282,6 +327,8 @@ proptest! {
     fn states_round_trip(state in any::state()) {
         let json = serde_json::to_string(&state).unwrap();
         prop_assert_eq!(serde_json::from_str::<BackoffState>(&json).expect(&json), state);
+        let ron = ron::to_string(&state).unwrap();
+        prop_assert_eq!(ron::from_str::<BackoffState>(&ron).expect(&ron), state);
         let bytes = postcard::to_allocvec(&state).unwrap();
         prop_assert_eq!(postcard::from_bytes::<BackoffState>(&bytes).unwrap(), state);
     }

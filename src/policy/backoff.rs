@@ -36,8 +36,9 @@ use super::{GiveUp, InvalidBackoff, Jitter, Preview, Rounding, from_nanos, nanos
 /// # As configuration
 ///
 /// By serde, in any format. A missing field is that of [`DEFAULT`](Self::DEFAULT), so a higher
-/// `initial` may need a higher `max` too. An unknown field is refused, and so is what `validate`
-/// refuses. Durations have units. `"whole-seconds"` may be written `"whole_seconds"`.
+/// `initial` may need a higher `max` too. An unknown field is refused, unless serde's `flatten` hides
+/// it, and so is what `validate` refuses. Durations have units. `"whole-seconds"` may be written
+/// `"whole_seconds"`.
 ///
 /// ```
 /// # #[cfg(feature = "serde")]

@@ -90,9 +90,7 @@ impl Serialize for Backoff {
 impl<'de> Deserialize<'de> for Backoff {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Backoff, D::Error> {
         let backoff = if from.is_human_readable() {
-            from.deserialize_map(Table::<Backoff>::new(
-                r#"a backoff policy, as in { initial = "500ms", max = "10m" }"#,
-            ))?
+            Table::<Backoff>::read(from)?
         } else {
             Fields::deserialize(from)?.into()
         };
@@ -114,9 +112,7 @@ impl Serialize for GiveUp {
 impl<'de> Deserialize<'de> for GiveUp {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<GiveUp, D::Error> {
         if from.is_human_readable() {
-            from.deserialize_map(Table::<GiveUp>::new(
-                r#"limits to give up at, as in { after_failures = 10, after_elapsed = "1h" }"#,
-            ))
+            Table::read(from)
         } else {
             let Limits {
                 after_failures,
@@ -139,16 +135,20 @@ struct Limits {
 
 /// What is written as a table of named fields, each of which may be missing.
 trait Written: Default {
+    const NAME: &'static str;
     const FIELDS: &'static [&'static str];
+    const EXAMPLE: &'static str;
 
     /// Reads the value of `FIELDS[field]`.
     fn set<'de, D: Deserializer<'de>>(&mut self, field: usize, from: D) -> Result<(), D::Error>;
 }
 
 impl Written for Backoff {
+    const NAME: &'static str = "Backoff";
     const FIELDS: &'static [&'static str] = &[
         "initial", "max", "exponent", "jitter", "rounding", "give_up",
     ];
+    const EXAMPLE: &'static str = r#"a backoff policy, as in { initial = "500ms", max = "10m" }"#;
 
     fn set<'de, D: Deserializer<'de>>(&mut self, field: usize, from: D) -> Result<(), D::Error> {
         match field {
@@ -157,14 +157,18 @@ impl Written for Backoff {
             2 => self.exponent = Number::deserialize(from)?.0,
             3 => self.jitter = Jitter::deserialize(from)?,
             4 => self.rounding = Rounding::deserialize(from)?,
-            _ => self.give_up = Option::deserialize(from)?.unwrap_or_default(),
+            // Of any type, as it may be `null`: a table of which all lines are commented out.
+            _ => self.give_up = from.deserialize_any(Table(GiveUp::default()))?,
         }
         Ok(())
     }
 }
 
 impl Written for GiveUp {
+    const NAME: &'static str = "GiveUp";
     const FIELDS: &'static [&'static str] = &["after_failures", "after_elapsed"];
+    const EXAMPLE: &'static str =
+        r#"limits to give up at, as in { after_failures = 10, after_elapsed = "1h" }"#;
 
     fn set<'de, D: Deserializer<'de>>(&mut self, field: usize, from: D) -> Result<(), D::Error> {
         match field {
@@ -176,17 +180,13 @@ impl Written for GiveUp {
 }
 
 /// Reads a table, and says which field an error is about: not every format does.
-struct Table<T> {
-    what: &'static str,
-    value: T,
-}
+struct Table<T>(T);
 
 impl<T: Written> Table<T> {
-    fn new(what: &'static str) -> Table<T> {
-        Table {
-            what,
-            value: T::default(),
-        }
+    /// As a struct, by its fields: a format may write structs in another way than maps, and where a
+    /// table is flattened into another, only its own fields are to be seen.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        from.deserialize_struct(T::NAME, T::FIELDS, Table(T::default()))
     }
 }
 
@@ -194,7 +194,11 @@ impl<'de, T: Written> Visitor<'de> for Table<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
+        f.write_str(T::EXAMPLE)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<T, E> {
+        Ok(self.0)
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<T, A::Error> {
@@ -204,11 +208,11 @@ impl<'de, T: Written> Visitor<'de> for Table<T> {
                 return Err(A::Error::duplicate_field(T::FIELDS[field]));
             }
             map.next_value_seed(Field {
-                of: &mut self.value,
+                of: &mut self.0,
                 field,
             })?;
         }
-        Ok(self.value)
+        Ok(self.0)
     }
 }
 
@@ -222,7 +226,7 @@ impl<'de> DeserializeSeed<'de> for Name {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<usize, D::Error> {
-        from.deserialize_str(self)
+        from.deserialize_identifier(self)
     }
 }
 

@@ -272,25 +272,32 @@ mod event {
 
     use crate::retry::StopReason;
 
+    /// Users write it in filters, so it is no path of ours.
+    const TARGET: &str = "relent::retry";
+
     pub(super) fn failed(failures: u32, elapsed: Duration, decision: Result<Duration, StopReason>) {
         let elapsed_ms = millis(elapsed);
         match decision {
             Ok(delay) => {
                 let delay_ms = millis(delay);
                 tracing::debug!(
+                    target: TARGET,
                     failures,
                     delay_ms,
                     elapsed_ms,
                     "attempt failed, will be retried"
                 );
             }
-            Err(reason) => tracing::debug!(failures, elapsed_ms, %reason, "attempt failed"),
+            Err(reason) => {
+                tracing::debug!(target: TARGET, failures, elapsed_ms, %reason, "attempt failed");
+            }
         }
     }
 
     pub(super) fn recovered(failures: u32, elapsed: Duration) {
         let elapsed_ms = millis(elapsed);
-        tracing::info!(failures, elapsed_ms, reason = %StopReason::Succeeded, "recovered");
+        let reason = StopReason::Succeeded;
+        tracing::info!(target: TARGET, failures, elapsed_ms, %reason, "recovered");
     }
 
     pub(super) fn gave_up(failures: u32, elapsed: Duration, reason: StopReason) {
@@ -299,7 +306,7 @@ mod event {
             return;
         }
         let elapsed_ms = millis(elapsed);
-        tracing::warn!(failures, elapsed_ms, %reason, "gave up");
+        tracing::warn!(target: TARGET, failures, elapsed_ms, %reason, "gave up");
     }
 
     fn millis(duration: Duration) -> u64 {

@@ -1,8 +1,9 @@
 //! A bound on retries that many loops share.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
+use crate::atomic::AtomicU64;
 use crate::policy::product;
 
 /// A token bucket that keeps retries from multiplying an outage. Full at first.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use super::change::Change;
@@ -13,6 +13,7 @@ use super::options::Options;
 use super::record::Record;
 use super::session::{Expiry, LeaseId, Session};
 use super::step::{self, Failed, Start};
+use crate::atomic::AtomicU64;
 use crate::policy::Backoff;
 use crate::random;
 use crate::state::Decision;

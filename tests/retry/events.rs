@@ -18,7 +18,7 @@ struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("relent")
+        metadata.target() == "relent::retry"
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

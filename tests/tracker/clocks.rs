@@ -216,12 +216,13 @@ fn a_snapshot_has_each_key_once_though_the_tables_grow_meanwhile() {
     for key in 0..KEYS {
         tracker.record_failure(&key);
     }
-    // At the second reading the snapshot is amid the first shard. Then all shards grow.
+    // The first reading is for the snapshot as a whole, the second for the first keys. At the third
+    // it is amid the first shard: then all shards grow.
     let readings = Mutex::new(0);
     let weak = Arc::downgrade(&tracker);
     let grow: Calls = Arc::new(move || {
         *readings.lock().unwrap() += 1;
-        if *readings.lock().unwrap() == 2 {
+        if *readings.lock().unwrap() == 3 {
             let tracker = weak.upgrade().unwrap();
             for key in KEYS..2 * KEYS {
                 tracker.record_failure(&key);

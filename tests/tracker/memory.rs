@@ -67,20 +67,28 @@ fn t4_ten_million_distinct_keys_take_no_more_than_the_bound() {
 #[test]
 fn t4_after_an_outage_the_memory_is_given_back() {
     let (empty, _) = bytes(|| builder(DOUBLING).1.hasher(Fixed::new()).build());
-    let (recovered, at_most) = bytes(|| {
-        let (_, builder) = builder(DOUBLING);
-        let tracker = builder.hasher(Fixed::new()).build();
-        for key in 0..100_000 {
-            tracker.record_failure(&key);
-        }
-        for key in 0..100_000 {
-            tracker.record_success(&key);
-        }
-        tracker
-    });
-    println!("{empty} bytes when new, {at_most} at most, {recovered} in the end");
-    // What stays are the filters, and a table of a few keys in each shard.
-    assert!(recovered - empty < 1_000_000, "{recovered} bytes");
+    for ended in ["by successes", "by a purge"] {
+        let (recovered, at_most) = bytes(|| {
+            let (clock, builder) = builder(DOUBLING);
+            let builder = builder.hasher(Fixed::new()).retention(secs(60));
+            let tracker = builder.build();
+            for key in 0..100_000 {
+                tracker.record_failure(&key);
+            }
+            if ended == "by a purge" {
+                clock.advance(secs(3600));
+                assert_eq!(tracker.purge(), 100_000);
+            }
+            for key in 0..100_000 {
+                tracker.record_success(&key);
+            }
+            assert!(tracker.is_empty());
+            tracker
+        });
+        println!("{ended}: {empty} bytes when new, {at_most} at most, {recovered} in the end");
+        // What stays are the filters, and a table of a few keys in each shard.
+        assert!(recovered - empty < 1_000_000, "{ended}: {recovered} bytes");
+    }
 }
 
 #[test]

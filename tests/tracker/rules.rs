@@ -294,6 +294,32 @@ fn t4_the_bound_holds_and_what_it_costs_is_counted() {
 }
 
 #[test]
+fn t4_who_has_been_due_or_given_up_for_longest_makes_room_first() {
+    for policy in [DOUBLING, Backoff::never_retry()] {
+        let (clock, builder) = builder(policy);
+        let tracker = builder.max_keys(8).build();
+        for n in 0..24_u64 {
+            tracker.record_failure(&n);
+            clock.advance(secs(10));
+            let oldest = n.saturating_sub(7);
+            assert!((oldest..=n).all(|n| tracker.get(&n).is_some()), "{n}");
+        }
+    }
+}
+
+#[test]
+fn t4_whose_retention_is_over_makes_room_without_being_counted() {
+    let (clock, builder) = builder(DOUBLING);
+    let tracker = builder.max_keys(1).retention(secs(10)).build();
+    // In another shard each, where nothing is purged on the way.
+    for n in 0..100_u64 {
+        tracker.record_failure(&n);
+        clock.advance(secs(60));
+    }
+    assert_eq!((tracker.len(), tracker.evicted()), (1, 0));
+}
+
+#[test]
 fn t4_the_due_make_room_first_then_the_waiting_then_those_that_gave_up() {
     let (clock, builder) = builder(Backoff::fixed(secs(5)));
     let tracker = builder.max_keys(8).build();

@@ -131,6 +131,42 @@ fn a_large_snapshot_has_each_key_once() {
 }
 
 #[test]
+fn what_is_past_its_retention_does_not_stand_in_the_way_of_a_restored_key() {
+    let (clock, builder) = builder(DOUBLING);
+    let tracker: Tracker<String> = builder.retention(secs(10)).build();
+    tracker.record_failure("waits");
+    clock.advance(secs(60));
+    clock.set_wall(noon());
+    tracker.restore(busy());
+    assert_eq!(tracker.check("waits"), Readiness::Wait(secs(8)));
+}
+
+#[test]
+fn a_record_without_a_failure_is_none() {
+    let mut snapshot = busy();
+    for kept in &mut snapshot.keys {
+        kept.failures = 0;
+    }
+    let tracker = at(noon());
+    tracker.restore(snapshot);
+    assert!(tracker.is_empty());
+}
+
+#[test]
+fn an_outage_begins_no_later_than_it_is_restored() {
+    let mut snapshot = busy();
+    for kept in &mut snapshot.keys {
+        kept.first_failure = noon() + secs(3600);
+    }
+    let (clock, tracker) = tracker(DOUBLING);
+    clock.set_wall(noon());
+    tracker.restore(snapshot);
+    clock.advance(secs(10));
+    let recovery = tracker.record_success("waits").unwrap();
+    assert_eq!(recovery.outage, secs(10));
+}
+
+#[test]
 fn absurd_times_do_no_harm() {
     let far = UNIX_EPOCH + Duration::from_secs(1 << 60);
     let past = UNIX_EPOCH - Duration::from_secs(1 << 40);

@@ -149,18 +149,17 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let (mut kept, mut seen) = {
+        let (kept, mut seen) = {
             let table = self.shard(place).lock();
             (*table.find(place, key)?, table.seen)
         };
         // Read only now, so that whoever asks for a key that is not there reads no clock.
-        let mut now = seen.at(self.time());
-        if now.is_none() {
-            let (open, noted) = self.enter(place.shard());
-            kept = *open.table.find(place, key)?;
-            now = Some(noted);
-        }
-        let now = now?;
+        let (kept, now) = if let Some(now) = seen.at(self.time()) {
+            (kept, now)
+        } else {
+            let (open, now) = self.enter(place.shard());
+            (*open.table.find(place, key)?, now)
+        };
         (!kept.is_stale(now, self.retention)).then_some((kept, now))
     }
 

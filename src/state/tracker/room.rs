@@ -1,7 +1,9 @@
 //! How many keys there are, and how many there may be.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use crate::atomic::AtomicU64;
 
 /// How many keys are tracked, of how many at most.
 ///

@@ -1,8 +1,8 @@
 //! A time in nanoseconds that never runs back, made of the readings of a clock that might.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
+use crate::atomic::AtomicU64;
 use crate::clock::Clock;
 use crate::policy::nanos;
 

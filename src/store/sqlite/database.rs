@@ -1,7 +1,7 @@
 //! The database: a connection to write by, and one to read by.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -9,6 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::error::{SqliteError, failed};
 use super::{schema, turn};
+use crate::atomic::AtomicI64;
 use crate::clock::Clock;
 use crate::store::columns;
 
