@@ -127,33 +127,33 @@ pub(super) fn read(row: &PgRow) -> Read<Kept> {
     })
 }
 
-/// What a [checked](check) row of a claim says of its key.
+/// What a [checked](check) row of a claim says.
 pub(super) enum Claimed<'r> {
     Taken(&'r str, Read<Record>),
     /// The key was due, since then, but not taken.
     Left(&'r str, SystemTime),
+    All(Grant),
 }
 
-/// `None` if nothing was due.
-pub(super) fn claimed(row: &PgRow) -> Read<Option<Claimed<'_>>> {
+pub(super) fn claimed(row: &PgRow) -> Read<Claimed<'_>> {
     let from = |next| Fields { row, next };
-    let Some(key) = from(0).next()? else {
-        return Ok(None);
-    };
+    let key: Option<&str> = from(0).next()?;
     let version: Option<i16> = from(1).next()?;
-    Ok(Some(match version {
-        Some(_) => Claimed::Taken(key, from(1).streak()),
-        None => Claimed::Left(key, from(6).time()?),
-    }))
+    Ok(match (key, version) {
+        (Some(key), Some(_)) => Claimed::Taken(key, from(1).streak()),
+        (Some(key), None) => Claimed::Left(key, from(6).time()?),
+        (None, _) => Claimed::All(grant(from(3))?),
+    })
 }
 
-/// What any row of a claim says of all that it takes.
+/// What a claim says once, of all that it takes.
 pub(super) struct Grant {
     /// `None` if nothing is taken.
     token: Option<u64>,
+    /// The time, if rows may be from the future.
+    pub(super) set_back_to: Option<SystemTime>,
     since: SystemTime,
     until: SystemTime,
-    is_set_back: bool,
 }
 
 impl Grant {
@@ -166,20 +166,14 @@ impl Grant {
             until: self.until,
         })
     }
-
-    /// The time, if rows may be from the future.
-    pub(super) fn set_back_to(&self) -> Option<SystemTime> {
-        self.is_set_back.then_some(self.since)
-    }
 }
 
-pub(super) fn grant(row: &PgRow) -> Read<Grant> {
-    let mut fields = Fields { row, next: 8 };
+fn grant(mut fields: Fields<'_>) -> Read<Grant> {
     Ok(Grant {
         token: fields.known_if_any(to_token)?,
+        set_back_to: fields.known_if_any(Moment::time)?,
         since: fields.time()?,
         until: fields.time()?,
-        is_set_back: fields.next()?,
     })
 }
 
