@@ -37,3 +37,6 @@ mod steps;
 mod twins;
 #[path = "store/unblock.rs"]
 mod unblock;
+#[cfg(feature = "sqlite")]
+#[path = "store/within.rs"]
+mod within;

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Backoff = Backoff::fixed(SECOND).jitter(Jitter::None);
-const TIME_TO_LIVE: Duration = Duration::from_secs(30);
+pub(crate) const TIME_TO_LIVE: Duration = Duration::from_secs(30);
 
 /// A store that is slow, and of which some keys cannot be reached.
 #[derive(Clone)]
@@ -152,7 +152,7 @@ impl AsyncStore for Plain {
     }
 }
 
-fn options(clock: &ManualClock) -> Options {
+pub(crate) fn options(clock: &ManualClock) -> Options {
     let options = Options::new(POLICY).time_to_live(TIME_TO_LIVE);
     options.clock(clock.clone()).seed(1)
 }
@@ -166,7 +166,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn is_ready(future: impl Future) -> bool {
+pub(crate) fn is_ready(future: impl Future) -> bool {
     let context = &mut Context::from_waker(Waker::noop());
     pin!(future).poll(context).is_ready()
 }
@@ -562,141 +562,4 @@ fn p5_a_damaged_row_expires_no_other_lease() {
     }
     assert!(a.expired() && !b.expired() && !c.expired() && !tracker.session().expired());
     assert!(b.finish().is_ok() && c.finish().is_ok());
-}
-
-#[cfg(feature = "sqlite")]
-#[test]
-fn p2_work_that_is_committed_too_late_is_lost_alone() {
-    use relent::store::SqliteStore;
-    use rusqlite::{Connection, TransactionBehavior};
-
-    let clock = ManualClock::new();
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("leases.db");
-    let store = SqliteStore::open(&path).unwrap();
-    let store = store.with_clock(clock.clone());
-    let tracker = blocking::DurableTracker::new(store, options(&clock));
-    let fine = tracker.start("fine").unwrap();
-    let mut own = Connection::open(&path).unwrap();
-    let immediate = TransactionBehavior::Immediate;
-    let transaction = own.transaction_with_behavior(immediate).unwrap();
-    let granted = tracker.start_in(&transaction, "late").unwrap();
-    clock.advance(TIME_TO_LIVE / 2);
-    transaction.commit().unwrap();
-    assert!(tracker.beat().is_ok());
-    clock.advance(TIME_TO_LIVE / 2);
-    let late = tracker.committed(granted);
-    assert!(late.expired() && is_ready(late.expiry()));
-    assert!(!fine.expired() && !tracker.session().expired());
-    assert!(late.finish().is_err() && fine.finish().is_ok());
-}
-
-/// A tracker, the clock of its store, and another connection to that.
-#[cfg(feature = "sqlite")]
-fn transactional(
-    path: &std::path::Path,
-    own: &ManualClock,
-) -> (
-    blocking::DurableTracker<relent::store::SqliteStore<ManualClock>>,
-    ManualClock,
-    rusqlite::Connection,
-) {
-    let stores = ManualClock::new();
-    let store = relent::store::SqliteStore::open(path).unwrap();
-    let store = store.with_clock(stores.clone());
-    let tracker = blocking::DurableTracker::new(store, options(own));
-    (tracker, stores, rusqlite::Connection::open(path).unwrap())
-}
-
-#[cfg(feature = "sqlite")]
-#[test]
-fn p2_an_end_within_a_transaction_that_comes_too_late_expires_the_session() {
-    use rusqlite::TransactionBehavior::Immediate;
-
-    for is_failure in [false, true] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("leases.db");
-        let (tracker, stores, mut own) = transactional(&path, &ManualClock::new());
-        let [work, other] = ["key", "other"].map(|key| tracker.start(key).unwrap());
-        // The store's clock is set forward; the worker's is not.
-        stores.advance(TIME_TO_LIVE);
-        let transaction = own.transaction_with_behavior(Immediate).unwrap();
-        let lost = if is_failure {
-            work.fail_in(&transaction, "broken").map(drop)
-        } else {
-            work.finish_in(&transaction).map(drop)
-        };
-        let Err(WorkError::Lost(LeaseLost::Expired { .. })) = lost else {
-            panic!("{lost:?}");
-        };
-        assert!(work.expired() && is_ready(work.expiry()));
-        assert!(tracker.session().expired() && other.expired());
-    }
-}
-
-/// It ended with the transaction, so that it is no news that its lease has run out.
-#[cfg(feature = "sqlite")]
-#[test]
-fn work_that_ended_within_a_transaction_does_not_expire_the_session() {
-    use rusqlite::TransactionBehavior::Immediate;
-
-    let clock = ManualClock::new();
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("leases.db");
-    let (tracker, stores, mut own) = transactional(&path, &clock);
-    let pass = |time| {
-        clock.advance(time);
-        stores.advance(time);
-    };
-    let work = tracker.start("key").unwrap();
-    let transaction = own.transaction_with_behavior(Immediate).unwrap();
-    assert!(work.finish_in(&transaction).is_ok());
-    transaction.commit().unwrap();
-    // Nobody has dropped it, and there is no heartbeat.
-    pass(TIME_TO_LIVE);
-    assert!(!tracker.session().expired());
-    let next = tracker.start("next").unwrap();
-    drop(work);
-    pass(TIME_TO_LIVE);
-    assert!(tracker.session().expired() && next.expired());
-}
-
-#[cfg(feature = "sqlite")]
-#[test]
-fn p2_work_whose_end_was_rolled_back_is_told_of_its_loss() {
-    use rusqlite::TransactionBehavior::Immediate;
-
-    let clock = ManualClock::new();
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("leases.db");
-    let (tracker, _, mut own) = transactional(&path, &clock);
-    let [work, done] = ["key", "done"].map(|key| tracker.start(key).unwrap());
-    for work in [&work, &done] {
-        let transaction = own.transaction_with_behavior(Immediate).unwrap();
-        assert!(work.finish_in(&transaction).is_ok());
-        // Twice is an error, and no loss while nobody knows how it ends.
-        let twice = work.finish_in(&transaction);
-        assert!(matches!(twice, Err(WorkError::Lost(LeaseLost::Ended))));
-        if work.key() == "done" {
-            transaction.commit().unwrap();
-        } else {
-            transaction.rollback().unwrap();
-        }
-    }
-    assert!(tracker.beat().is_ok());
-    assert!(!work.expired() && !done.expired());
-
-    // By another clock than the worker's, the lease runs out; another takes the key.
-    let stolen = relent::store::step::give_back(work.token());
-    assert!(matches!(
-        Store::update(tracker.store(), "key", stolen),
-        Ok(true)
-    ));
-    let other = tracker.another(options(&clock));
-    let [taken, begun_anew] = ["key", "done"].map(|key| other.start(key).unwrap());
-    assert!(tracker.beat().is_ok());
-    assert!(work.expired() && is_ready(work.expiry()));
-    assert!(!done.expired() && !is_ready(done.expiry()), "it ended well");
-    assert!(!tracker.session().expired());
-    assert!(taken.finish().is_ok() && begun_anew.finish().is_ok());
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Arg, Cmd, ErrorKind, Pipeline, RedisFuture, ServerErrorKind, Value, cmd};
+use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, cmd};
 use relent::store::contract::{self, Bench};
 use relent::store::{
     AsyncStore, DurableTracker, LeaseLost, Options, RedisStore, Refusal, StartError, WorkError,
@@ -15,6 +15,7 @@ use relent::store::{
 };
 use relent::{Backoff, Decision, GiveUpReason, Jitter, Readiness};
 
+use crate::servers::between::{Answers, Between, words};
 use crate::servers::redis::{self as server, Server};
 
 /// A connection whose scripts read the time from a list that the test sets.
@@ -63,64 +64,41 @@ const RUNS: &str = "(function()
     return {string.format('%.0f', (now - micros) / 1000000), string.format('%.0f', micros)}
 end)()";
 
-impl ConnectionLike for Clocked {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move {
-            let mut words: Vec<_> = command.args_iter().filter_map(word).collect();
-            let script = String::from_utf8_lossy(&words[words.len().min(2) - 1]).into_owned();
-            let scripts = Arc::clone(&self.scripts);
-            match &words[0][..] {
-                b"SCRIPT" => {
-                    let code = String::from_utf8(words.remove(2)).unwrap();
-                    assert!(code.contains(THEIRS));
-                    let theirs = load(&mut self.connection, &code).await?;
-                    let ours = load(&mut self.connection, &code.replace(THEIRS, self.ours)).await?;
-                    scripts.lock().insert(theirs.clone(), ours);
-                    Ok(Value::BulkString(theirs.into_bytes()))
-                }
-                b"EVALSHA" => {
-                    let unknown = (ErrorKind::Server(ServerErrorKind::NoScript), "no script");
-                    let ours = scripts.lock().get(&script).cloned().ok_or(unknown)?;
-                    words[1] = ours.into_bytes();
-                    let mut command = Cmd::new();
-                    command.arg(words);
-                    let pause = self.pauses.lock().pop_front();
-                    if let Some(time) = pause {
-                        self.pass(time).await;
-                    }
-                    for _ in 1..self.sends {
-                        self.connection.req_packed_command(&command).await?;
-                    }
-                    self.connection.req_packed_command(&command).await
-                }
-                other => panic!("{}", String::from_utf8_lossy(other)),
+impl Answers for Clocked {
+    async fn answer(&mut self, call: &Cmd) -> RedisResult<Value> {
+        let mut words = words(call);
+        let script = String::from_utf8_lossy(&words[words.len().min(2) - 1]).into_owned();
+        let scripts = Arc::clone(&self.scripts);
+        match &words[0][..] {
+            b"SCRIPT" => {
+                let code = String::from_utf8(words.remove(2)).unwrap();
+                assert!(code.contains(THEIRS));
+                let theirs = load(&mut self.connection, &code).await?;
+                let ours = load(&mut self.connection, &code.replace(THEIRS, self.ours)).await?;
+                scripts.lock().insert(theirs.clone(), ours);
+                Ok(Value::BulkString(theirs.into_bytes()))
             }
-        })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        _: &'a Pipeline,
-        _: usize,
-        _: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        panic!("all is done by scripts")
-    }
-
-    fn get_db(&self) -> i64 {
-        self.connection.get_db()
-    }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "as iterators hand it over")]
-fn word(argument: Arg<&[u8]>) -> Option<Vec<u8>> {
-    match argument {
-        Arg::Simple(word) => Some(word.to_vec()),
-        _ => None,
+            b"EVALSHA" => {
+                let unknown = (ErrorKind::Server(ServerErrorKind::NoScript), "no script");
+                let ours = scripts.lock().get(&script).cloned().ok_or(unknown)?;
+                words[1] = ours.into_bytes();
+                let mut command = Cmd::new();
+                command.arg(words);
+                let pause = self.pauses.lock().pop_front();
+                if let Some(time) = pause {
+                    self.pass(time).await;
+                }
+                for _ in 1..self.sends {
+                    self.connection.req_packed_command(&command).await?;
+                }
+                self.connection.req_packed_command(&command).await
+            }
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        }
     }
 }
 
-async fn load(connection: &mut MultiplexedConnection, code: &str) -> redis::RedisResult<String> {
+async fn load(connection: &mut MultiplexedConnection, code: &str) -> RedisResult<String> {
     let mut load = cmd("SCRIPT");
     load.arg("LOAD").arg(code).query_async(connection).await
 }
@@ -145,11 +123,11 @@ impl Redis {
 }
 
 impl Bench for Redis {
-    type Store = RedisStore<Clocked>;
+    type Store = RedisStore<Between<Clocked>>;
 
     async fn empty(&self) -> Self::Store {
         let n = self.stores.fetch_add(1, Relaxed);
-        let store = RedisStore::new(self.connection.clone());
+        let store = RedisStore::new(Between(self.connection.clone()));
         store.namespace(format!("{{contract}} {n}")).unwrap()
     }
 
@@ -188,11 +166,11 @@ struct Running {
 }
 
 impl Bench for Running {
-    type Store = RedisStore<Clocked>;
+    type Store = RedisStore<Between<Clocked>>;
 
     async fn empty(&self) -> Self::Store {
         let n = self.stores.fetch_add(1, Relaxed);
-        let store = RedisStore::new(self.connection.clone());
+        let store = RedisStore::new(Between(self.connection.clone()));
         store.namespace(format!("running {n}")).unwrap()
     }
 

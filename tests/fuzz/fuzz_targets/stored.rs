@@ -2,6 +2,9 @@
 
 #![no_main]
 
+#[path = "../../servers/between.rs"]
+mod between;
+
 use std::fs;
 use std::future::Future;
 use std::path::PathBuf;
@@ -10,9 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
+use between::{Answers, Between, words};
 use libfuzzer_sys::fuzz_target;
-use redis::aio::ConnectionLike;
-use redis::{Arg, Cmd, Pipeline, RedisFuture, Value};
+use redis::{Cmd, RedisResult, Value};
 use relent::Backoff;
 use relent::clock::ManualClock;
 use relent::store::{DurableTracker, FileStore, Record, RedisStore, blocking};
@@ -69,7 +72,7 @@ fn next(before: Option<Record>) -> u32 {
 fn in_redis(bytes: &[u8]) {
     let server = Server::default();
     *server.0.lock().expect("alone") = bytes.to_owned();
-    let tracker = DurableTracker::new(RedisStore::new(server.clone()), POLICY);
+    let tracker = DurableTracker::new(RedisStore::new(Between(server.clone())), POLICY);
     let Ok(before) = ready(tracker.get("")) else {
         assert!(ready(tracker.record_failure("", "broken")).is_err());
         assert_eq!(*server.0.lock().expect("alone"), bytes);
@@ -137,26 +140,8 @@ impl Server {
     }
 }
 
-impl ConnectionLike for Server {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        let words = command.args_iter().filter_map(|argument| match argument {
-            Arg::Simple(word) => Some(word.to_vec()),
-            _ => None,
-        });
-        let answer = self.change(&words.collect::<Vec<_>>());
-        Box::pin(async { Ok(answer) })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        _: &'a Pipeline,
-        _: usize,
-        _: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        panic!("all is done by scripts")
-    }
-
-    fn get_db(&self) -> i64 {
-        0
+impl Answers for Server {
+    async fn answer(&mut self, call: &Cmd) -> RedisResult<Value> {
+        Ok(self.change(&words(call)))
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::ConnectionLike;
-use redis::{Cmd, Pipeline, RedisFuture, Value, cmd};
+use redis::{Cmd, RedisResult, Value, cmd};
 use relent::store::{AsyncStore, Change, DurableTracker, RedisStore};
 use relent::{Backoff, Decision, Jitter};
 
 use super::{Connection, store};
+use crate::servers::between::{Answers, Between};
 
 const POLICY: Backoff =
     Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60)).jitter(Jitter::None);
@@ -20,49 +21,37 @@ type Other = Arc<DurableTracker<RedisStore<Connection>>>;
 
 /// Sends each call twice, and loses the first answer.
 #[derive(Clone)]
-struct Resending {
+struct Resends {
     connection: Connection,
     /// The handle that forgets "key" before a call is sent again.
     other: Arc<Mutex<Option<Other>>>,
     sent: Arc<Mutex<Vec<Cmd>>>,
 }
 
-impl ConnectionLike for Resending {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move {
-            self.connection.req_packed_command(command).await?;
-            self.sent.lock().push(command.clone());
-            let other = self.other.lock().clone();
-            if let Some(other) = other {
-                assert!(other.forget("key").await.is_ok());
-            }
-            self.connection.req_packed_command(command).await
-        })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        _: &'a Pipeline,
-        _: usize,
-        _: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        panic!("all is done by scripts")
-    }
-
-    fn get_db(&self) -> i64 {
-        self.connection.get_db()
+impl Answers for Resends {
+    async fn answer(&mut self, call: &Cmd) -> RedisResult<Value> {
+        self.connection.req_packed_command(call).await?;
+        self.sent.lock().push(call.clone());
+        let other = self.other.lock().clone();
+        if let Some(other) = other {
+            assert!(other.forget("key").await.is_ok());
+        }
+        self.connection.req_packed_command(call).await
     }
 }
 
-fn resending(connection: Connection) -> Resending {
-    Resending {
+fn resending(connection: Connection) -> Between<Resends> {
+    Between(Resends {
         connection,
         other: Arc::default(),
         sent: Arc::default(),
-    }
+    })
 }
 
-fn tracker(connection: &Resending, namespace: &str) -> DurableTracker<RedisStore<Resending>> {
+fn tracker(
+    connection: &Between<Resends>,
+    namespace: &str,
+) -> DurableTracker<RedisStore<Between<Resends>>> {
     let store = RedisStore::new(connection.clone());
     DurableTracker::new(store.namespace(namespace).unwrap(), POLICY)
 }
@@ -122,7 +111,7 @@ async fn what_others_did_before_a_call_is_sent_again_stays_done() {
     // The handle hears the time: from now on it guesses, and rightly.
     assert_eq!(tracker.get("key").await.unwrap(), None);
     let other = Arc::new(DurableTracker::new(store.clone(), POLICY));
-    *connection.other.lock() = Some(other);
+    *connection.0.other.lock() = Some(other);
     let after = POLICY.initial;
     for _ in 0..3 {
         let told = tracker.record_failure("key", "broken").await.unwrap();
@@ -180,7 +169,7 @@ async fn a_call_that_arrives_after_later_ones_does_nothing() {
     let tracker = tracker(&connection, "late");
     assert_eq!(tracker.get("key").await.unwrap(), None);
     assert!(tracker.record_failure("key", "broken").await.is_ok());
-    let late = connection.sent.lock().last().unwrap().clone();
+    let late = connection.0.sent.lock().last().unwrap().clone();
     assert!(tracker.record_success("key").await.unwrap().is_some());
     plain.req_packed_command(&late).await.unwrap();
     assert_eq!(store.load("key").await.unwrap().0, None);
@@ -220,33 +209,18 @@ async fn answers_are_kept_for_a_while_one_for_each_of_those_who_call_at_once() {
 
 /// Answers so many calls more, and then none.
 #[derive(Clone)]
-struct Failing {
+struct Fails {
     connection: Connection,
     left: Arc<AtomicU32>,
 }
 
-impl ConnectionLike for Failing {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move {
-            let one_less = |left: u32| left.checked_sub(1);
-            if self.left.fetch_update(Relaxed, Relaxed, one_less).is_err() {
-                return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
-            }
-            self.connection.req_packed_command(command).await
-        })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        _: &'a Pipeline,
-        _: usize,
-        _: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        panic!("all is done by scripts")
-    }
-
-    fn get_db(&self) -> i64 {
-        self.connection.get_db()
+impl Answers for Fails {
+    async fn answer(&mut self, call: &Cmd) -> RedisResult<Value> {
+        let one_less = |left: u32| left.checked_sub(1);
+        if self.left.fetch_update(Relaxed, Relaxed, one_less).is_err() {
+            return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+        }
+        self.connection.req_packed_command(call).await
     }
 }
 
@@ -263,17 +237,17 @@ async fn p2_what_was_claimed_before_the_connection_was_lost_is_the_callers() {
     assert!(others.record_failures(&failures).await.is_ok());
 
     let left = Arc::new(AtomicU32::new(u32::MAX));
-    let store = RedisStore::new(Failing {
+    let store = RedisStore::new(Between(Fails {
         connection,
         left: Arc::clone(&left),
-    });
+    }));
     let store = store.namespace("claimed in part").unwrap();
     let tracker = DurableTracker::new(store, at_once);
     assert_eq!(tracker.due(1).await.unwrap().len(), 1);
     // Two that list, and one of the two that take.
     left.store(3, Relaxed);
     let works = tracker.claim_due(1500).await.unwrap();
-    assert_eq!(works.len(), RedisStore::<Failing>::BATCH);
+    assert_eq!(works.len(), RedisStore::<Between<Fails>>::BATCH);
     for answered in [0, 1] {
         left.store(answered, Relaxed);
         let claimed = tracker.claim_due(1500).await;
