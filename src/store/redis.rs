@@ -74,6 +74,10 @@ use super::unreadable::Unreadable;
 /// counts once. If no answer comes in the end, nobody knows what was done, and to try again is to
 /// make another call.
 ///
+/// The client waits for half a second by default. A server that syncs what it writes answers only
+/// once the disk has, and some disks stall for longer: give such a connection more time by
+/// `set_response_timeout` of its configuration.
+///
 /// # What cannot be read
 ///
 /// A value that is damaged, not relent's, or of a newer version is an error that names it, wherever

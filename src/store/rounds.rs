@@ -138,6 +138,6 @@ mod tests {
             let round = rounds.next(1).unwrap();
             rounds.made(round, vec![None]);
         }
-        assert!(rounds.next(1).is_err());
+        rounds.next(1).unwrap_err();
     }
 }

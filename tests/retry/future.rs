@@ -181,7 +181,7 @@ fn r2_a_panic_propagates_and_corrupts_nothing() {
                 boom()
             })
     );
-    assert!(catch_unwind(AssertUnwindSafe(|| poll_once(future.as_mut()))).is_err());
+    catch_unwind(AssertUnwindSafe(|| poll_once(future.as_mut()))).unwrap_err();
     assert_eq!(
         poll_once(future.as_mut()),
         Poll::Pending,
@@ -201,7 +201,7 @@ fn r2_a_panic_in_a_blocking_operation_propagates() {
             })
             .call()
     }));
-    assert!(panicked.is_err());
+    panicked.unwrap_err();
     assert_eq!(attempts, 3);
 }
 

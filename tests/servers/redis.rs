@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
-use redis::{Client, RedisResult};
+use redis::aio::{ConnectionManagerConfig, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, RedisResult};
 
 use super::process::{Process, find, or_skip};
 
@@ -109,10 +109,29 @@ pub(crate) fn socket(directory: &Path) -> PathBuf {
     directory.join("socket")
 }
 
+/// As long as a disk may take to sync; by default a client waits for half a second.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for a slow disk.
+pub(crate) fn patient() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE))
+}
+
+/// As [`patient`], for a connection that comes back.
+pub(crate) fn patient_manager() -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE))
+}
+
 /// A connection to the server in this directory.
 pub(crate) async fn connect(directory: &Path) -> RedisResult<MultiplexedConnection> {
     let client = Client::open(format!("unix://{}", socket(directory).display()))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient())
+        .await?;
     redis::cmd("PING").exec_async(&mut connection).await?;
     Ok(connection)
 }

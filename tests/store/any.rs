@@ -21,7 +21,7 @@ async fn stores_of_all_types_are_of_one() {
     for store in stores {
         let tracker = DurableTracker::new(store.clone(), POLICY);
         let work = tracker.start("key").await.unwrap();
-        assert!(work.fail("broken").await.is_ok());
+        work.fail("broken").await.unwrap();
         let other = DurableTracker::new(store, POLICY);
         let record = other.get("key").await.unwrap();
         assert_eq!(record.unwrap().cause, "broken", "clones are one store");
@@ -46,7 +46,7 @@ async fn errors_are_the_stores_own_and_tell_what_they_are_about() {
     let open = || SqliteStore::open(&path).unwrap();
     let blocking = blocking::AnyStore::new(open());
     let tracker = blocking::DurableTracker::new(blocking.clone(), POLICY);
-    assert!(tracker.record_failure("key", "broken").is_ok());
+    tracker.record_failure("key", "broken").unwrap();
     let damage = "UPDATE relent SET failures = -1";
     let own = rusqlite::Connection::open(&path).unwrap();
     own.execute_batch(damage).unwrap();

@@ -160,7 +160,7 @@ fn to_open_a_store_takes_nothing_from_it_whatever_the_bound() {
     let store = Arc::new(MemoryStore::with_clock(clock.clone()));
     let durable = DurableTracker::new(Arc::clone(&store), POLICY);
     for n in 0..25 {
-        assert!(durable.record_failure(&n.to_string(), "broken").is_ok());
+        durable.record_failure(&n.to_string(), "broken").unwrap();
     }
     let small = || {
         let builder = BackoffTracker::builder(POLICY).clock(clock.clone());
@@ -234,7 +234,7 @@ async fn a_damaged_row_is_passed_over_when_a_store_is_opened() {
     let durable = DurableTracker::new(open(), POLICY);
     for (key, failures) in [("", 1), ("a", 1), ("b", 1), ("gone", 6), ("gone too", 6)] {
         for _ in 0..failures {
-            assert!(durable.record_failure(key, "broken").is_ok());
+            durable.record_failure(key, "broken").unwrap();
         }
     }
     let other = rusqlite::Connection::open(&path).unwrap();
@@ -250,12 +250,12 @@ async fn a_damaged_row_is_passed_over_when_a_store_is_opened() {
         assert_eq!(one.tracker().check(damaged), Readiness::Ready);
         assert_eq!(one.flush().unwrap(), 0, "it is left as it is");
         let _ = one.tracker().record_failure(damaged);
-        assert!(one.flush().is_err());
+        one.flush().unwrap_err();
     }
     // An error that concerns the whole table is not passed over.
     let store = open();
     other.execute_batch("DROP TABLE relent").unwrap();
-    assert!(WriteBehind::open(store, tracker(&clock)).is_err());
+    WriteBehind::open(store, tracker(&clock)).unwrap_err();
 }
 
 /// The store may have written a key whose streak then ends in memory.
@@ -266,10 +266,10 @@ fn a_flush_whose_answer_was_lost_leaves_nothing_behind() {
     let one = WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap();
     one.tracker().record_failure("key");
     flaky.mute.store(true, SeqCst);
-    assert!(one.flush().is_err());
+    one.flush().unwrap_err();
     assert_eq!(flaky.store.len(), 1, "it was written");
     assert!(one.tracker().record_success("key").is_some());
-    assert!(one.flush().is_err());
+    one.flush().unwrap_err();
     flaky.mute.store(false, SeqCst);
     one.flush().unwrap();
     assert!(flaky.store.is_empty(), "the streak has ended");
@@ -499,7 +499,7 @@ async fn a_key_that_comes_due_while_the_store_is_read_is_not_overlooked() {
     for n in 0..40 {
         let wait = Backoff::fixed(SECOND * 2 * n).jitter(Jitter::None);
         let failed = durable.record_failure_with(&n.to_string(), Some(&wait), None, "broken");
-        assert!(failed.is_ok());
+        failed.unwrap();
     }
     let behind = WriteBehind::open(Arc::clone(&store), tracker(&clock)).unwrap();
     assert_eq!(behind.tracker().len(), 40);
@@ -529,7 +529,7 @@ fn a_flusher_flushes_by_itself_and_through_errors() {
     while flaky.store.is_empty() {
         std::thread::yield_now();
     }
-    assert!(flusher.close().is_ok());
+    flusher.close().unwrap();
 }
 
 #[test]
@@ -572,7 +572,7 @@ fn an_error_of_the_last_flush_is_told_once() {
     flaky.away.store(true, SeqCst);
     drop(flusher());
     assert_eq!(told.try_iter().collect::<Vec<_>>(), ["away"]);
-    assert!(flusher().close().is_err());
+    flusher().close().unwrap_err();
     assert_eq!(told.try_iter().count(), 0, "who closes it is answered");
 }
 

@@ -330,7 +330,7 @@ fn links_are_refused_and_not_followed() {
     symlink(&victim, directory.path().join("backoff.json.tmp")).unwrap();
     let store = FileStore::open(directory.path().join("backoff.json")).unwrap();
     let told = DurableTracker::new(store, POLICY).record_failure("key", "broken");
-    assert!(told.is_ok());
+    told.unwrap();
     assert_eq!(fs::read(victim).unwrap(), b"precious");
 }
 
@@ -375,7 +375,7 @@ fn a_write_that_fails_is_not_remembered() {
     fs::rename(&path, &aside).unwrap();
     fs::create_dir(&path).unwrap();
     fs::write(path.join("full"), "").unwrap();
-    assert!(tracker.record_failure("key", "second").is_err());
+    tracker.record_failure("key", "second").unwrap_err();
     let left = directory.path().join("backoff.json.tmp");
     assert!(!left.exists(), "it takes room, where there may be none");
     fs::remove_dir_all(&path).unwrap();
@@ -392,7 +392,7 @@ fn r2_a_batch_that_panics_leaves_nothing() {
     faces::panics_at_the_second_of_two(&store);
     let tracker = DurableTracker::new(store, POLICY);
     assert_eq!(tracker.get("a").unwrap(), None);
-    assert!(tracker.record_failure("a", "broken").is_ok());
+    tracker.record_failure("a", "broken").unwrap();
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn p3_records_and_own_data_are_written_together_or_not_at_all() {
     assert_eq!(state(), ("second".to_owned(), Some(1)));
 
     // Other changes leave the data alone, and so does another process.
-    assert!(tracker.record_failure("other", "broken").is_ok());
+    tracker.record_failure("other", "broken").unwrap();
     assert_eq!(state().0, "second");
     drop(tracker);
     let store = FileStore::open(&path).unwrap();
@@ -455,7 +455,7 @@ fn own_data_is_the_same_after_opening_anew() {
     for _ in 0..2 {
         let tracker = DurableTracker::new(FileStore::open(&path).unwrap(), POLICY);
         assert_eq!(tracker.store().data().unwrap().as_ref(), Some(&data));
-        assert!(tracker.record_failure("key", "broken").is_ok());
+        tracker.record_failure("key", "broken").unwrap();
     }
 }
 
@@ -571,9 +571,11 @@ fn in_a_child() {
         "move" => {
             let tracker = opened.unwrap();
             std::env::set_current_dir("elsewhere").unwrap();
-            assert!(tracker.record_failure("key", "broken").is_ok());
+            tracker.record_failure("key", "broken").unwrap();
         }
-        "fail" => assert!(opened.unwrap().record_failure("key", "broken").is_ok()),
+        "fail" => {
+            opened.unwrap().record_failure("key", "broken").unwrap();
+        }
         "be refused" => {
             let failed = opened.map_err(Error::Store);
             let failed = failed.and_then(|tracker| tracker.record_failure("key", "broken"));

@@ -203,7 +203,7 @@ fn p2_a_key_that_cannot_be_reached_expires_alone() {
     assert!(!tracker.session().expired() && !is_ready(tracker.session().expiry()));
     assert_eq!(tracker.session().held(), 3);
     assert!(tracker.beat().is_ok(), "what is lost is not tried any more");
-    assert!(tracker.start("f").is_ok());
+    drop(tracker.start("f").unwrap());
 
     // If no key can be reached, it is as if the store could not be.
     store.damage(&["a", "c", "e", "f"]);
@@ -280,7 +280,7 @@ async fn p2_a_key_that_cannot_be_reached_expires_alone_in_every_face() {
             }
             clock.advance(TIME_TO_LIVE / 3);
             assert!(bad.expired() && !good.expired());
-            assert!(good.finish().await.is_ok());
+            good.finish().await.unwrap();
         }};
     }
     hold!(inline, "a", "b");
@@ -294,7 +294,7 @@ fn p2_a_store_slower_than_a_lease_gives_none_and_costs_none() {
     let clock = ManualClock::new();
     let store = Troubled::new(&clock);
     let tracker = blocking::DurableTracker::new(store.clone(), options(&clock));
-    assert!(tracker.record_failure("due", "broken").is_ok());
+    tracker.record_failure("due", "broken").unwrap();
     clock.advance(SECOND);
     let long = tracker.another(options(&clock).time_to_live(10 * TIME_TO_LIVE));
     let work = long.start("work").unwrap();
@@ -318,7 +318,7 @@ fn p2_a_store_slower_than_a_lease_gives_none_and_costs_none() {
     let clock = ManualClock::new();
     let store = Inline(Troubled::new(&clock));
     let tracker = DurableTracker::new(store, options(&clock));
-    assert!(ready(tracker.record_failure("due", "broken")).is_ok());
+    ready(tracker.record_failure("due", "broken")).unwrap();
     clock.advance(SECOND);
     tracker.store().0.slow_down(TIME_TO_LIVE);
     let late = |started| matches!(started, Err(StartError::TooLate));
@@ -360,7 +360,7 @@ fn p2_a_lease_given_back_late_is_not_taken_from_another() {
     // The first lease of the store had token 1.
     let change = relent::store::step::give_back(1);
     assert!(matches!(Store::update(&store, "key", change), Ok(false)));
-    assert!(ready(taken.finish()).is_ok());
+    ready(taken.finish()).unwrap();
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn p2_work_is_told_that_another_has_its_key() {
     assert_eq!(Store::update(&store, "key", stolen), Ok(true));
     let other = tracker.another(options(&clock));
     let others = ready(other.start("key")).unwrap();
-    assert!(ready(tracker.beat()).is_ok());
+    ready(tracker.beat()).unwrap();
     assert!(count.0.load(SeqCst) > 0, "woken");
     assert!(told.as_mut().poll(&mut context).is_ready());
     assert!(not_told.as_mut().poll(&mut context).is_pending());
@@ -392,10 +392,10 @@ fn p2_work_is_told_that_another_has_its_key() {
         Err(WorkError::Lost(LeaseLost::Taken { .. }))
     ));
     assert!(is_ready(work.expiry()), "it stays lost");
-    assert!(ready(others.finish()).is_ok());
+    ready(others.finish()).unwrap();
 
     // Work that ends as it should is not lost.
-    assert!(ready(fine.finish()).is_ok());
+    ready(fine.finish()).unwrap();
     assert!(not_told.as_mut().poll(&mut context).is_pending());
 }
 
@@ -408,7 +408,7 @@ fn p2_work_that_learns_of_its_loss_at_its_end_tells_who_waits() {
     let stolen = relent::store::step::give_back(work.token());
     assert_eq!(Store::update(&store, "key", stolen), Ok(true));
     assert!(!is_ready(work.expiry()));
-    assert!(work.fail("broken").is_err());
+    work.fail("broken").unwrap_err();
     assert!(is_ready(work.expiry()) && work.expired());
     assert!(!tracker.session().expired());
 }
@@ -525,10 +525,10 @@ async fn p2_the_end_of_work_is_not_taken_for_a_loss() {
         let mut finish = pin!(work.finish());
         assert!(finish.as_mut().poll(&mut context).is_pending());
         // The store has finished it, and another worker may take the key meanwhile.
-        assert!(tracker.beat().await.is_ok());
+        tracker.beat().await.unwrap();
         assert!(expiry.as_mut().poll(&mut context).is_pending());
         tracker.store().1.add_permits(1);
-        assert!(finish.await.is_ok());
+        finish.await.unwrap();
     }
     assert!(expiry.as_mut().poll(&mut context).is_pending());
 
@@ -537,7 +537,7 @@ async fn p2_the_end_of_work_is_not_taken_for_a_loss() {
     let work = tracker.start("other").await.unwrap();
     assert!(!is_ready(work.finish()), "dropped");
     assert!(!is_ready(work.expiry()));
-    assert!(tracker.beat().await.is_ok());
+    tracker.beat().await.unwrap();
     assert!(is_ready(work.expiry()) && !tracker.session().expired());
 }
 

@@ -65,7 +65,7 @@ fn what_is_listed_and_what_happened_are_json_too() {
     assert_eq!(kebab, format!("\"{}\"", entry.event), "one name for it");
 
     let tracker = DurableTracker::new(MemoryStore::new(), Backoff::DEFAULT);
-    assert!(tracker.record_failure("key", "broken").is_ok());
+    tracker.record_failure("key", "broken").unwrap();
     let listed = tracker.waiting(1).unwrap();
     let json = serde_json::to_string(&listed).unwrap();
     assert_eq!(serde_json::from_str::<Vec<Listed>>(&json).unwrap(), listed);

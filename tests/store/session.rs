@@ -50,9 +50,9 @@ fn p2_a_session_expires_only_once_a_lease_has_run_out() {
     assert!(tracker.session().expired() && work.expired());
 
     // For good: the store is back, and no heartbeat helps.
-    assert!(tracker.beat().is_ok());
+    tracker.beat().unwrap();
     assert!(tracker.session().expired());
-    assert!(work.finish().is_err());
+    work.finish().unwrap_err();
     assert!(matches!(
         tracker.start("other"),
         Err(StartError::SessionExpired)
@@ -63,7 +63,7 @@ fn p2_a_session_expires_only_once_a_lease_has_run_out() {
     ));
     let renewed = tracker.renewed();
     assert_eq!(renewed.session().holder(), "worker");
-    assert!(renewed.start("other").is_ok());
+    drop(renewed.start("other").unwrap());
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn p2_a_lease_lost_at_the_store_expires_the_session_whatever_its_own_clock_says(
     let work = tracker.start("key").unwrap();
     stores.advance(TIME_TO_LIVE);
     assert!(!tracker.session().expired());
-    assert!(tracker.beat().is_ok());
+    tracker.beat().unwrap();
     assert!(tracker.session().expired() && work.expired());
 }
 
@@ -96,7 +96,7 @@ fn p2_where_there_is_nothing_to_extend_no_heartbeat_asks_the_store() {
     assert!(asks());
     // The store knows that one of them has run out: with it all are given up.
     stores.advance(TIME_TO_LIVE);
-    assert!(first.finish().is_err());
+    first.finish().unwrap_err();
     assert!(tracker.session().expired() && second.expired());
     assert!(!asks(), "what was given up is not extended");
 }
@@ -108,7 +108,7 @@ fn p2_an_end_that_comes_too_late_expires_the_session() {
         blocking::DurableTracker::new(MemoryStore::with_clock(clock.clone()), options(&clock));
     let work = tracker.start("key").unwrap();
     clock.advance(TIME_TO_LIVE);
-    assert!(work.fail("broken").is_err());
+    work.fail("broken").unwrap_err();
     assert!(tracker.session().expired());
 }
 
@@ -130,7 +130,7 @@ fn p2_a_heartbeat_revives_no_lease_that_has_run_out() {
     let before = tracker.get("key").unwrap();
     clock.advance(TIME_TO_LIVE);
     // Nobody has looked at the session since.
-    assert!(tracker.beat().is_ok());
+    tracker.beat().unwrap();
     assert_eq!(
         tracker.get("key").unwrap(),
         before,
@@ -148,9 +148,9 @@ fn p2_an_answer_to_an_earlier_heartbeat_shortens_nothing() {
     let (other, own) = (tracker.clone(), clock.clone());
     tracker.store().meanwhile(move || {
         own.advance(TIME_TO_LIVE / 2);
-        assert!(other.beat().is_ok());
+        other.beat().unwrap();
     });
-    assert!(tracker.beat().is_ok());
+    tracker.beat().unwrap();
     clock.advance(Duration::from_nanos(29_999_999_999));
     assert!(!work.expired());
     clock.advance(Duration::from_nanos(1));
@@ -178,11 +178,11 @@ fn work_is_left_in_hand_by_an_error_of_the_store() {
     let tracker = blocking::DurableTracker::new(flaky.clone(), options(&clock));
     let work = tracker.start("key").unwrap();
     flaky.away.store(true, SeqCst);
-    assert!(work.finish().is_err());
+    work.finish().unwrap_err();
     assert!(!work.expired());
     assert_eq!(tracker.session().held(), 1);
     flaky.away.store(false, SeqCst);
-    assert!(work.cancel().is_ok());
+    work.cancel().unwrap();
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_heartbeat_that_is_told_to_stop_beats_no_more() {
         drop(heartbeat);
     }
     assert_eq!(flaky.calls.load(SeqCst), before);
-    assert!(work.finish().is_ok());
+    work.finish().unwrap();
 }
 
 /// Runs the heartbeat without a runtime: time passes as far as it sleeps.
@@ -304,12 +304,12 @@ fn work_that_is_begun_anew_during_a_heartbeat_does_not_expire_the_session() {
     let again = Arc::new(Mutex::new(None));
     let (other, put) = (tracker.clone(), Arc::clone(&again));
     tracker.store().meanwhile(move || {
-        assert!(work.finish().is_ok());
+        work.finish().unwrap();
         *put.lock().unwrap() = Some(other.start("key").unwrap());
     });
-    assert!(tracker.beat().is_ok());
+    tracker.beat().unwrap();
     assert!(!tracker.session().expired());
     let again = again.lock().unwrap().take().unwrap();
     assert!(!again.expired());
-    assert!(again.finish().is_ok());
+    again.finish().unwrap();
 }

@@ -126,7 +126,11 @@ fn who_is_refused_writes_nothing() {
     for (record, now) in [(failing, at(1000)), (Some(taken(None)), at(1010))] {
         let refused = step::start(start())(record.as_ref(), now);
         assert_eq!(refused.write(), Write::Keep);
-        assert!(refused.settle(|| Ok::<_, ()>(9)).unwrap().answer.is_err());
+        refused
+            .settle(|| Ok::<_, ()>(9))
+            .unwrap()
+            .answer
+            .unwrap_err();
     }
     let held = step::start_now(start())(Some(&taken(None)), at(1010));
     assert_eq!(held.write(), Write::Keep);
@@ -228,8 +232,8 @@ fn a_history_tells_who_died_apart_from_what_was_recorded_then() {
         drop(tracker.start(key).unwrap());
     }
     clock.advance(SECOND);
-    assert!(tracker.record_failure("failed", "broken").is_ok());
-    assert!(tracker.record_success("finished").is_ok());
+    tracker.record_failure("failed", "broken").unwrap();
+    tracker.record_success("finished").unwrap();
     let told = |key| {
         let entries = tracker.store().history(key, 9).unwrap().into_iter().rev();
         let entries = entries.map(|entry| (entry.event, entry.cause.unwrap_or_default()));

@@ -73,16 +73,14 @@ async fn p3_async_work_is_finished_within_the_callers_transaction() {
             let transaction = own.transaction_with_behavior(immediate)?;
             transaction.execute("INSERT INTO machine VALUES ('m1')", [])?;
             work.finish_in(&transaction)?;
-            assert!(
-                other
-                    .record_failure_in(&transaction, "m2", "broken")
-                    .is_ok()
-            );
+            other
+                .record_failure_in(&transaction, "m2", "broken")
+                .unwrap();
             transaction.commit()?;
             Ok(())
         };
     let done = tokio::task::spawn_blocking(move || within(own)).await;
-    assert!(done.unwrap().is_ok());
+    done.unwrap().unwrap();
     assert_eq!(tracker.get("m1").await.unwrap(), None);
     assert!(tracker.get("m2").await.unwrap().is_some());
     assert_eq!(tracker.session().held(), 0);
@@ -94,14 +92,14 @@ async fn both_faces_of_an_unblocked_store_are_one_session() {
     let blocking: blocking::DurableTracker<MemoryStore> = tracker.blocking();
     let work = blocking.start("key").unwrap();
     assert_eq!(tracker.session().held(), 1);
-    assert!(tracker.beat().await.is_ok());
-    assert!(work.finish().is_ok());
+    tracker.beat().await.unwrap();
+    work.finish().unwrap();
 
     let work = tracker.start("key").await.unwrap();
     let token = work.token();
     let work = work.into_blocking();
     assert_eq!((work.token(), work.key()), (token, "key"));
     assert!(!work.expired() && blocking.session().held() == 1);
-    assert!(work.cancel().is_ok());
+    work.cancel().unwrap();
     assert_eq!(tracker.session().held(), 0);
 }

@@ -54,7 +54,7 @@ async fn the_anti_join_finds_what_can_be_taken() {
         let failed = tracker
             .record_failure_with(key, Some(policy), None, "")
             .await;
-        assert!(failed.is_ok());
+        failed.unwrap();
     }
     let _held = tracker.start("held").await.unwrap();
     let eligible: Vec<String> = query_scalar(
@@ -79,7 +79,7 @@ async fn b8_the_longest_interval_and_the_end_of_time_survive() {
         let failed = tracker
             .record_failure_with("key", Some(&eternal), None, "")
             .await;
-        assert!(failed.is_ok());
+        failed.unwrap();
         let record = tracker.get("key").await.unwrap().unwrap();
         assert_eq!(record.state.interval, Duration::from_nanos(u64::MAX));
         assert_eq!(
@@ -94,7 +94,7 @@ async fn b8_the_longest_interval_and_the_end_of_time_survive() {
     let failed = tracker
         .record_failure_with("held", Some(&brief), None, "")
         .await;
-    assert!(failed.is_ok());
+    failed.unwrap();
     let work = tracker.claim_due(1).await.unwrap().remove(0);
     let kept = tracker.get("held").await.unwrap();
     assert_eq!(
@@ -141,10 +141,10 @@ async fn p1_after_a_clock_was_far_ahead_the_latest_time_can_be_brought_down() {
         lowered
     };
     let ahead = pass(AHEAD).await;
-    assert!(tracker.record_failure("ahead", "broken").await.is_ok());
+    tracker.record_failure("ahead", "broken").await.unwrap();
     let never = Backoff::never_retry();
     let gave_up = tracker.record_failure_with("gave up", Some(&never), None, "");
-    assert!(gave_up.await.is_ok());
+    gave_up.await.unwrap();
     let now = pass(-AHEAD).await;
     assert_eq!(lowered().await, ahead);
     assert_eq!(tracker.due(10).await.unwrap().len(), 1);
@@ -167,7 +167,7 @@ async fn claims_leave_what_the_step_says() {
         let failed = tracker
             .record_failure_with(&key, Some(&brief), None, "broken")
             .await;
-        assert!(failed.is_ok());
+        failed.unwrap();
     }
     let works = tracker.claim_due(100).await.unwrap();
     assert_eq!(works.len(), 20);
@@ -191,10 +191,10 @@ async fn p2_what_was_claimed_before_an_error_is_the_callers() {
         entropy: 0,
     });
     let started = tracker.store().update("died", start).await.unwrap();
-    assert!(started.is_ok());
+    started.unwrap();
     let at_once = Backoff::fixed(Duration::from_micros(1));
     let failed = tracker.record_failure_with("fine", Some(&at_once), None, "");
-    assert!(failed.await.is_ok());
+    failed.await.unwrap();
     let forbid = "
         CREATE FUNCTION forbid() RETURNS TRIGGER LANGUAGE plpgsql
             AS $$ BEGIN RAISE 'not to be counted'; END $$;

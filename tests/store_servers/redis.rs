@@ -32,7 +32,7 @@ async fn p5_what_cannot_be_read_is_named_and_left() {
         return;
     };
     let tracker = DurableTracker::new(store, POLICY);
-    assert!(tracker.record_failure("good", "broken").await.is_ok());
+    tracker.record_failure("good", "broken").await.unwrap();
     let name = "{relent:bad}:key:bad";
     let good: String = cmd("GET")
         .arg("{relent:bad}:key:good")
@@ -67,8 +67,8 @@ async fn p5_what_cannot_be_read_is_named_and_left() {
             said.contains(name) && said.contains(expected),
             "{text}: {said}"
         );
-        assert!(tracker.start("bad").await.is_err());
-        assert!(tracker.get("bad").await.is_err());
+        tracker.start("bad").await.unwrap_err();
+        tracker.get("bad").await.unwrap_err();
         let left: String = cmd("GET")
             .arg(name)
             .query_async(&mut connection)
@@ -98,21 +98,19 @@ async fn idle_streaks_expire_and_leave_the_lists() {
     let store = store.expire_idle(Duration::from_millis(100));
     let tracker = DurableTracker::new(store, POLICY);
     for n in 0..5 {
-        assert!(
-            tracker
-                .record_failure(&format!("idle {n}"), "broken")
-                .await
-                .is_ok()
-        );
+        tracker
+            .record_failure(&format!("idle {n}"), "broken")
+            .await
+            .unwrap();
     }
     let never = Backoff::never_retry();
     let gave_up = tracker.record_failure_with("gave up", Some(&never), None, "broken");
-    assert!(gave_up.await.is_ok());
+    gave_up.await.unwrap();
     let slow = Backoff::fixed(Duration::from_secs(60));
     let waits = tracker.record_failure_with("waits", Some(&slow), None, "broken");
-    assert!(waits.await.is_ok());
+    waits.await.unwrap();
     let work = tracker.start("held").await.unwrap();
-    assert!(tracker.record_failure("held", "broken").await.is_ok());
+    tracker.record_failure("held", "broken").await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
 
     assert_eq!(tracker.get("idle 3").await.unwrap(), None);
@@ -126,7 +124,7 @@ async fn idle_streaks_expire_and_leave_the_lists() {
     for key in ["gave up", "waits", "held"] {
         assert!(tracker.get(key).await.unwrap().is_some(), "{key}");
     }
-    assert!(work.finish().await.is_ok());
+    work.finish().await.unwrap();
     let told = tracker.record_failure("idle 3", "broken").await.unwrap();
     assert_eq!(
         told,
@@ -146,7 +144,7 @@ async fn idle_streaks_leave_the_lists_as_others_are_written() {
     let tracker = DurableTracker::new(store.expire_idle(Duration::ZERO), soon);
     for n in 0..2000 {
         let told = tracker.record_failure(&n.to_string(), "broken").await;
-        assert!(told.is_ok());
+        told.unwrap();
     }
     for list in ["due", "written"] {
         let mut listed = cmd("ZCARD");
@@ -170,7 +168,7 @@ async fn namespaces_are_apart() {
     for tracker in &trackers {
         for key in ["x", "due", "x}:due"] {
             assert_eq!(tracker.get(key).await.unwrap(), None);
-            assert!(tracker.record_failure(key, "broken").await.is_ok());
+            tracker.record_failure(key, "broken").await.unwrap();
         }
     }
 }
@@ -186,10 +184,10 @@ async fn p4_a_killed_server_with_appendfsync_always_loses_nothing_and_scripts_ar
     for n in 0..3 {
         let work = before.start(&format!("{n}")).await.unwrap();
         tokens.push(work.token());
-        assert!(work.fail("broken").await.is_ok());
+        work.fail("broken").await.unwrap();
     }
     server.stop("KILL");
-    assert!(before.record_failure("0", "lost").await.is_err());
+    before.record_failure("0", "lost").await.unwrap_err();
     server.start();
     let after = tracker().await;
     for n in 0..3 {
@@ -205,7 +203,7 @@ async fn p4_a_killed_server_with_appendfsync_always_loses_nothing_and_scripts_ar
         .exec_async(&mut connection)
         .await
         .unwrap();
-    assert!(work.finish().await.is_ok());
+    work.finish().await.unwrap();
 }
 
 /// More than a handle remembers: it takes the keys that it has forgotten for new ones, and the
@@ -235,8 +233,8 @@ async fn what_was_changed_by_hand_is_seen() {
     let tracker = DurableTracker::new(store, POLICY);
     let mut name = cmd("SET");
     let name = name.arg("{relent:by hand}:key:key");
-    assert!(tracker.record_failure("key", "broken").await.is_ok());
-    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    tracker.record_failure("key", "broken").await.unwrap();
+    tracker.record_failure("key", "broken").await.unwrap();
     let edited = "{\"relent\":1,\"first_failure\":0,\"since\":0,\"until\":0,\"failures\":7,\
                   \"interval_ns\":1600000000}";
     name.arg(edited).exec_async(&mut connection).await.unwrap();
@@ -286,12 +284,10 @@ async fn those_deleted_by_hand_hide_nothing_that_gave_up() {
     };
     let tracker = DurableTracker::new(store, Backoff::never_retry());
     let keys = ["a", "b", "c", "d", "e", "f"];
-    assert!(
-        tracker
-            .record_failures(&keys.map(|key| (key, "broken")))
-            .await
-            .is_ok()
-    );
+    tracker
+        .record_failures(&keys.map(|key| (key, "broken")))
+        .await
+        .unwrap();
     let names = ["b", "c", "d"].map(|key| format!("{{relent:gone}}:key:{key}"));
     let mut delete = cmd("DEL");
     delete
@@ -323,7 +319,7 @@ async fn p5_what_is_of_another_type_tears_no_batch() {
     };
     let tracker = DurableTracker::new(store, POLICY);
     // The handle has heard the time: from now on it guesses.
-    assert!(tracker.record_failure("another", "broken").await.is_ok());
+    tracker.record_failure("another", "broken").await.unwrap();
     let keys = ["a", "k", "z"];
     let batch = keys.map(|key| (key, "broken"));
     for foreign in ["key:k", "due", "written", "gave-up", "token"] {
@@ -370,7 +366,7 @@ async fn p5_what_is_of_another_type_tears_no_batch() {
             listed.arg(name("due")).arg(key);
             let listed: Option<f64> = listed.query_async(&mut connection).await.unwrap();
             assert_eq!(is_kept, listed.is_some(), "{foreign}: {key} is torn");
-            assert!(tracker.forget(key).await.is_ok());
+            tracker.forget(key).await.unwrap();
         }
     }
 }
@@ -433,15 +429,15 @@ async fn a_user_needs_no_more_than_the_documented_rights() {
     assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 4);
     let never = Some(&Backoff::never_retry());
     let failed = tracker.record_failure_with("d", never, None, "x").await;
-    assert!(failed.is_ok());
+    failed.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(tracker.due(10).await.unwrap().len(), 3);
     assert_eq!(tracker.waiting(10).await.unwrap().len(), 0);
     assert_eq!(tracker.gave_up(10).await.unwrap().len(), 1);
     let works = tracker.claim_due(2).await.unwrap();
     tracker.beat().await.unwrap();
-    assert!(works[0].fail("x").await.is_ok());
-    assert!(works[1].finish().await.is_ok());
+    works[0].fail("x").await.unwrap();
+    works[1].finish().await.unwrap();
     tracker
         .start("fresh")
         .await
@@ -450,6 +446,6 @@ async fn a_user_needs_no_more_than_the_documented_rights() {
         .await
         .unwrap();
     assert!(tracker.forget("d").await.unwrap());
-    assert!(tracker.record_success("c").await.is_ok());
+    tracker.record_success("c").await.unwrap();
     assert_eq!(tracker.store().unreadable(10).await.unwrap(), []);
 }

@@ -377,7 +377,7 @@ fn g3_what_gave_up_stays_so_until_a_success_or_forgotten() {
         assert_eq!(tracker.record_failure("a"), gave_up);
         assert_eq!(tracker.record_failure_with("a", &DOUBLING, None), gave_up);
         assert_failures(&tracker, "a", 5);
-        assert!(tracker.attempt("a").is_err());
+        tracker.attempt("a").unwrap_err();
         assert_eq!((tracker.waiting(), next_due(&tracker)), (0, None));
         end(&tracker);
         assert_eq!(tracker.check("a"), Readiness::Ready);

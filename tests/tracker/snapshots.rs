@@ -415,7 +415,7 @@ mod written {
         let with = |key: &str| {
             format!(r#"{{"version": 1, "taken_at": "2023-11-14T22:13:20Z", "keys": [{key}]}}"#)
         };
-        assert!(serde_json::from_str::<Snapshot<String>>(&with("")).is_ok());
+        serde_json::from_str::<Snapshot<String>>(&with("")).unwrap();
         assert_refused(&with(r#"{"key": "a"}"#), &["failures"]);
         assert_refused(&with(r#"{"key": "a", "surprise": 1}"#), &["surprise"]);
         let time = |until: &str| {
@@ -425,7 +425,7 @@ mod written {
             );
             with(&kept)
         };
-        assert!(serde_json::from_str::<Snapshot<String>>(&time("2023-11-14T22:13:20Z")).is_ok());
+        serde_json::from_str::<Snapshot<String>>(&time("2023-11-14T22:13:20Z")).unwrap();
         assert_refused(&time("tomorrow"), &["\"tomorrow\"", "2025-01-31T23:59:59Z"]);
     }
 }

@@ -233,7 +233,7 @@ mod tests {
         }
         let gave_up = Decision::GiveUp(GiveUpReason::Failures);
         assert_eq!(tracker.attempt_now(&7).fail(), gave_up);
-        assert!(tracker.attempt(&7).is_err());
+        tracker.attempt(&7).unwrap_err();
         let recovery = tracker.attempt_now(&7).succeed();
         assert_eq!(recovery.map(|recovery| recovery.failures), Some(3));
         assert_eq!(tracker.check(&7), Readiness::Ready);

@@ -26,7 +26,7 @@ async fn p2_a_heartbeat_waits_for_no_row_that_somebody_has_locked() {
     let b = tracker.start("b").await.unwrap();
     let mut theirs = pool.begin().await.unwrap();
     let beside = tracker.record_failure_in(&mut theirs, "a", "beside");
-    assert!(beside.await.is_ok());
+    beside.await.unwrap();
     let locked = tracker.beat().await;
     assert!(
         matches!(&locked, Err(PostgresError::Locked(key)) if key == "a"),
@@ -35,9 +35,9 @@ async fn p2_a_heartbeat_waits_for_no_row_that_somebody_has_locked() {
     tokio::time::sleep(3 * TIME_TO_LIVE).await;
     assert!(a.expired(), "nobody could extend it");
     assert!(!b.expired() && !tracker.session().expired());
-    assert!(tracker.another(POLICY).start("b").await.is_err());
+    tracker.another(POLICY).start("b").await.unwrap_err();
     theirs.commit().await.unwrap();
-    assert!(b.finish().await.is_ok());
+    b.finish().await.unwrap();
     let late = a.finish().await;
     assert!(matches!(late, Err(WorkError::Lost(_))), "{late:?}");
     heartbeat.abort();
@@ -60,7 +60,7 @@ async fn p2_a_lease_is_extended_as_soon_as_its_row_is_free() {
         tokio::time::sleep(TIME_TO_LIVE / 4).await;
     }
     assert!(!a.expired());
-    assert!(a.finish().await.is_ok());
+    a.finish().await.unwrap();
     heartbeat.abort();
 }
 
@@ -101,7 +101,7 @@ async fn p3_a_long_transaction_of_ones_own_keeps_its_key_and_the_session() {
     let a = tracker.start("a").await.unwrap();
     let b = tracker.start("b").await.unwrap();
     let mut own = pool.begin().await.unwrap();
-    assert!(a.finish_in(&mut own).await.is_ok());
+    a.finish_in(&mut own).await.unwrap();
     tokio::time::sleep(2 * TIME_TO_LIVE).await;
     let another = tracker.another(POLICY);
     let takes = tokio::spawn(async move { another.start("a").await.map(|work| work.token()) });
@@ -111,7 +111,7 @@ async fn p3_a_long_transaction_of_ones_own_keeps_its_key_and_the_session() {
     own.commit().await.unwrap();
     let token = takes.await.unwrap().unwrap();
     assert!(token > b.token(), "begun anew, without a failure");
-    assert!(b.finish().await.is_ok());
+    b.finish().await.unwrap();
     heartbeat.abort();
 }
 
@@ -124,7 +124,7 @@ async fn p3_a_batch_that_fails_has_written_nothing() {
             return;
         };
         let both = [("a", "1"), ("b", "1")];
-        assert!(tracker.record_failures(&both).await.is_ok());
+        tracker.record_failures(&both).await.unwrap();
         let forbid = "
             CREATE FUNCTION forbid() RETURNS TRIGGER LANGUAGE plpgsql
                 AS $$ BEGIN RAISE 'no third'; END $$;
@@ -133,7 +133,7 @@ async fn p3_a_batch_that_fails_has_written_nothing() {
         raw_sql(forbid).execute(&pool).await.unwrap();
         let mut theirs = pool.begin().await.unwrap();
         let failed = tracker.record_failure_in(&mut theirs, "b", "other");
-        assert!(failed.await.is_ok());
+        failed.await.unwrap();
         let batch = tokio::spawn({
             let tracker = tracker.clone();
             async move { tracker.record_failures(&keys.map(|key| (key, "2"))).await }
@@ -141,7 +141,7 @@ async fn p3_a_batch_that_fails_has_written_nothing() {
         tokio::time::sleep(SECOND / 5).await;
         assert!(!batch.is_finished());
         theirs.commit().await.unwrap();
-        assert!(batch.await.unwrap().is_err());
+        batch.await.unwrap().unwrap_err();
         let failures = async |key| {
             let record = tracker.get(key).await.unwrap();
             record.map(|record| record.state.failures)
@@ -158,7 +158,7 @@ async fn p3_a_key_twice_in_a_batch_is_one_commit() {
     let Some((pool, tracker)) = machines().await else {
         return;
     };
-    assert!(tracker.record_failure("a", "1").await.is_ok());
+    tracker.record_failure("a", "1").await.unwrap();
     let forbid = "
         CREATE FUNCTION forbid() RETURNS TRIGGER LANGUAGE plpgsql
             AS $$ BEGIN RAISE 'no third'; END $$;
@@ -166,7 +166,7 @@ async fn p3_a_key_twice_in_a_batch_is_one_commit() {
             WHEN (NEW.failures = 3) EXECUTE FUNCTION forbid()";
     raw_sql(forbid).execute(&pool).await.unwrap();
     let batch = [("a", "2"), ("b", "2"), ("a", "3")];
-    assert!(tracker.record_failures(&batch).await.is_err());
+    tracker.record_failures(&batch).await.unwrap_err();
     let record = tracker.get("a").await.unwrap().unwrap();
     assert_eq!((record.state.failures, &*record.cause), (1, "1"));
     assert_eq!(tracker.get("b").await.unwrap(), None);

@@ -32,7 +32,7 @@ async fn p2_what_the_database_refuses_is_asked_for_again() {
             let (mut failures, mut works) = (0, 0);
             for round in 0..ROUNDS {
                 let key = ((round + worker) % 3).to_string();
-                assert!(tracker.record_failure(&key, "broken").await.is_ok());
+                tracker.record_failure(&key, "broken").await.unwrap();
                 let batch = [("0", "x"), ("1", "x"), ("2", "x"), ("3", "x")];
                 assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 4);
                 failures += 5;
@@ -46,7 +46,7 @@ async fn p2_what_the_database_refuses_is_asked_for_again() {
                     Err(StartError::Refused(Refusal::Held { .. })) => None,
                     Err(error) => panic!("{error}"),
                 };
-                assert!(tracker.record_failure(&theirs, "beside it").await.is_ok());
+                tracker.record_failure(&theirs, "beside it").await.unwrap();
                 assert!(tracker.get(&key).await.unwrap().is_some());
                 for work in tracker.claim_due(2).await.unwrap() {
                     work.cancel().await.unwrap();

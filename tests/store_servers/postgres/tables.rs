@@ -27,7 +27,7 @@ async fn migrating_at_once_and_again_is_harmless() {
     for migration in migrations.collect::<Vec<_>>() {
         migration.await.unwrap().unwrap();
     }
-    assert!(unready.record_failure("key", "broken").await.is_ok());
+    unready.record_failure("key", "broken").await.unwrap();
     unready.store().migrate().await.unwrap();
     assert!(unready.get("key").await.unwrap().is_some());
 }
@@ -166,7 +166,7 @@ async fn p5_a_column_of_another_type_is_named() {
         return;
     };
     for key in ["a", "b"] {
-        assert!(tracker.record_failure(key, "broken").await.is_ok());
+        tracker.record_failure(key, "broken").await.unwrap();
     }
     let change = "ALTER TABLE relent ALTER failures TYPE TEXT USING 'eightish'";
     raw_sql(change).execute(&pool).await.unwrap();
@@ -180,7 +180,7 @@ async fn p5_a_column_of_another_type_is_named() {
         error.contains("relent") && error.contains("failures"),
         "{error}"
     );
-    assert!(tracker.waiting(10).await.is_err());
+    tracker.waiting(10).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn p5_a_row_that_cannot_be_read_is_named_and_left() {
         "token = -1, holder = '', lease_since = now(), lease_until = now()",
     ];
     for damage in cases {
-        assert!(tracker.record_failure("the key", "broken").await.is_ok());
+        tracker.record_failure("the key", "broken").await.unwrap();
         let update = server::made(format!("UPDATE relent SET {damage}"));
         query(update).execute(&pool).await.unwrap();
         is_refused(&pool, &tracker, damage).await;
@@ -226,10 +226,10 @@ async fn is_refused(pool: &PgPool, tracker: &DurableTracker<PostgresStore>, dama
         said.contains("\"the key\"") && said.contains("nothing was changed"),
         "{said}"
     );
-    assert!(tracker.start("the key").await.is_err());
-    assert!(tracker.get("the key").await.is_err());
+    tracker.start("the key").await.unwrap_err();
+    tracker.get("the key").await.unwrap_err();
     let batch = [("fine", ""), ("the key", "")];
-    assert!(tracker.record_failures(&batch).await.is_err());
+    tracker.record_failures(&batch).await.unwrap_err();
     assert_eq!(tracker.get("fine").await.unwrap(), None, "half a batch");
     assert_eq!(row().await, before);
 }

@@ -35,7 +35,7 @@ async fn damaged(damage: &str) -> Option<(PgPool, DurableTracker<PostgresStore>)
     let (pool, tracker) = machines().await?;
     let tracker = DurableTracker::new(tracker.store().clone(), AT_ONCE);
     for key in ["bad 1", "bad 2", "bad 3", "fine 1", "fine 2", "fine 3"] {
-        assert!(tracker.record_failure(key, "broken").await.is_ok());
+        tracker.record_failure(key, "broken").await.unwrap();
     }
     spoil(&pool, damage, "bad %").await;
     Some((pool, tracker))
@@ -75,7 +75,7 @@ async fn p5_rows_that_cannot_be_read_stand_in_nobodys_way_and_are_left() {
             assert_eq!(rows(&pool).await, before, "{damage}");
             for work in works {
                 assert!(work.key().starts_with("fine"));
-                assert!(work.finish().await.is_ok());
+                work.finish().await.unwrap();
             }
         }
         // If there is nothing else, that is the error.
@@ -114,7 +114,7 @@ async fn p5_no_more_is_claimed_than_was_asked_for_beside_a_row_that_cannot_be_re
     };
     let tracker = DurableTracker::new(tracker.store().clone(), AT_ONCE);
     for key in ["fine 1", "bad 1", "fine 2", "fine 3", "fine 4"] {
-        assert!(tracker.record_failure(key, "broken").await.is_ok());
+        tracker.record_failure(key, "broken").await.unwrap();
     }
     spoil(&pool, "version = 2", "bad %").await;
     let works = tracker.claim_due(2).await.unwrap();
@@ -129,11 +129,11 @@ async fn p5_what_waits_or_gave_up_is_listed_beside_rows_that_cannot_be_read() {
     };
     let never = Backoff::never_retry();
     for key in ["bad waits", "waits", "waits too"] {
-        assert!(tracker.record_failure(key, "broken").await.is_ok());
+        tracker.record_failure(key, "broken").await.unwrap();
     }
     for key in ["bad gone", "gone"] {
         let failed = tracker.record_failure_with(key, Some(&never), None, "");
-        assert!(failed.await.is_ok());
+        failed.await.unwrap();
     }
     spoil(&pool, "first_failure = 'infinity'", "bad waits").await;
     spoil(&pool, "gave_up = 'bored'", "bad gone").await;
@@ -195,5 +195,5 @@ async fn p5_a_heartbeat_goes_on_without_a_row_that_cannot_be_read() {
     }
     assert!(bad.expired() && !fine.expired() && !tracker.session().expired());
     assert_eq!(rows(&pool).await, before);
-    assert!(fine.finish().await.is_ok());
+    fine.finish().await.unwrap();
 }

@@ -34,7 +34,7 @@ impl Answers for Resends {
         self.sent.lock().push(call.clone());
         let other = self.other.lock().clone();
         if let Some(other) = other {
-            assert!(other.forget("key").await.is_ok());
+            other.forget("key").await.unwrap();
         }
         self.connection.req_packed_command(call).await
     }
@@ -92,11 +92,12 @@ async fn p4_a_call_that_is_sent_again_is_answered_as_it_was() {
         let work = tracker.start("work").await.unwrap();
         tokens.push(work.token());
         tracker.beat().await.unwrap();
-        match n {
-            0 => assert!(work.finish().await.is_ok()),
-            1 => assert!(work.cancel().await.is_ok()),
-            _ => assert!(work.fail("broken").await.is_ok()),
-        }
+        let ended = match n {
+            0 => work.finish().await.map(drop),
+            1 => work.cancel().await,
+            _ => work.fail("broken").await.map(drop),
+        };
+        ended.unwrap();
     }
     assert_eq!(tokens, [1, 2, 3], "one for each");
 }
@@ -137,7 +138,7 @@ async fn p4_of_a_batch_that_is_sent_again_each_key_is_answered_for_itself() {
     let keys: Vec<_> = (0..401).map(|n| n.to_string()).collect();
     let keys: Vec<_> = keys.iter().map(String::as_str).collect();
     let failures: Vec<_> = keys[1..].iter().map(|key| (*key, &cause[..])).collect();
-    assert!(others.record_failures(&failures).await.is_ok());
+    others.record_failures(&failures).await.unwrap();
     let failed = store.load("1").await.unwrap().0.unwrap();
 
     let is_there = ours.update_all(&keys, move |n, record, _| match record {
@@ -168,12 +169,12 @@ async fn a_call_that_arrives_after_later_ones_does_nothing() {
     let connection = resending(plain.clone());
     let tracker = tracker(&connection, "late");
     assert_eq!(tracker.get("key").await.unwrap(), None);
-    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    tracker.record_failure("key", "broken").await.unwrap();
     let late = connection.0.sent.lock().last().unwrap().clone();
     assert!(tracker.record_success("key").await.unwrap().is_some());
     plain.req_packed_command(&late).await.unwrap();
     assert_eq!(store.load("key").await.unwrap().0, None);
-    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    tracker.record_failure("key", "broken").await.unwrap();
 }
 
 /// There are as many lines as there were calls at once, and they expire by themselves.
@@ -189,7 +190,7 @@ async fn answers_are_kept_for_a_while_one_for_each_of_those_who_call_at_once() {
             tokio::spawn(async move {
                 for n in 0..50 {
                     let key = format!("{task} {n}");
-                    assert!(tracker.record_failure(&key, "broken").await.is_ok());
+                    tracker.record_failure(&key, "broken").await.unwrap();
                 }
             })
         })
@@ -234,7 +235,7 @@ async fn p2_what_was_claimed_before_the_connection_was_lost_is_the_callers() {
     let others = DurableTracker::new(store, at_once);
     let keys: Vec<_> = (0..1500).map(|n| n.to_string()).collect();
     let failures: Vec<_> = keys.iter().map(|key| (key.as_str(), "broken")).collect();
-    assert!(others.record_failures(&failures).await.is_ok());
+    others.record_failures(&failures).await.unwrap();
 
     let left = Arc::new(AtomicU32::new(u32::MAX));
     let store = RedisStore::new(Between(Fails {

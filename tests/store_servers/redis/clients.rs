@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionLike;
 use redis::cluster::ClusterClient;
 use redis::{Client, cmd};
 use relent::store::{DurableTracker, RedisStore};
@@ -17,7 +17,7 @@ use relent::{Backoff, Decision, Jitter};
 use crate::servers::redis::{self as servers, Server};
 
 const POLICY: Backoff =
-    Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60)).jitter(Jitter::None);
+    Backoff::exponential(Duration::from_secs(60), Duration::from_secs(3600)).jitter(Jitter::None);
 
 /// Passes everything on; but once told to, cuts the connection instead of answering the next
 /// script.
@@ -109,7 +109,11 @@ async fn p4_a_cluster_that_answers_to_nobody_counts_once() {
 
     let lose = Arc::new(AtomicBool::new(false));
     proxy(front, port, Arc::clone(&lose));
-    let client = ClusterClient::new(vec![format!("redis://127.0.0.1:{announced}")]).unwrap();
+    let client = ClusterClient::builder(vec![format!("redis://127.0.0.1:{announced}")])
+        .connection_timeout(servers::PATIENCE)
+        .response_timeout(servers::PATIENCE)
+        .build()
+        .unwrap();
     let store = RedisStore::new(client.get_async_connection().await.unwrap());
     let tracker = DurableTracker::new(store, POLICY);
     each_counts_once(&tracker, &lose).await;
@@ -126,7 +130,8 @@ async fn p4_a_connection_manager_whose_answers_are_lost_counts_once() {
     let lose = Arc::new(AtomicBool::new(false));
     proxy(front, port, Arc::clone(&lose));
     let client = Client::open(format!("redis://127.0.0.1:{announced}")).unwrap();
-    let store = RedisStore::new(client.get_connection_manager().await.unwrap());
+    let connection = client.get_connection_manager_with_config(servers::patient_manager());
+    let store = RedisStore::new(connection.await.unwrap());
     let tracker = DurableTracker::new(store, POLICY);
     each_counts_once(&tracker, &lose).await;
 }
@@ -146,7 +151,7 @@ where
     let work = tracker.start("work").await.unwrap();
     assert_eq!(work.token(), 1);
     lose.store(true, SeqCst);
-    assert!(work.finish().await.is_ok());
+    work.finish().await.unwrap();
     lose.store(true, SeqCst);
     assert!(tracker.record_success("key").await.unwrap().is_some());
     assert_eq!(tracker.get("key").await.unwrap(), None);
@@ -160,14 +165,15 @@ async fn a_connection_manager_comes_back_after_the_server_does() {
     server.connection().await;
     let socket = servers::socket(server.directory());
     let client = Client::open(format!("unix://{}", socket.display())).unwrap();
-    let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(50));
-    let connection = ConnectionManager::new_with_config(client, config)
+    let config = servers::patient_manager().set_max_delay(Duration::from_millis(50));
+    let connection = client
+        .get_connection_manager_with_config(config)
         .await
         .unwrap();
     let tracker = DurableTracker::new(RedisStore::new(connection), POLICY);
-    assert!(tracker.record_failure("key", "broken").await.is_ok());
+    tracker.record_failure("key", "broken").await.unwrap();
     server.stop("KILL");
-    assert!(tracker.record_failure("key", "lost").await.is_err());
+    tracker.record_failure("key", "lost").await.unwrap_err();
     server.start();
     server.connection().await;
     let mut told = tracker.record_failure("key", "broken").await;
@@ -193,13 +199,15 @@ async fn a_client_may_speak_either_protocol() {
         let socket = socket.display();
         let address = format!("redis+unix://{socket}?protocol={protocol}&pass=secret");
         let client = Client::open(address).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await;
+        let patient = servers::patient();
+        let connect = || client.get_multiplexed_async_connection_with_config(&patient);
+        let mut connection = connect().await;
         for _ in 0..1000 {
             if connection.is_ok() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
-            connection = client.get_multiplexed_async_connection().await;
+            connection = connect().await;
         }
         let store = RedisStore::new(connection.unwrap());
         let tracker = DurableTracker::new(store.namespace(protocol).unwrap(), POLICY);
@@ -212,6 +220,12 @@ async fn a_client_may_speak_either_protocol() {
         assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 3);
         assert_eq!(tracker.waiting(10).await.unwrap().len(), 3);
         assert_eq!(tracker.gave_up(10).await.unwrap(), []);
-        assert!(tracker.start("fresh").await.unwrap().finish().await.is_ok());
+        tracker
+            .start("fresh")
+            .await
+            .unwrap()
+            .finish()
+            .await
+            .unwrap();
     }
 }

@@ -156,8 +156,8 @@ async fn keys_that_are_due_at_once_are_listed_once_each_by_their_bytes() {
     );
     let failures: Vec<_> = names.iter().map(|key| (key.as_str(), "broken")).collect();
     // A first call, which tells the handle the time.
-    assert!(tracker.record_failure("other", "broken").await.is_ok());
-    assert!(tracker.record_success("other").await.is_ok());
+    tracker.record_failure("other", "broken").await.unwrap();
+    tracker.record_success("other").await.unwrap();
     assert_eq!(
         tracker.record_failures(&failures).await.unwrap().len(),
         1000
@@ -182,7 +182,7 @@ async fn keys_that_are_due_at_once_are_listed_once_each_by_their_bytes() {
 
     let first = store.list(&Page::first(Which::Waiting, 10)).await.unwrap();
     let page = Page::first(Which::Waiting, 10).after(&first[9]);
-    assert!(tracker.record_success(&first[9].key).await.is_ok());
+    tracker.record_success(&first[9].key).await.unwrap();
     let second = store.list(&page).await.unwrap();
     assert_eq!(keys(&second), &names[10..20]);
 }
@@ -197,16 +197,14 @@ async fn listings_are_read_only() {
     let store = RedisStore::new(connection.clone());
     let tracker = DurableTracker::new(store.clone(), AT_ONCE);
     for n in 0..5 {
-        assert!(
-            tracker
-                .record_failure(&format!("due {n}"), "broken")
-                .await
-                .is_ok()
-        );
+        tracker
+            .record_failure(&format!("due {n}"), "broken")
+            .await
+            .unwrap();
         for (name, backoff) in [("waits", SLOWLY), ("gave up", Backoff::never_retry())] {
             let name = format!("{name} {n}");
             let recorded = tracker.record_failure_with(&name, Some(&backoff), None, "broken");
-            assert!(recorded.await.is_ok());
+            recorded.await.unwrap();
         }
     }
     let mut delete = cmd("DEL");
@@ -260,13 +258,11 @@ async fn p5_what_cannot_be_read_hides_nothing_else() {
     let tracker = DurableTracker::new(store.clone(), AT_ONCE);
     let good: Vec<_> = (0..20).map(|n| format!("good {n:02}")).collect();
     for (n, good) in good.iter().enumerate() {
-        assert!(tracker.record_failure(good, "broken").await.is_ok());
-        assert!(
-            tracker
-                .record_failure(&format!("bad {n}"), "broken")
-                .await
-                .is_ok()
-        );
+        tracker.record_failure(good, "broken").await.unwrap();
+        tracker
+            .record_failure(&format!("bad {n}"), "broken")
+            .await
+            .unwrap();
         let mut set = cmd("SET");
         set.arg(name(&format!("bad {n}"))).arg(newer);
         set.exec_async(&mut connection).await.unwrap();
