@@ -297,11 +297,16 @@ pub(crate) fn siege(
     workers.signal(0, "-KILL")?;
     println!("   -- w1 is killed");
 
-    let of_the_stopped = rack.stop_at_work("w2", |signal| workers.signal(1, signal))?;
-    println!("   -- w2 is stopped, for longer than its lease");
-    rack.overtaken("w2", &of_the_stopped)?;
-    workers.signal(1, "-CONT")?;
-    println!("   -- w2 goes on");
+    let of_the_stopped = loop {
+        let victim = rack.stop_at_work("w2", |signal| workers.signal(1, signal))?;
+        println!("   -- w2 is stopped, for longer than its lease");
+        let is_overtaken = rack.is_overtaken("w2", &victim)?;
+        workers.signal(1, "-CONT")?;
+        println!("   -- w2 goes on");
+        if is_overtaken {
+            break victim;
+        }
+    };
 
     let left = "SELECT id FROM machine WHERE os IS NULL OR down LIMIT 1";
     wait_until("machines are stuck", || {

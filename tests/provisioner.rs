@@ -343,5 +343,6 @@ fn besieged(home: &Path, database: Result<impl Database, Error>) {
         .query_row(overtaken, [], |row| row.get(0))
         .unwrap();
     assert_eq!(overtaken, 0);
-    assert_eq!(rack.refused().unwrap(), (1, "w2".to_owned()), "it did try");
+    let (refused, whose) = rack.refused().unwrap();
+    assert!(refused > 0 && whose == "w2", "{whose} {refused} times");
 }

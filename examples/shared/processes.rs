@@ -11,7 +11,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// How to wait for what other processes do.
 const PATIENCE: Backoff =
-    Backoff::fixed(Duration::from_millis(2)).give_up_after(Duration::from_secs(20));
+    Backoff::fixed(Duration::from_millis(2)).give_up_after(Duration::from_secs(60));
 
 /// The processes; none is left running, however the story ends.
 pub(crate) struct Processes(pub(crate) Vec<Child>);
@@ -59,8 +59,22 @@ pub(crate) fn die() -> ! {
 /// Waits until there is an answer, but no longer than people would.
 pub(crate) fn wait_until<T>(
     or: &str,
-    mut ready: impl FnMut() -> Result<Option<T>, Error>,
+    ready: impl FnMut() -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
-    let asked = PATIENCE.retry(|| ready().transpose().ok_or(())).call();
-    asked.unwrap_or_else(|()| Err(or.into()))
+    ask(PATIENCE, ready)?.ok_or_else(|| or.into())
+}
+
+/// Waits for an answer for a while. `Ok(None)` if there is none by then.
+pub(crate) fn wait_a_while<T>(
+    ready: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    ask(PATIENCE.give_up_after(Duration::from_secs(5)), ready)
+}
+
+fn ask<T>(
+    patience: Backoff,
+    mut ready: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    let asked = patience.retry(|| ready().transpose().ok_or(())).call();
+    asked.ok().transpose()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::Error;
-use super::processes::wait_until;
+use super::processes::{wait_a_while, wait_until};
 
 /// How long each of the three orders of a process takes.
 const ORDER: Duration = Duration::from_millis(50);
@@ -128,15 +128,21 @@ impl Rack {
         }
     }
 
-    /// Waits until another worker works in its place.
-    pub(crate) fn overtaken(&self, worker: &str, (machine, kind): &Victim) -> Result<(), Error> {
+    /// Waits until another worker works in its place. None does where it was stopped within a
+    /// transaction, whose locks keep the others out.
+    pub(crate) fn is_overtaken(
+        &self,
+        worker: &str,
+        (machine, kind): &Victim,
+    ) -> Result<bool, Error> {
         let other = "SELECT worker <> ?1 FROM orders WHERE machine = ?2 AND kind = ?3
                      ORDER BY id DESC LIMIT 1";
-        wait_until("nobody takes its place", || {
+        let overtaken = wait_a_while(|| {
             let values = [worker, machine, kind];
             let other: bool = self.connection.query_row(other, values, |row| row.get(0))?;
             Ok(other.then_some(()))
-        })
+        })?;
+        Ok(overtaken.is_some())
     }
 
     /// How many orders were refused, and whose.
