@@ -5,6 +5,7 @@ mod behind;
 mod flusher;
 mod heartbeat;
 mod tracker;
+mod turns;
 mod work;
 
 pub use any::AnyStore;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -315,21 +315,79 @@ fn a_flush_that_goes_well_makes_up_for_all_before_it() {
 #[tokio::test]
 async fn a_flush_that_is_dropped_midway_leaves_nothing_behind() {
     let clock = clock(1_000_000);
-    let flaky = Flaky::new(&clock);
-    let two = store::WriteBehind::open(Slow(flaky.clone()), tracker(&clock));
+    let slow = Slow::new(&clock);
+    let two = store::WriteBehind::open(Arc::clone(&slow), tracker(&clock));
     let two = two.await.unwrap();
     two.tracker().record_failure("key");
     let mut context = Context::from_waker(Waker::noop());
     assert!(pin!(two.flush()).poll(&mut context).is_pending());
-    assert_eq!(flaky.store.len(), 1, "it was written");
+    assert_eq!(slow.flaky.store.len(), 1, "it was written");
     assert!(two.tracker().record_success("key").is_some());
     assert_eq!(two.flush().await.unwrap(), 1);
-    assert!(flaky.store.is_empty(), "the streak has ended");
+    assert!(slow.flaky.store.is_empty(), "the streak has ended");
     assert_eq!(two.flush().await.unwrap(), 0);
 }
 
+/// The one that was begun first knows less, and must not come last.
+#[tokio::test]
+async fn flushes_at_once_write_one_after_the_other() {
+    let clock = clock(1_000_000);
+    let slow = Slow::new(&clock);
+    let two = store::WriteBehind::open(Arc::clone(&slow), tracker(&clock));
+    let two = two.await.unwrap();
+    for round in 1..=3 {
+        two.tracker().record_failure("key");
+        slow.pauses.store(5, SeqCst);
+        let mut first = pin!(two.flush());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        assert!(two.tracker().record_success("key").is_some());
+        let (first, second, third) = tokio::join!(first, two.flush(), two.flush());
+        let told = [first, second, third].map(Result::unwrap);
+        assert!(slow.flaky.store.is_empty(), "the streak has ended");
+        assert_eq!(told, [1, 1, 0], "round {round}");
+    }
+}
+
+/// One that is not waited for any more has no turn.
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_is_dropped_is_waited_for_by_none() {
+    let clock = clock(1_000_000);
+    let slow = Slow::new(&clock);
+    let two = store::WriteBehind::open(Arc::clone(&slow), tracker(&clock));
+    let two = two.await.unwrap();
+    two.tracker().record_failure("key");
+    slow.pauses.store(5, SeqCst);
+    let mut context = Context::from_waker(Waker::noop());
+    let (mut first, mut second) = (Box::pin(two.flush()), Box::pin(two.flush()));
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    let third = tokio::time::timeout(SECOND, two.flush());
+    let drops = async {
+        drop(second);
+        tokio::task::yield_now().await;
+        drop(first);
+    };
+    let (third, ()) = tokio::join!(third, drops);
+    assert_eq!(third.expect("it has its turn").unwrap(), 1);
+    assert_eq!(slow.flaky.store.len(), 1);
+}
+
 /// A store that takes a while to answer.
-struct Slow(Flaky);
+struct Slow {
+    flaky: Flaky,
+    /// How many pauses it makes before it writes the next time.
+    pauses: AtomicU32,
+}
+
+impl Slow {
+    fn new(clock: &ManualClock) -> Arc<Slow> {
+        Arc::new(Slow {
+            flaky: Flaky::new(clock),
+            pauses: AtomicU32::new(0),
+        })
+    }
+}
 
 impl store::AsyncStore for Slow {
     type Error = Away;
@@ -339,7 +397,7 @@ impl store::AsyncStore for Slow {
         key: &str,
         change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, Away> {
-        let answer = self.0.update(key, change);
+        let answer = self.flaky.update(key, change);
         tokio::task::yield_now().await;
         answer
     }
@@ -349,17 +407,20 @@ impl store::AsyncStore for Slow {
         keys: &[&str],
         change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<Vec<R>, Away> {
-        let answers = self.0.update_all(keys, change);
+        for _ in 0..self.pauses.swap(0, SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        let answers = self.flaky.update_all(keys, change);
         tokio::task::yield_now().await;
         answers
     }
 
     async fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Away> {
-        self.0.load(key)
+        self.flaky.load(key)
     }
 
     async fn list(&self, page: &Page) -> Result<Vec<Listed>, Away> {
-        self.0.list(page)
+        self.flaky.list(page)
     }
 }
 

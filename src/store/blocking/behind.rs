@@ -101,7 +101,7 @@ impl<S: Store, C: Clock> WriteBehind<S, C> {
     /// Writes what changed since the last flush. Returns how many keys did.
     ///
     /// The time it takes grows with the number of keys in the tracker, since it looks at all of
-    /// them; those who use the tracker do not wait for it.
+    /// them; those who use the tracker do not wait for it, but other flushes do.
     ///
     /// # Errors
     ///

@@ -5,6 +5,7 @@ use std::fmt;
 use parking_lot::Mutex;
 
 use super::AsyncStore;
+use super::turns::Turns;
 use crate::clock::{Clock, MonotonicClock};
 use crate::state::BackoffTracker;
 use crate::store::behind::{self, Behind, Flushed};
@@ -18,6 +19,7 @@ pub struct WriteBehind<S, C = MonotonicClock> {
     store: S,
     tracker: BackoffTracker<String, C>,
     behind: Mutex<Behind>,
+    flushes: Turns,
 }
 
 impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
@@ -54,6 +56,7 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
             store,
             tracker,
             behind: Mutex::new(behind),
+            flushes: Turns::default(),
         })
     }
 
@@ -66,8 +69,8 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     /// Writes what changed since the last flush. Returns how many keys did.
     ///
     /// The time it takes grows with the number of keys in the tracker, since it looks at all of
-    /// them; those who use the tracker do not wait for it. If it is dropped midway, the next flush
-    /// makes up for it.
+    /// them; those who use the tracker do not wait for it, but other flushes do. If it is dropped
+    /// midway, the next flush makes up for it.
     ///
     /// # Errors
     ///
@@ -78,9 +81,8 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     }
 
     pub(super) async fn write(&self) -> Flushed<S::Error> {
+        let _turn = self.flushes.next().await;
         let snapshot = self.tracker.snapshot();
-        // Not locked while the store is awaited. If two flushes overlap, the slower may undo what
-        // the other wrote; the next flush sets that right.
         let changes = self.behind.lock().changes(&snapshot);
         let mut parts = Parts::of(changes.len());
         let mut flushed = Flushed::nothing();
