@@ -69,6 +69,8 @@
 #[cfg(feature = "std")]
 mod atomic;
 #[cfg(feature = "std")]
+mod cancel;
+#[cfg(feature = "std")]
 pub mod clock;
 #[cfg(any(doc, doctest))]
 pub mod docs;

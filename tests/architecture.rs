@@ -7,11 +7,18 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &[]),
     ("atomic", &[]),
+    ("cancel", &[]),
     ("clock", &["atomic"]),
     ("random", &["atomic"]),
     ("state", &["policy", "clock", "random", "atomic"]),
-    ("retry", &["policy", "state", "clock", "random", "atomic"]),
-    ("store", &["policy", "state", "clock", "random", "atomic"]),
+    (
+        "retry",
+        &["policy", "state", "clock", "random", "cancel", "atomic"],
+    ),
+    (
+        "store",
+        &["policy", "state", "clock", "random", "cancel", "atomic"],
+    ),
 ];
 
 /// What stands above the parts: the table of contents, and the long reading.
@@ -168,6 +175,7 @@ fn the_crate_of_the_tables_is_hidden_in_the_tracker() {
 fn only_loops_background_work_and_queues_sleep() {
     only_in(
         &[
+            "cancel.rs",
             "retry",
             "store/blocking/background.rs",
             "store/future/heartbeat.rs",

@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 
-use crate::retry::CancelToken;
+use crate::cancel::CancelToken;
 
 /// Whose turn it is: that of the last one who took it, until that is over.
 #[derive(Debug, Default)]
