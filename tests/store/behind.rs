@@ -276,6 +276,26 @@ fn a_flush_whose_answer_was_lost_leaves_nothing_behind() {
     assert_eq!(one.flush().unwrap(), 0);
 }
 
+/// That a key cannot be reached now says nothing of what became of it before.
+#[test]
+fn a_flush_whose_answer_was_lost_is_made_up_for_once_the_key_can_be_reached() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let one = WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap();
+    one.tracker().record_failure("key");
+    flaky.mute.store(true, SeqCst);
+    one.flush().unwrap_err();
+    assert_eq!(flaky.store.len(), 1, "it was written");
+    assert!(one.tracker().record_success("key").is_some());
+    flaky.away.store(true, SeqCst);
+    flaky.blames_keys.store(true, SeqCst);
+    one.flush().unwrap_err();
+    flaky.away.store(false, SeqCst);
+    flaky.mute.store(false, SeqCst);
+    assert_eq!(one.flush().unwrap(), 1);
+    assert!(flaky.store.is_empty(), "the streak has ended");
+}
+
 /// Whatever became of those before it: not written, written in part, or written without an answer.
 #[test]
 fn a_flush_that_goes_well_makes_up_for_all_before_it() {
