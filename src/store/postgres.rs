@@ -8,6 +8,7 @@ mod error;
 mod extend;
 mod history;
 mod keys;
+mod lent;
 mod list;
 mod moment;
 mod row;
@@ -115,6 +116,10 @@ use row::{IsRight, Kept};
 /// A call holds one connection for as long as it takes. Give the store a pool of its own, of at
 /// least two connections, if the program's transactions take long: a heartbeat that gets no
 /// connection within the leases' time to live loses them all.
+///
+/// A pool of its own also keeps it from a fault of sqlx, up to 0.9.0: a `begin` of the program's that
+/// is dropped midway leaves the transaction open on the pool's connection, and whoever gets that
+/// next writes within it.
 ///
 /// A pooler that lends a server's connection for one transaction at a time, such as `PgBouncer` in
 /// transaction mode, must keep track of prepared statements: `PgBouncer` does from version 1.21 on,

@@ -11,6 +11,7 @@ use super::PostgresStore;
 use super::batch::Batch;
 use super::error::PostgresError;
 use super::keys::Finder;
+use super::lent::Lent;
 use super::moment::Moment;
 use super::row::{self, Found};
 use super::sql::{self, Statement};
@@ -143,12 +144,12 @@ impl PostgresStore {
     /// make sure of a turn.
     async fn attempt_locked<R: Send>(
         &self,
-        connection: &mut PgConnection,
+        lent: &mut Lent,
         keys: &[&str],
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<R>, PostgresError> {
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
-        let mut transaction = Connection::begin_with(connection, begin).await?;
+        let mut transaction = lent.begin(begin).await?;
         let mut rounds = Rounds::of(keys);
         loop {
             let places = rounds.next(usize::MAX)?;
@@ -175,11 +176,12 @@ impl PostgresStore {
         if places.is_empty() {
             return Ok(rounds.answers()?);
         }
-        let mut connection = self.pool.acquire().await?;
+        let mut lent = Lent::from(&self.pool).await?;
         // At first without locks, as others hardly ever interfere; after that, make sure of our
         // turn. A key that is there twice takes two statements.
         if places.len() == keys.len() {
-            let made = self.attempt(&mut connection, Reading::Open, &places, &mut change);
+            let connection = &mut lent.connection;
+            let made = self.attempt(connection, Reading::Open, &places, &mut change);
             match made.await {
                 Err(error) if error.is_conflict() => {}
                 made => {
@@ -192,7 +194,7 @@ impl PostgresStore {
             }
         }
         for _ in 0..Rounds::<R>::MOST {
-            let made = self.attempt_locked(&mut connection, keys, &mut change);
+            let made = self.attempt_locked(&mut lent, keys, &mut change);
             match made.await {
                 Err(error) if error.is_conflict() => {}
                 made => return made,
