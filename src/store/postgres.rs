@@ -55,6 +55,9 @@ use row::{IsRight, Kept};
 /// round trips. A batch that has a key twice, takes several new keys, or writes some keys and
 /// deletes others is always made in this way.
 ///
+/// A change whose future is dropped may still be waiting in the database. Its connection goes back
+/// to the pool once that is over, after a `ROLLBACK`, of which the server's log may have a warning.
+///
 /// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: a lease
 /// whose row a transaction has locked is left out, until the row is free or the lease has run out.
 ///
@@ -298,7 +301,8 @@ impl AsyncStore for PostgresStore {
         mut change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, PostgresError> {
         let keys = [key];
-        let answers = self.change_all(&keys, |_, record, now| change(record, now));
+        let change = move |_: usize, record: Option<&Record>, now| change(record, now);
+        let answers = self.change_all(&keys, change);
         Ok(answers.await?.pop().ok_or(Contended)?)
     }
 

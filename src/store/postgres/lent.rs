@@ -1,44 +1,29 @@
-//! A connection on loan from the pool.
+//! What a change is made with, and what becomes of it when nobody waits any more.
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgPool;
-use sqlx::{Connection, Postgres, Transaction};
+use sqlx::{Postgres, query};
+use tokio::runtime::Handle;
 
-/// A connection that goes back to its pool, unless a transaction was to begin on it, and nobody
-/// waited for that: sqlx, up to 0.9.0, then knows nothing of the transaction, and nothing that is
-/// written on the connection would ever be committed. So it is closed.
-pub(super) struct Lent {
-    pub(super) connection: PoolConnection<Postgres>,
-    is_beginning: bool,
-}
+/// A connection, and a change that is being made on it; `None` once that is over.
+///
+/// If this is dropped before, the server may still be at work. The change is kept until it is done,
+/// so that others know to wait. And a transaction is ended of which sqlx, up to 0.9.0, knows
+/// nothing, because nobody waited for its beginning: whatever is written next on the connection
+/// would be part of it, and never be committed.
+pub(super) struct Lent<F: Send + 'static>(pub(super) Option<(PoolConnection<Postgres>, F)>);
 
-impl Lent {
-    pub(super) async fn from(pool: &PgPool) -> Result<Lent, sqlx::Error> {
-        Ok(Lent {
-            connection: pool.acquire().await?,
-            is_beginning: false,
-        })
-    }
-
-    pub(super) async fn begin(
-        &mut self,
-        statement: &'static str,
-    ) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
-        let Lent {
-            connection,
-            is_beginning,
-        } = self;
-        *is_beginning = true;
-        let transaction = Connection::begin_with(&mut **connection, statement).await?;
-        *is_beginning = false;
-        Ok(transaction)
-    }
-}
-
-impl Drop for Lent {
+impl<F: Send + 'static> Drop for Lent<F> {
     fn drop(&mut self) {
-        if self.is_beginning {
-            self.connection.close_on_drop();
+        let Some((mut connection, change)) = self.0.take() else {
+            return;
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                // The pool finds out whether the connection can still be used.
+                let _ = query("ROLLBACK").execute(&mut *connection).await;
+                drop(connection);
+                drop(change);
+            });
         }
     }
 }

@@ -144,12 +144,12 @@ impl PostgresStore {
     /// make sure of a turn.
     async fn attempt_locked<R: Send>(
         &self,
-        lent: &mut Lent,
+        connection: &mut PgConnection,
         keys: &[&str],
         change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<R>, PostgresError> {
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
-        let mut transaction = lent.begin(begin).await?;
+        let mut transaction = Connection::begin_with(connection, begin).await?;
         let mut rounds = Rounds::of(keys);
         loop {
             let places = rounds.next(usize::MAX)?;
@@ -169,19 +169,31 @@ impl PostgresStore {
     pub(super) async fn change_all<R: Send>(
         &self,
         keys: &[&str],
-        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send,
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<Vec<R>, PostgresError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = self.pool.acquire().await?;
+        let mut lent = Lent(None);
+        let (connection, change) = lent.0.insert((connection, change));
+        let made = self.change_on(connection, keys, change).await;
+        lent.0 = None;
+        made
+    }
+
+    async fn change_on<R: Send>(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[&str],
+        change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<R>, PostgresError> {
         let mut rounds = Rounds::of(keys);
         let places = rounds.next(usize::MAX)?;
-        if places.is_empty() {
-            return Ok(rounds.answers()?);
-        }
-        let mut lent = Lent::from(&self.pool).await?;
         // At first without locks, as others hardly ever interfere; after that, make sure of our
         // turn. A key that is there twice takes two statements.
         if places.len() == keys.len() {
-            let connection = &mut lent.connection;
-            let made = self.attempt(connection, Reading::Open, &places, &mut change);
+            let made = self.attempt(connection, Reading::Open, &places, change);
             match made.await {
                 Err(error) if error.is_conflict() => {}
                 made => {
@@ -194,7 +206,7 @@ impl PostgresStore {
             }
         }
         for _ in 0..Rounds::<R>::MOST {
-            let made = self.attempt_locked(&mut lent, keys, &mut change);
+            let made = self.attempt_locked(connection, keys, change);
             match made.await {
                 Err(error) if error.is_conflict() => {}
                 made => return made,
