@@ -36,6 +36,8 @@ pub(super) fn first_pages() -> [Page; 3] {
 pub(super) struct Changed {
     pub(super) key: String,
     now: Option<SnapshotKey<String>>,
+    /// Whether the key was in doubt already, before the store is asked to write this.
+    was_in_doubt: bool,
 }
 
 impl Behind {
@@ -44,6 +46,11 @@ impl Behind {
     pub(super) fn changes(&self, snapshot: &Snapshot<String>) -> Vec<Changed> {
         let failing = snapshot.keys.iter();
         let failing = failing.filter(|now| InvalidKey::check(&now.key).is_ok());
+        let to_write = |key: &String, now| Changed {
+            key: key.clone(),
+            now,
+            was_in_doubt: self.in_doubt.contains(key),
+        };
         let mut changes: Vec<_> = failing
             .clone()
             .filter(|now| {
@@ -51,10 +58,7 @@ impl Behind {
                 written.is_none_or(|written| Behind::differs(written, now))
                     || self.in_doubt.contains(&now.key)
             })
-            .map(|now| Changed {
-                key: now.key.clone(),
-                now: Some(now.clone()),
-            })
+            .map(|now| to_write(&now.key, Some(now.clone())))
             .collect();
         let failing: HashSet<&String> = failing.map(|now| &now.key).collect();
         let in_doubt = self.in_doubt.iter();
@@ -62,10 +66,7 @@ impl Behind {
         let gone = self.written.keys().chain(in_doubt);
         changes.extend(
             gone.filter(|key| !failing.contains(key))
-                .map(|key| Changed {
-                    key: key.clone(),
-                    now: None,
-                }),
+                .map(|key| to_write(key, None)),
         );
         changes
     }
@@ -87,14 +88,16 @@ impl Behind {
     /// Notes that the store could not write the changes.
     pub(super) fn missed(&mut self, changes: &[Changed], fault: Fault) {
         // It has what it had, as that could not be read, or replaced.
-        if let ([Changed { key, .. }], Fault::Key) = (changes, fault) {
-            self.in_doubt.remove(key);
+        if let ([changed], Fault::Key) = (changes, fault) {
+            if !changed.was_in_doubt {
+                self.in_doubt.remove(&changed.key);
+            }
         }
     }
 
     /// Notes that the changes are in the store.
     pub(super) fn written(&mut self, changes: &[Changed]) {
-        for Changed { key, now } in changes {
+        for Changed { key, now, .. } in changes {
             self.in_doubt.remove(key);
             match now {
                 Some(now) => self.written.insert(key.clone(), now.clone()),

@@ -34,7 +34,8 @@ use super::step::Start;
 /// The same as [`blocking::Store`](super::blocking::Store), where there is an example, but async.
 ///
 /// Its futures may be dropped at any point. The change is then made wholly or not at all, and
-/// nobody knows which.
+/// nobody knows which. A store that goes on with a call keeps `change` until no call that begins
+/// later can come before it.
 pub trait AsyncStore: Send + Sync {
     /// What can go wrong with the store.
     type Error: std::error::Error + Send + Sync + 'static;

@@ -8,6 +8,7 @@ mod error;
 mod extend;
 mod history;
 mod keys;
+mod lent;
 mod list;
 mod moment;
 mod row;
@@ -53,6 +54,9 @@ use row::{IsRight, Kept};
 /// server's log then has an error that says `relent: others were quicker`.) That takes about six
 /// round trips. A batch that has a key twice, takes several new keys, or writes some keys and
 /// deletes others is always made in this way.
+///
+/// A change whose future is dropped may still be waiting in the database. Its connection goes back
+/// to the pool once that is over, after a `ROLLBACK`, of which the server's log may have a warning.
 ///
 /// A heartbeat takes two round trips, waits for nobody, and extends each lease by itself: a lease
 /// whose row a transaction has locked is left out, until the row is free or the lease has run out.
@@ -115,6 +119,10 @@ use row::{IsRight, Kept};
 /// A call holds one connection for as long as it takes. Give the store a pool of its own, of at
 /// least two connections, if the program's transactions take long: a heartbeat that gets no
 /// connection within the leases' time to live loses them all.
+///
+/// A pool of its own also keeps it from a fault of sqlx, up to 0.9.0: a `begin` of the program's that
+/// is dropped midway leaves the transaction open on the pool's connection, and whoever gets that
+/// next writes within it.
 ///
 /// A pooler that lends a server's connection for one transaction at a time, such as `PgBouncer` in
 /// transaction mode, must keep track of prepared statements: `PgBouncer` does from version 1.21 on,
@@ -293,7 +301,8 @@ impl AsyncStore for PostgresStore {
         mut change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
     ) -> Result<R, PostgresError> {
         let keys = [key];
-        let answers = self.change_all(&keys, |_, record, now| change(record, now));
+        let change = move |_: usize, record: Option<&Record>, now| change(record, now);
+        let answers = self.change_all(&keys, change);
         Ok(answers.await?.pop().ok_or(Contended)?)
     }
 

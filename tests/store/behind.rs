@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use relent::clock::{Clock, ManualClock};
 use relent::store::blocking::{DurableTracker, Flusher, Store, WriteBehind};
-use relent::store::{self, Change, Inline, Listed, MemoryStore, Page, Record};
+use relent::store::{self, Change, Inline, Listed, MemoryStore, Page, Record, Unblock};
 use relent::{Backoff, BackoffTracker, Jitter, Readiness, Streak, random};
 
 use crate::flaky::{Away, Flaky};
@@ -276,6 +276,26 @@ fn a_flush_whose_answer_was_lost_leaves_nothing_behind() {
     assert_eq!(one.flush().unwrap(), 0);
 }
 
+/// That a key cannot be reached now says nothing of what became of it before.
+#[test]
+fn a_flush_whose_answer_was_lost_is_made_up_for_once_the_key_can_be_reached() {
+    let clock = clock(1_000_000);
+    let flaky = Flaky::new(&clock);
+    let one = WriteBehind::open(flaky.clone(), tracker(&clock)).unwrap();
+    one.tracker().record_failure("key");
+    flaky.mute.store(true, SeqCst);
+    one.flush().unwrap_err();
+    assert_eq!(flaky.store.len(), 1, "it was written");
+    assert!(one.tracker().record_success("key").is_some());
+    flaky.away.store(true, SeqCst);
+    flaky.blames_keys.store(true, SeqCst);
+    one.flush().unwrap_err();
+    flaky.away.store(false, SeqCst);
+    flaky.mute.store(false, SeqCst);
+    assert_eq!(one.flush().unwrap(), 1);
+    assert!(flaky.store.is_empty(), "the streak has ended");
+}
+
 /// Whatever became of those before it: not written, written in part, or written without an answer.
 #[test]
 fn a_flush_that_goes_well_makes_up_for_all_before_it() {
@@ -371,6 +391,67 @@ async fn a_flush_that_is_dropped_is_waited_for_by_none() {
     let (third, ()) = tokio::join!(third, drops);
     assert_eq!(third.expect("it has its turn").unwrap(), 1);
     assert_eq!(slow.flaky.store.len(), 1);
+}
+
+/// What a store goes on with must not come after what it is asked later.
+#[tokio::test]
+async fn a_flush_that_is_dropped_cannot_undo_a_later_one() {
+    let clock = clock(1_000_000);
+    let late = Arc::new(Late {
+        flaky: Flaky::new(&clock),
+        is_first: AtomicBool::new(true),
+        made: AtomicU32::new(0),
+    });
+    let two = store::WriteBehind::open(Unblock::new(Arc::clone(&late)), tracker(&clock));
+    let two = two.await.unwrap();
+    two.tracker().record_failure("key");
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(two.flush()).poll(&mut context).is_pending());
+    while late.is_first.load(SeqCst) {
+        std::thread::yield_now();
+    }
+    assert!(two.tracker().record_success("key").is_some());
+    assert_eq!(two.flush().await.unwrap(), 1);
+    while late.made.load(SeqCst) < 2 {
+        std::thread::yield_now();
+    }
+    assert!(late.flaky.store.is_empty(), "the streak has ended");
+    assert_eq!(two.flush().await.unwrap(), 0);
+}
+
+/// A store that makes the first change after the second, if that comes soon.
+struct Late {
+    flaky: Flaky,
+    is_first: AtomicBool,
+    made: AtomicU32,
+}
+
+impl Store for Late {
+    type Error = Away;
+
+    fn update<R: Send + 'static>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<R, Away> {
+        let began = Instant::now();
+        if self.is_first.swap(false, SeqCst) {
+            while self.made.load(SeqCst) == 0 && began.elapsed() < SECOND / 10 {
+                std::thread::yield_now();
+            }
+        }
+        let answer = Store::update(&self.flaky, key, change);
+        self.made.fetch_add(1, SeqCst);
+        answer
+    }
+
+    fn load(&self, key: &str) -> Result<(Option<Record>, SystemTime), Away> {
+        Store::load(&self.flaky, key)
+    }
+
+    fn list(&self, page: &Page) -> Result<Vec<Listed>, Away> {
+        Store::list(&self.flaky, page)
+    }
 }
 
 /// A store that takes a while to answer.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use relent::clock::ManualClock;
 use relent::store::blocking::Store;
-use relent::store::{Change, Listed, MemoryStore, Page, Record};
+use relent::store::{Change, Fault, Listed, MemoryStore, Page, Record};
 
 /// A store that is away when told so.
 #[derive(Clone)]
@@ -16,6 +16,8 @@ pub(crate) struct Flaky {
     pub(crate) away: Arc<AtomicBool>,
     /// Whether it does what it is asked to, and its answers are lost.
     pub(crate) mute: Arc<AtomicBool>,
+    /// Whether it says that its errors are about one key.
+    pub(crate) blames_keys: Arc<AtomicBool>,
     pub(crate) calls: Arc<AtomicU32>,
 }
 
@@ -36,6 +38,7 @@ impl Flaky {
             store: Arc::new(MemoryStore::with_clock(clock.clone())),
             away: Arc::default(),
             mute: Arc::default(),
+            blames_keys: Arc::default(),
             calls: Arc::default(),
         }
     }
@@ -52,6 +55,14 @@ impl Flaky {
 
 impl Store for Flaky {
     type Error = Away;
+
+    fn fault(&self, _: &Away) -> Fault {
+        if self.blames_keys.load(SeqCst) {
+            Fault::Key
+        } else {
+            Fault::Unknown
+        }
+    }
 
     fn update<R: Send + 'static>(
         &self,

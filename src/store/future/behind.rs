@@ -1,6 +1,7 @@
 //! A tracker in memory that is flushed to a store.
 
 use std::fmt;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -11,6 +12,7 @@ use crate::state::BackoffTracker;
 use crate::store::behind::{self, Behind, Flushed};
 use crate::store::error::Fault;
 use crate::store::parts::Parts;
+use crate::store::record::Record;
 
 /// A [`BackoffTracker`] that survives restarts, for callers that cannot wait for a store.
 ///
@@ -70,7 +72,7 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     ///
     /// The time it takes grows with the number of keys in the tracker, since it looks at all of
     /// them; those who use the tracker do not wait for it, but other flushes do. If it is dropped
-    /// midway, the next flush makes up for it.
+    /// midway, the next flush makes up for it, once the store has let go of it.
     ///
     /// # Errors
     ///
@@ -81,7 +83,7 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
     }
 
     pub(super) async fn write(&self) -> Flushed<S::Error> {
-        let _turn = self.flushes.next().await;
+        let turn = Arc::new(self.flushes.next().await);
         let snapshot = self.tracker.snapshot();
         let changes = self.behind.lock().changes(&snapshot);
         let mut parts = Parts::of(changes.len());
@@ -89,7 +91,13 @@ impl<S: AsyncStore, C: Clock> WriteBehind<S, C> {
         while let Some(part) = parts.next() {
             let changes = changes.get(part.clone()).unwrap_or_default();
             let keys: Vec<_> = changes.iter().map(|changed| changed.key.as_str()).collect();
-            let transitions = behind::transitions(changes, snapshot.taken_at);
+            let mut transitions = behind::transitions(changes, snapshot.taken_at);
+            // A store may go on with a call that is dropped: it is our turn until it lets go.
+            let turn = Arc::clone(&turn);
+            let transitions = move |n: usize, record: Option<&Record>, now| {
+                let _lasts = &turn;
+                transitions(n, record, now)
+            };
             self.behind.lock().asked(changes);
             match self.store.update_all(&keys, transitions).await {
                 Ok(_) => {

@@ -23,7 +23,8 @@ where
     /// the flushing goes on.
     ///
     /// Dropping the future stops the flushing, even midway through a flush. Flush once more before
-    /// the program ends.
+    /// the program ends; but drop it first: one that is left unpolled midway keeps all other flushes
+    /// waiting.
     #[cfg(feature = "tokio")]
     pub fn flush_every(
         self: &Arc<Self>,

@@ -217,8 +217,10 @@ impl PostgresStore {
         }
         others.truncate(missing);
         let keys: Vec<_> = others.iter().map(|(_, key)| key.as_str()).collect();
-        let started = self.change_all(&keys, |n, record, now| start.nth(n).apply(record, now));
-        let started = started.await?.into_iter().zip(others);
+        let start = start.clone();
+        let change = move |n: usize, record: Option<&Record>, now| start.nth(n).apply(record, now);
+        let started = self.change_all(&keys, change).await?;
+        let started = started.into_iter().zip(others);
         let started = started.filter_map(|(started, (due, key))| Some((due, key, started.ok()?)));
         Ok(started.collect())
     }

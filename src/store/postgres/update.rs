@@ -11,6 +11,7 @@ use super::PostgresStore;
 use super::batch::Batch;
 use super::error::PostgresError;
 use super::keys::Finder;
+use super::lent::Lent;
 use super::moment::Moment;
 use super::row::{self, Found};
 use super::sql::{self, Statement};
@@ -168,18 +169,31 @@ impl PostgresStore {
     pub(super) async fn change_all<R: Send>(
         &self,
         keys: &[&str],
-        mut change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send,
+        change: impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send + 'static,
+    ) -> Result<Vec<R>, PostgresError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = self.pool.acquire().await?;
+        let mut lent = Lent(None);
+        let (connection, change) = lent.0.insert((connection, change));
+        let made = self.change_on(connection, keys, change).await;
+        lent.0 = None;
+        made
+    }
+
+    async fn change_on<R: Send>(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[&str],
+        change: &mut (impl FnMut(usize, Option<&Record>, SystemTime) -> Change<R> + Send),
     ) -> Result<Vec<R>, PostgresError> {
         let mut rounds = Rounds::of(keys);
         let places = rounds.next(usize::MAX)?;
-        if places.is_empty() {
-            return Ok(rounds.answers()?);
-        }
-        let mut connection = self.pool.acquire().await?;
         // At first without locks, as others hardly ever interfere; after that, make sure of our
         // turn. A key that is there twice takes two statements.
         if places.len() == keys.len() {
-            let made = self.attempt(&mut connection, Reading::Open, &places, &mut change);
+            let made = self.attempt(connection, Reading::Open, &places, change);
             match made.await {
                 Err(error) if error.is_conflict() => {}
                 made => {
@@ -192,7 +206,7 @@ impl PostgresStore {
             }
         }
         for _ in 0..Rounds::<R>::MOST {
-            let made = self.attempt_locked(&mut connection, keys, &mut change);
+            let made = self.attempt_locked(connection, keys, change);
             match made.await {
                 Err(error) if error.is_conflict() => {}
                 made => return made,

@@ -1,10 +1,14 @@
 //! Rows that somebody's transaction has locked for a long time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use relent::store::{DurableTracker, Options, PostgresError, PostgresStore, WorkError};
-use sqlx::postgres::PgPool;
-use sqlx::{query, raw_sql};
+use relent::BackoffTracker;
+use relent::store::{
+    DurableTracker, Options, PostgresError, PostgresStore, WorkError, WriteBehind,
+};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{query, query_scalar, raw_sql};
 
 use super::{POLICY, SECOND, machines};
 
@@ -175,4 +179,53 @@ async fn p3_a_key_twice_in_a_batch_is_one_commit() {
     assert_eq!(tracker.record_failures(&batch).await.unwrap().len(), 3);
     let record = tracker.get("a").await.unwrap().unwrap();
     assert_eq!((record.state.failures, &*record.cause), (3, "3"));
+}
+
+/// The server goes on with what it was asked, and must not come last.
+#[tokio::test]
+async fn a_flush_that_is_dropped_while_it_waits_cannot_undo_the_next() {
+    let Some((pool, tracker)) = machines().await else {
+        return;
+    };
+    let waiting = async || {
+        let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'relent'::REGCLASS
+            AND NOT granted";
+        let waiting = query_scalar::<_, bool>(waiting);
+        waiting.fetch_one(&pool).await.unwrap()
+    };
+    let own = PgPoolOptions::new().test_before_acquire(false);
+    let own = own.connect_lazy_with((*pool.connect_options()).clone());
+    let store = PostgresStore::new(own);
+    let behind = WriteBehind::open(store, BackoffTracker::new(POLICY)).await;
+    let behind = Arc::new(behind.unwrap());
+    // So that all statements are prepared.
+    behind.tracker().record_failure("key");
+    behind.flush().await.unwrap();
+    assert!(behind.tracker().forget("key"));
+    behind.flush().await.unwrap();
+
+    behind.tracker().record_failure("key");
+    let mut theirs = pool.begin().await.unwrap();
+    // As a new index does.
+    let lock = raw_sql("LOCK TABLE relent IN SHARE MODE");
+    lock.execute(&mut *theirs).await.unwrap();
+    let dropped = Arc::clone(&behind);
+    let dropped = tokio::spawn(async move { dropped.flush().await });
+    while !waiting().await {}
+    dropped.abort();
+    assert!(dropped.await.is_err_and(|ended| ended.is_cancelled()));
+    assert!(behind.tracker().record_success("key").is_some());
+    let ends = async {
+        tokio::time::sleep(SECOND / 10).await;
+        theirs.commit().await.unwrap();
+    };
+    let (flushed, ()) = tokio::join!(behind.flush(), ends);
+    assert_eq!(flushed.unwrap(), 1);
+    while waiting().await {}
+    tokio::time::sleep(SECOND / 10).await;
+    assert_eq!(
+        tracker.get("key").await.unwrap(),
+        None,
+        "the streak has ended"
+    );
 }

@@ -1,14 +1,20 @@
 //! Transactions of the caller's own.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use relent::Backoff;
 use relent::clock::ManualClock;
 use relent::store::{
-    AsyncStore, Change, DurableTracker, Error, LeaseLost, Options, PostgresError, Record, WorkError,
+    AsyncStore, Change, DurableTracker, Error, LeaseLost, Options, PostgresError, PostgresStore,
+    Record, WorkError,
 };
 use sqlx::postgres::PgPool;
 use sqlx::{query, query_scalar, raw_sql};
 
-use super::{INSTALLED, POLICY, SECOND, machines};
+use super::{INSTALLED, POLICY, SECOND, machines, server};
+use crate::servers::proxy::{Fate, Proxy};
 
 async fn states(pool: &PgPool) -> Vec<String> {
     let states = query_scalar("SELECT state FROM machine ORDER BY id");
@@ -163,4 +169,51 @@ async fn p1_a_lease_runs_out_in_the_middle_of_a_transaction() {
     let late = work.finish_in(&mut transaction).await;
     let expired = matches!(late, Err(WorkError::Lost(LeaseLost::Expired { .. })));
     assert!(expired, "{late:?}");
+}
+
+/// Polls a future this often, and drops it.
+async fn polled(times: usize, future: impl Future<Output = ()>) -> bool {
+    let mut future = pin!(future);
+    let mut left = times;
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending if left == 0 => Poll::Ready(false),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Wherever a call is dropped, in the midst of beginning a transaction too, its connection goes on
+/// to serve others, whose answers hold.
+#[tokio::test]
+async fn r2_p4_a_call_that_is_dropped_takes_no_other_with_it() {
+    let Some(server) = server::shared() else {
+        return;
+    };
+    let pool = server.database().await;
+    let database: String = query_scalar("SELECT current_database()")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    // It loses nothing, but makes every answer one to wait for.
+    let slowly = Proxy::cutting(server.directory(), 0, Fate::Lost, || ());
+    let store = PostgresStore::new(server::pool(slowly.directory(), &database, 1));
+    store.migrate().await.unwrap();
+    let tracker = DurableTracker::new(store, POLICY);
+    let other = DurableTracker::new(PostgresStore::new(pool), POLICY);
+    let twice = [("twice", "first"), ("twice", "second")];
+    for times in 0.. {
+        let call = async { drop(tracker.record_failures(&twice).await.unwrap()) };
+        let is_done = polled(times, call).await;
+        let key = times.to_string();
+        tracker.record_failure(&key, "acknowledged").await.unwrap();
+        let kept = other.get(&key).await.unwrap();
+        assert!(kept.is_some(), "dropped after {times} polls");
+        if is_done {
+            break;
+        }
+    }
 }
