@@ -50,7 +50,7 @@ pub struct PreviewRow {
     pub shortest: Duration,
     /// The mean delay, rounded down to the nanosecond. Under
     /// [`Decorrelated`](super::Jitter::Decorrelated), that of a streak whose delays are all mean,
-    /// and so an upper bound of the true mean.
+    /// and so an upper bound of the true mean, unless intervals are rounded to whole seconds.
     pub mean: Duration,
     /// The longest delay that jitter can give.
     pub longest: Duration,
