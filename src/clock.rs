@@ -148,7 +148,7 @@ impl ManualClock {
     }
 
     /// Sets the time of day alone, as an administrator would. Before 1970 counts as 1970, also
-    /// where [`set`](Self::set) takes it there; and it is at most 292 years ahead of the time.
+    /// where [`set`](Self::set) takes it there; and the two are at most 292 years apart.
     pub fn set_wall(&self, wall: SystemTime) {
         let since_1970 = i128::from(nanos(wall.duration_since(UNIX_EPOCH).unwrap_or_default()));
         let ahead = since_1970 - i128::from(self.0.now.load(Relaxed));
