@@ -80,9 +80,9 @@ use timeline::Ahead;
 ///
 /// # Your code and its locks
 ///
-/// Each operation locks the part of the keys in which its key is, and never two parts at once. While
-/// a lock is held, keys are hashed, compared and cloned; nothing else of yours runs, neither the
-/// clock nor a closure nor a key's `drop`. So `Hash`, `Eq` and `Clone` of `K` must not call the
+/// Each operation locks the part of the keys in which its key is, and never two parts at once.
+/// While a lock is held, keys are hashed, compared and cloned; nothing else of yours runs, neither
+/// the clock nor a closure nor a key's `drop`. So `Hash`, `Eq` and `Clone` of `K` must not call the
 /// tracker.
 ///
 /// Any of it may panic: the panic passes through, and each key is left as it was before the
