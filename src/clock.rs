@@ -28,11 +28,12 @@ pub trait Clock {
     /// The time since some instant that stays the same while the clock lives.
     ///
     /// Should never run back. If it does all the same, no wait becomes longer than the policy's
-    /// `max`.
+    /// `max`. Nor should it pass 137 years: there a tracker's time stands still, and no wait ends.
     fn now(&self) -> Duration;
 
     /// The time of day: for what outlives the process. Snapshots, and the waits and leases of
-    /// stores, go by it; loops and the tracker in memory never wait by it.
+    /// stores, go by it; loops and the tracker in memory never wait by it. Unless implemented it is
+    /// the machine's, and panics where that has none.
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
@@ -147,7 +148,7 @@ impl ManualClock {
     }
 
     /// Sets the time of day alone, as an administrator would. Before 1970 counts as 1970, also
-    /// where [`set`](Self::set) takes it there.
+    /// where [`set`](Self::set) takes it there; and the two are at most 292 years apart.
     pub fn set_wall(&self, wall: SystemTime) {
         let since_1970 = i128::from(nanos(wall.duration_since(UNIX_EPOCH).unwrap_or_default()));
         let ahead = since_1970 - i128::from(self.0.now.load(Relaxed));

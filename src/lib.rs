@@ -60,8 +60,9 @@
 //! On `wasm32-wasip1` loops and trackers run as elsewhere. On `wasm32-unknown-unknown` the standard
 //! library has no clock, no sleep and no entropy: [`Instant::now`](std::time::Instant::now) and
 //! [`thread::sleep`](std::thread::sleep) panic there. Give loops `.clock(..)`, `.sleep(..)` and
-//! `.seed(..)` there, and trackers a clock and a seed; they need nothing else. Stores that keep
-//! files or connections are for machines that have those.
+//! `.seed(..)` there, and trackers a seed and a clock, whose [`wall`](clock::Clock::wall) snapshots
+//! go by; they need nothing else. Stores that keep files or connections are for machines that have
+//! those.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

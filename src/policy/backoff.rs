@@ -288,7 +288,7 @@ impl Backoff {
     /// (a second in whole seconds, else a nanosecond), then at most `max`. While below `max` and
     /// with an exponent above 1 it is always longer than `previous`, however small the growth.
     /// `previous` may come from storage: it needs no relation to `initial`, and one above `max`
-    /// gives `max`.
+    /// gives `max`. With an exponent of 1 the interval is `initial`, whatever `previous` is.
     ///
     /// ```
     /// # use relent::Backoff;

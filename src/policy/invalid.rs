@@ -119,7 +119,7 @@ impl fmt::Display for Problem {
             }
             Problem::NoWholeSecond { initial, max } => write!(
                 f,
-                "max: no whole number of seconds is at least initial ({initial:?}) and at most max ({max:?}); \
+                "max: no delay of whole seconds is at least initial ({initial:?}) and at most max ({max:?}); \
                  raise max, or do not round to whole seconds"
             ),
             Problem::GrowthFromZero => f.write_str(

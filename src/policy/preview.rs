@@ -18,6 +18,9 @@ pub use warning::Warning;
 /// `Display` prints the rows, how they end, what is [invalid](super::InvalidBackoff), and a
 /// [`Warning`] for each thing that is allowed but often regretted.
 ///
+/// A limit on elapsed time is met as by a streak whose delays are all mean, and whose attempts take
+/// no time: a lucky one fails more often before it gives up.
+///
 /// ```
 /// # use relent::Backoff;
 /// # use std::time::Duration;
@@ -27,7 +30,7 @@ pub use warning::Warning;
 ///
 /// let table = policy.preview().to_string();
 /// assert!(table.contains("gives up at failure 4"), "{table}");
-/// assert!(table.contains("warning: max (10s) is never reached"), "{table}");
+/// assert!(table.contains("warning: max (10s) is not reached"), "{table}");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preview {
@@ -47,7 +50,7 @@ pub struct PreviewRow {
     pub shortest: Duration,
     /// The mean delay, rounded down to the nanosecond. Under
     /// [`Decorrelated`](super::Jitter::Decorrelated), that of a streak whose delays are all mean,
-    /// and so an upper bound of the true mean.
+    /// and so an upper bound of the true mean, unless intervals are rounded to whole seconds.
     pub mean: Duration,
     /// The longest delay that jitter can give.
     pub longest: Duration,

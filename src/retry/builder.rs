@@ -125,7 +125,7 @@ impl<Run, E, W, H, N, B, C, S> Retry<Run, E, Hooks<W, H, N, B, C, S>> {
 
     /// Calls `notify` for each failure that will be retried, before the wait.
     ///
-    /// Not for the last one: that is the loop's result.
+    /// Not for the last one, which is the loop's result, unless it was the wait that was cancelled.
     #[inline]
     pub fn notify<F>(self, notify: F) -> Retry<Run, E, Hooks<W, H, F, B, C, S>>
     where

@@ -88,8 +88,8 @@ impl Backoff {
     /// wait that it is in is dropped too, and nothing goes on elsewhere. Polled after its end, it
     /// stays pending for ever.
     ///
-    /// It is not boxed, about a hundred bytes larger than the operation's own future, and `Send`
-    /// whenever its parts are.
+    /// It is not boxed, about a hundred bytes larger than the operation's own future or one wait,
+    /// whichever is larger, and `Send` whenever its parts are.
     ///
     /// # Panics
     ///

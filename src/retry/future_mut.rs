@@ -32,6 +32,7 @@ impl Backoff {
     /// future, but [`run`](Retry::run) returns one.
     ///
     /// Dropping that future cancels the loop: the attempt or the wait that it is in is dropped too.
+    /// Polled after its end it panics, as that of any `async fn` does.
     ///
     /// ```
     /// # #[cfg(feature = "tokio")]

@@ -80,9 +80,10 @@ use timeline::Ahead;
 ///
 /// # Your code and its locks
 ///
-/// Each operation locks the part of the keys in which its key is, and only that. While a lock is
-/// held, keys are hashed, compared and cloned; nothing else of yours runs, neither the clock nor a
-/// closure nor a key's `drop`. So `Hash`, `Eq` and `Clone` of `K` must not call the tracker.
+/// Each operation locks the part of the keys in which its key is, and never two parts at once.
+/// While a lock is held, keys are hashed, compared and cloned; nothing else of yours runs, neither
+/// the clock nor a closure nor a key's `drop`. So `Hash`, `Eq` and `Clone` of `K` must not call the
+/// tracker.
 ///
 /// Any of it may panic: the panic passes through, and each key is left as it was before the
 /// operation or as it should be after it.

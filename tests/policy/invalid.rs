@@ -63,6 +63,12 @@ fn each_mistake_is_told() {
         assert_problems(between, &[]);
         let none = Problem::NoWholeSecond { initial, max };
         assert_problems(between.whole_seconds(), &[none]);
+        // Zero is a whole number of seconds, but no such delay.
+        let said = none.to_string();
+        assert!(
+            said.starts_with("max: no delay of whole seconds is"),
+            "{said}"
+        );
     }
     assert_problems(GOOD.initial(ms(0)), &[Problem::GrowthFromZero]);
     assert_problems(GOOD.exponent(f64::NAN), &[Problem::ExponentNotANumber]);

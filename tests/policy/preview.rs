@@ -165,6 +165,17 @@ fn decorrelated_backs_off_by_three_and_not_by_two() {
     assert!(median(3.0) > secs(60), "{:?}", median(3.0));
 }
 
+/// Where time is limited, a streak of short delays has more of them.
+#[test]
+fn a_max_that_luck_may_reach_is_not_said_to_be_out_of_reach() {
+    let policy = Backoff::exponential(secs(1), secs(60)).give_up_after(secs(60));
+    let is_lucky = |seed| policy.schedule_seeded(seed).any(|wait| wait > secs(32));
+    assert!((0..1000).any(is_lucky));
+    let text = policy.preview().to_string();
+    let said = "max (60s) is not reached by mean delays; the longest interval is 32s";
+    assert!(text.contains(said), "{text}");
+}
+
 #[test]
 fn warnings() {
     let good = Backoff::exponential(secs(1), secs(60));

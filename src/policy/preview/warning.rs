@@ -10,11 +10,12 @@ use crate::policy::{Backoff, Jitter, Plan, Rounding, from_nanos};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// No interval ever reaches `max`: the policy gives up before, or grows too slowly.
+    /// No interval of a streak whose delays are all mean reaches `max`: the policy gives up before,
+    /// or does not grow as far within 10 000 failures.
     MaxNeverReached {
         /// [`Backoff::max`].
         max: Duration,
-        /// The longest interval there is.
+        /// The longest interval of such a streak.
         longest: Duration,
     },
     /// The limit on elapsed time can pass before the first retry.
@@ -106,7 +107,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Warning::MaxNeverReached { max, longest } => {
-                write!(f, "max ({max:?}) is never reached; the longest interval is {longest:?}")
+                write!(f, "max ({max:?}) is not reached by mean delays; the longest interval is {longest:?}")
             }
             Warning::DeadlineBeforeFirstRetry { deadline, first } => {
                 write!(f, "the time to give up ({deadline:?}) can pass before the first retry (up to {first:?})")

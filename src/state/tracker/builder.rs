@@ -60,8 +60,8 @@ impl<K, C: Clone, S: Clone> Clone for BackoffTrackerBuilder<K, C, S> {
 
 /// The defaults, for keys of any type.
 impl BackoffTrackerBuilder<()> {
-    /// Room for 2²⁰ keys: more than most programs have peers, and at most some 85 MB beside the
-    /// keys.
+    /// Room for 2²⁰ keys: more than most programs have peers, and at most some 85 MB beside keys of
+    /// 8 bytes, or 100 MB beside `String`s.
     pub const MAX_KEYS: usize = 1 << 20;
 
     /// A day: longer than any wait that a person would set.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
 /// The default hasher of a [`BackoffTracker`](super::BackoffTracker): fast, and seeded anew for
-/// each tracker, so that strangers who choose the keys do not know their hashes.
+/// each [builder](super::BackoffTracker::builder), so that strangers who choose the keys do not
+/// know their hashes.
 ///
 /// The algorithm may change. It is not a cryptographic one: against strangers who measure how long
 /// the tracker takes, there is [`std::hash::RandomState`].

@@ -148,7 +148,8 @@ impl<K: Hash + Eq, C: Clock, S: BuildHasher> BackoffTracker<K, C, S> {
         self.room.reserve(keys);
     }
 
-    /// Goes on where a snapshot left off. The time since then has passed for the keys too.
+    /// Goes on where a snapshot left off. The time since then has passed for the keys too, up to
+    /// nine years of it.
     ///
     /// Keys that are tracked already stay as they are. The others come in like keys that fail for
     /// the first time: at the [bound](super::BackoffTrackerBuilder::max_keys), others make room for
