@@ -12,6 +12,10 @@ mod faces;
 mod file;
 #[path = "store/flaky.rs"]
 mod flaky;
+#[path = "store/flusher.rs"]
+mod flusher;
+#[path = "store/flushes.rs"]
+mod flushes;
 #[path = "store/heartbeat.rs"]
 mod heartbeat;
 #[path = "store/memory.rs"]

@@ -275,7 +275,7 @@ where
                 done(bench.update_in(store, transaction, "other", failure).await);
                 let finish = step::finish(work.token());
                 let finished = bench.update_in(store, transaction, "key", finish).await;
-                good(finished).unwrap();
+                done(good(finished));
                 end
             })
             .await;
