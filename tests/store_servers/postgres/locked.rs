@@ -216,13 +216,21 @@ async fn a_flush_that_is_dropped_while_it_waits_cannot_undo_the_next() {
     assert!(dropped.await.is_err_and(|ended| ended.is_cancelled()));
     assert!(behind.tracker().record_success("key").is_some());
     let ends = async {
-        tokio::time::sleep(SECOND / 10).await;
+        // Time enough for a flush that does not wait.
+        for _ in 0..100 {
+            waiting().await;
+        }
         theirs.commit().await.unwrap();
     };
     let (flushed, ()) = tokio::join!(behind.flush(), ends);
     assert_eq!(flushed.unwrap(), 1);
-    while waiting().await {}
-    tokio::time::sleep(SECOND / 10).await;
+    let at_work = async || {
+        let at_work = "SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'active'
+            AND datname = current_database() AND pid <> pg_backend_pid()";
+        let at_work = query_scalar::<_, bool>(at_work);
+        at_work.fetch_one(&pool).await.unwrap()
+    };
+    while at_work().await {}
     assert_eq!(
         tracker.get("key").await.unwrap(),
         None,
